@@ -1,0 +1,56 @@
+# Every target makes the .venv that it needs; a second run starts at once.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-all lint check bench clean
+# Two sets of packages must never be installed into one environment at the same time.
+.NOTPARALLEL:
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+
+demo: .venv/core ## train on a generated log and recommend from it
+	$(BIN)/sasrec demo
+
+test: .venv/test ## run the tests, without the slow ones
+	$(BIN)/python -m pytest
+
+test-all: .venv/test ## run every test
+	$(BIN)/python -m pytest -m ""
+
+lint: .venv/dev ## check format, lint, types and the import contract
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+check: lint test ## lint and test: what must pass before a change is proposed
+
+bench: .venv/core ## measure time, memory and accuracy
+	$(BIN)/python -m benchmarks
+
+clean: ## remove the environment and every cache
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis dist build
+
+# An empty file in .venv stands for each set of packages that has been installed; the larger sets hold the smaller.
+.venv/made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "sasrec needs Python 3.11 or newer; say which: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+		{ echo "$(PYTHON) cannot make virtual environments; on Debian: apt install python3-venv" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	@touch $@
+
+.venv/core: .venv/made pyproject.toml constraints.txt
+	$(INSTALL) -e .
+	@touch $@
+
+.venv/test: .venv/made pyproject.toml constraints.txt
+	$(INSTALL) -e '.[test]'
+	@touch .venv/core $@
+
+.venv/dev: .venv/made pyproject.toml constraints.txt
+	$(INSTALL) -e '.[dev]'
+	@touch .venv/core .venv/test $@

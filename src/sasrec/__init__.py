@@ -1,0 +1,79 @@
+"""Self-attentive sequential recommendation: from an interaction log to recommendations.
+
+    log = sasrec.read_log("ratings.csv", user="user_id", item="movie", time="timestamp")
+    data = sasrec.split(log, how="last-item")
+    model = sasrec.train(data, sasrec.Config(seed=7))
+    print(sasrec.evaluate(model, data, k=10))
+    print(model.recommend(["ada", "grace"], k=5))
+
+The public names below are imported on first use, so that `import sasrec` itself costs next to nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BundleError",
+    "Config",
+    "ConfigError",
+    "DataError",
+    "Filters",
+    "Log",
+    "OutputError",
+    "Recommender",
+    "Report",
+    "SasrecError",
+    "Split",
+    "TrainingError",
+    "UnknownIdError",
+    "evaluate",
+    "load",
+    "read_log",
+    "split",
+    "train",
+]
+
+if TYPE_CHECKING:
+    from sasrec.config import Config
+    from sasrec.data.log import Filters, Log, read_log
+    from sasrec.data.splits import Split, split
+    from sasrec.errors import (
+        BundleError,
+        ConfigError,
+        DataError,
+        OutputError,
+        SasrecError,
+        TrainingError,
+        UnknownIdError,
+    )
+    from sasrec.evaluation.protocol import Report, evaluate
+    from sasrec.retrieval.recommender import Recommender, load
+    from sasrec.training.loop import train
+else:
+    # Hidden from type checkers: they take a module with __getattr__ to have every name that anybody mistypes.
+    _HOMES = {
+        "Config": "config",
+        "Filters": "data.log",
+        "Log": "data.log",
+        "read_log": "data.log",
+        "Split": "data.splits",
+        "split": "data.splits",
+        "Report": "evaluation.protocol",
+        "evaluate": "evaluation.protocol",
+        "Recommender": "retrieval.recommender",
+        "load": "retrieval.recommender",
+        "train": "training.loop",
+    }
+
+    def __getattr__(name: str) -> object:
+        """A public name, imported from its home on first use; the errors are at home in `sasrec.errors`."""
+        if name not in __all__:
+            raise AttributeError(f"module 'sasrec' has no attribute {name!r}")
+        value = getattr(import_module(f"sasrec.{_HOMES.get(name, 'errors')}"), name)
+        globals()[name] = value
+        return value
+
+    def __dir__() -> list[str]:
+        return sorted([*__all__, "__version__"])
