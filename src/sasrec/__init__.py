@@ -25,6 +25,7 @@ __all__ = [
     "Recommender",
     "Report",
     "SasrecError",
+    "ScoreError",
     "Split",
     "TrainingError",
     "UnknownIdError",
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
         DataError,
         OutputError,
         SasrecError,
+        ScoreError,
         TrainingError,
         UnknownIdError,
     )
