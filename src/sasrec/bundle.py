@@ -1,0 +1,226 @@
+"""What is saved of a model: a folder whose every byte is checked when it is loaded. No pickle.
+
+MODEL/
+  manifest.json            format, kind, sha256 and size of every other file; itself under a checksum
+  config.json              settings the model was built with
+  record.json              how it came to be: data, training, versions
+  users.parquet            raw user ids, in row order
+  items.parquet            raw item ids, in row order
+  histories.safetensors    what each user did, as rows of items
+  weights.safetensors      the model's arrays
+"""
+
+import json
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import polars as pl
+import safetensors.numpy
+import safetensors.torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from sasrec.data.sequences import Sequences
+from sasrec.data.vocab import Vocabulary
+from sasrec.errors import BundleError, DataError, OutputError
+from sasrec.files import sha256, write_folder
+
+FORMAT = "sasrec-model"
+VERSION = 1
+_FILES = (
+    "config.json",
+    "record.json",
+    "users.parquet",
+    "items.parquet",
+    "histories.safetensors",
+    "weights.safetensors",
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Bundle:
+    """Everything that a model is, as plain values and arrays.
+
+    Attributes:
+        kind: Which scorer the tensors belong to: "sasrec", "popularity", "markov".
+        config: Settings that the scorer is built from.
+        users: Raw user ids.
+        items: Raw item ids.
+        histories: One sequence for every user, as rows of `items`.
+        tensors: The scorer's arrays by name.
+        record: How the model came to be.
+    """
+
+    kind: str
+    config: dict[str, Any]
+    users: Vocabulary
+    items: Vocabulary
+    histories: Sequences
+    tensors: dict[str, Tensor]
+    record: dict[str, Any]
+
+
+class _Entry(msgspec.Struct, forbid_unknown_fields=True):
+    sha256: str
+    size: int
+
+
+class _Manifest(msgspec.Struct, forbid_unknown_fields=True):
+    format: str
+    version: int
+    kind: str
+    files: dict[str, _Entry]
+
+
+def save(bundle: Bundle, path: Path, *, replace: bool = False) -> None:
+    """Write the bundle as a folder, whole or not at all.
+
+    Args:
+        replace: Take the place of a model that is there already; anything else is never replaced.
+
+    Raises:
+        OutputError: The path is taken, or cannot be written.
+    """
+    if path.exists() and replace and not (path / "manifest.json").is_file():
+        raise OutputError(f"{path}: is not a sasrec model, so it is not replaced; choose another name")
+    contents = _encode(bundle)
+    manifest = {
+        "format": FORMAT,
+        "version": VERSION,
+        "kind": bundle.kind,
+        "files": {name: {"sha256": sha256(data), "size": len(data)} for name, data in contents.items()},
+    }
+    contents["manifest.json"] = _sealed(manifest)
+    write_folder(path, {name: _writer(data) for name, data in contents.items()}, replace=replace)
+
+
+def load(path: Path) -> Bundle:
+    """Read a bundle, checking every byte.
+
+    Raises:
+        BundleError: The folder is missing, foreign, damaged or of a newer format.
+    """
+    manifest = _manifest(path)
+    contents = {}
+    for name in _FILES:
+        contents[name] = data = _read(path, name)
+        entry = manifest.files[name]
+        if len(data) != entry.size or sha256(data) != entry.sha256:
+            raise BundleError(
+                f"{path / name}: is damaged ({len(data):,} bytes do not match the manifest); save it again"
+            )
+    try:
+        return _decode(manifest.kind, contents)
+    except (DataError, SafetensorError, msgspec.MsgspecError, pl.exceptions.PolarsError, KeyError, ValueError) as error:
+        raise BundleError(f"{path}: its files are whole but do not fit together: {error}") from None
+
+
+def _writer(data: bytes) -> Callable[[Path], None]:
+    def write(path: Path) -> None:
+        path.write_bytes(data)
+
+    return write
+
+
+def _sealed(manifest: dict[str, Any]) -> bytes:
+    """Canonical JSON of the manifest under its own checksum, so that a flipped bit in it is found too."""
+    content = json.dumps(manifest, sort_keys=True, indent=1)
+    return f'{{"checksum": "{sha256(content.encode())}",\n"manifest": {content}}}\n'.encode()
+
+
+def _manifest(path: Path) -> _Manifest:
+    if not path.is_dir():
+        what = "is not a folder" if path.exists() else "does not exist"
+        raise BundleError(f"{path}: {what}; a sasrec model is a folder written by `sasrec train` or `save`")
+    if not (path / "manifest.json").exists():
+        raise BundleError(f"{path}: is not a sasrec model: it holds no manifest.json")
+    data = _read(path, "manifest.json")
+    foreign = BundleError(f"{path / 'manifest.json'}: is damaged or not of a sasrec model")
+    try:
+        plain = json.loads(data)["manifest"]
+        if not isinstance(plain, dict) or plain.get("format") != FORMAT:
+            raise foreign
+        if isinstance(plain.get("version"), int) and plain["version"] > VERSION:
+            raise BundleError(
+                f"{path}: has format version {plain['version']}, this sasrec reads up to {VERSION}; update sasrec"
+            )
+        if data != _sealed(plain):
+            raise foreign
+        manifest = msgspec.convert(plain, _Manifest)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise error if isinstance(error, BundleError) else foreign from None
+    if set(manifest.files) != set(_FILES):
+        raise foreign
+    return manifest
+
+
+def _read(path: Path, name: str) -> bytes:
+    """A regular file of the folder; a link could lead anywhere, so it is refused."""
+    file = path / name
+    try:
+        if not stat.S_ISREG(file.lstat().st_mode):
+            raise BundleError(f"{file}: is not a regular file")
+        return file.read_bytes()
+    except FileNotFoundError:
+        raise BundleError(f"{path}: {name} is missing; save the model again") from None
+    except OSError as error:
+        raise BundleError(f"{file}: cannot be read: {error.strerror}") from None
+
+
+def _encode(bundle: Bundle) -> dict[str, bytes]:
+    histories = {"items": bundle.histories.items, "offsets": bundle.histories.offsets}
+    return {
+        "config.json": json.dumps(bundle.config, sort_keys=True, indent=1).encode(),
+        "record.json": json.dumps(bundle.record, sort_keys=True, indent=1).encode(),
+        "users.parquet": _ids_to_parquet(bundle.users),
+        "items.parquet": _ids_to_parquet(bundle.items),
+        "histories.safetensors": safetensors.numpy.save(histories),
+        "weights.safetensors": safetensors.torch.save({k: v.contiguous() for k, v in bundle.tensors.items()}),
+    }
+
+
+def _decode(kind: str, contents: dict[str, bytes]) -> Bundle:
+    users = _ids_from_parquet(contents["users.parquet"], "user")
+    items = _ids_from_parquet(contents["items.parquet"], "item")
+    arrays = safetensors.numpy.load(contents["histories.safetensors"])
+    histories = Sequences(arrays["items"], arrays["offsets"])
+    _check_histories(histories, users=len(users), items=len(items))
+    return Bundle(
+        kind=kind,
+        config=msgspec.json.decode(contents["config.json"], type=dict[str, Any]),
+        users=users,
+        items=items,
+        histories=histories,
+        tensors=safetensors.torch.load(contents["weights.safetensors"]),
+        record=msgspec.json.decode(contents["record.json"], type=dict[str, Any]),
+    )
+
+
+def _check_histories(histories: Sequences, *, users: int, items: int) -> None:
+    """Rows and offsets index memory later on, so they are checked like any other hostile input."""
+    rows, offsets = histories.items, histories.offsets
+    if rows.dtype != np.int32 or offsets.dtype != np.int64 or rows.ndim != 1 or offsets.shape != (users + 1,):
+        raise BundleError("histories do not fit the users")
+    if offsets[0] != 0 or offsets[-1] != len(rows) or (np.diff(offsets) < 0).any():
+        raise BundleError("histories overlap or have gaps")
+    if len(rows) and (rows.min() < 0 or rows.max() >= items):
+        raise BundleError("histories name items beyond the catalogue")
+
+
+def _ids_to_parquet(ids: Vocabulary) -> bytes:
+    buffer = BytesIO()
+    pl.DataFrame({"id": ids.ids}).write_parquet(buffer, compression="zstd", statistics=False)
+    return buffer.getvalue()
+
+
+def _ids_from_parquet(data: bytes, kind: str) -> Vocabulary:
+    frame = pl.read_parquet(BytesIO(data))
+    if frame.columns != ["id"]:
+        raise BundleError(f"{kind}s.parquet holds {frame.columns}, expected one column 'id'")
+    return Vocabulary(frame["id"], kind)

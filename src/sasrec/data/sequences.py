@@ -1,0 +1,71 @@
+"""Ragged sequences as flat arrays: no padding, no lists of lists."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class Sequences:
+    """Many sequences of item rows, one after the other, oldest event first.
+
+    Attributes:
+        items: Item rows of all sequences, int32 of shape (events,).
+        offsets: Sequence s is `items[offsets[s]:offsets[s + 1]]`; int64 of shape (sequences + 1,).
+        times: Time of each event in the log's own unit, or None where the log has no time.
+        weights: Weight of each event, float32, or None where all weigh the same.
+    """
+
+    items: np.ndarray
+    offsets: np.ndarray
+    times: np.ndarray | None = None
+    weights: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, row: int) -> np.ndarray:
+        """Item rows of one sequence, oldest first."""
+        return self.items[self.offsets[row] : self.offsets[row + 1]]
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Events in each sequence, int64 of shape (sequences,)."""
+        return np.diff(self.offsets)
+
+    @classmethod
+    def of(cls, histories: Sequence[Sequence[int] | np.ndarray]) -> "Sequences":
+        """From a list of lists of item rows."""
+        offsets = np.zeros(len(histories) + 1, dtype=np.int64)
+        np.cumsum([len(history) for history in histories], out=offsets[1:])
+        items = np.concatenate([np.asarray(h, dtype=np.int32) for h in histories] or [np.empty(0, np.int32)])
+        return cls(items, offsets)
+
+    def slices(self, rows: np.ndarray, starts: np.ndarray, stops: np.ndarray) -> "Sequences":
+        """Events `starts[i]` to `stops[i]` (counted within the sequence) of sequence `rows[i]`, for every i."""
+        lengths = stops - starts
+        offsets = np.zeros(len(rows) + 1, dtype=np.int64)
+        np.cumsum(lengths, out=offsets[1:])
+        # The events of one slice lie side by side, so a source index is the running index plus one shift a slice.
+        shift = self.offsets[rows] + starts - offsets[:-1]
+        source = np.arange(offsets[-1], dtype=np.int64) + np.repeat(shift, lengths)
+        return Sequences(
+            self.items[source],
+            offsets,
+            None if self.times is None else self.times[source],
+            None if self.weights is None else self.weights[source],
+        )
+
+    def take(self, rows: np.ndarray) -> "Sequences":
+        """The given sequences, in the given order."""
+        return self.slices(rows, np.zeros(len(rows), dtype=np.int64), self.lengths[rows])
+
+    def last(self, length: int) -> "Sequences":
+        """The last `length` events of every sequence; shorter ones stay whole."""
+        lengths = self.lengths
+        return self.slices(np.arange(len(self)), np.maximum(lengths - length, 0), lengths)
+
+    def owners(self) -> np.ndarray:
+        """For every event, the sequence that it belongs to; int64 of shape (events,)."""
+        return np.repeat(np.arange(len(self), dtype=np.int64), self.lengths)

@@ -1,0 +1,155 @@
+"""What each user lends to training, to validation and to the test."""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+
+from sasrec.data.log import Log
+from sasrec.data.sequences import Sequences
+from sasrec.errors import ConfigError, DataError
+
+How = Literal["last-item", "time"]
+
+_NONE = -1
+
+
+@dataclass(frozen=True, eq=False)
+class Holdout:
+    """Users with one event each to predict.
+
+    Attributes:
+        users: User rows, ascending, int64 of shape (users,).
+        histories: What the model may see of each user: everything before the target.
+        targets: Item row to predict for each user, int32 of shape (users,).
+    """
+
+    users: np.ndarray
+    histories: Sequences
+    targets: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """A log with, for every user, the place of what is held out.
+
+    The three arrays say all: user u trains on the first `train_lengths[u]` events, is validated on event
+    `valid_at[u]` and tested on event `test_at[u]` (counted from 0 within the history; -1 where the user is not).
+    A validation history ends just before `valid_at[u]`, a test history just before `test_at[u]`.
+    """
+
+    log: Log
+    how: How
+    train_lengths: np.ndarray
+    valid_at: np.ndarray
+    test_at: np.ndarray
+    rule: str
+
+    @property
+    def train(self) -> Sequences:
+        """The training part of every user's history; some are empty."""
+        return self.log.histories.slices(
+            np.arange(len(self.log.users)), np.zeros_like(self.train_lengths), self.train_lengths
+        )
+
+    @property
+    def valid(self) -> Holdout:
+        """What training may look at to choose the best weights."""
+        return self._holdout(self.valid_at)
+
+    @property
+    def test(self) -> Holdout:
+        """What is looked at once, after everything is chosen."""
+        return self._holdout(self.test_at)
+
+    @property
+    def fingerprint(self) -> str:
+        """Names the log's content and the rule: equal for equal splits, so that a model can say what it has seen."""
+        return f"{self.how} split of log {self.log.content_hash}: {self.rule}"
+
+    def _holdout(self, places: np.ndarray) -> Holdout:
+        users = np.flatnonzero(places != _NONE)
+        histories = self.log.histories
+        targets = histories.items[histories.offsets[users] + places[users]]
+        return Holdout(users, histories.slices(users, np.zeros(len(users), dtype=np.int64), places[users]), targets)
+
+    def __str__(self) -> str:
+        tested, validated = int((self.test_at != _NONE).sum()), int((self.valid_at != _NONE).sum())
+        users = len(self.log.users)
+        return (
+            f"split: {self.rule}\n"
+            f"train: {int(self.train_lengths.sum()):,} events of {int((self.train_lengths > 0).sum()):,} users\n"
+            f"valid: {validated:,} users   test: {tested:,} users   "
+            f"not tested: {users - tested:,} users (too short; they still train)"
+        )
+
+
+def split(log: Log, how: How = "last-item", *, share: float = 0.1) -> Split:
+    """Hold out what is to be predicted.
+
+    "last-item" (leave-one-out): every user of at least 3 events is tested on the last and validated on the one
+    before it; shorter users lend everything to training.
+
+    "time" (global time point): the last `share` of all events by time is the test period, the same share of what
+    is before it the validation period. A user with an earlier event is tested on the last event of the test period,
+    and validated on the last one of the validation period, with everything before it as history; training sees
+    nothing that happened from the start of the validation period on. This is the protocol nearest to use: nobody
+    learns from the future of others. Source: Gusak et al., RecSys 2025 ("Time to Split"), target "last".
+
+    Args:
+        share: Share of the events in the test period, in (0, 0.5); used by "time" alone.
+
+    Raises:
+        ConfigError: `how` or `share` is not one of the above.
+        DataError: Nobody can be tested, or "time" is asked of a log without times.
+    """
+    if how not in get_args(How):
+        raise ConfigError(f"how: expected 'last-item' or 'time', found {how!r}")
+    result = _by_last_item(log) if how == "last-item" else _by_time(log, share)
+    if not (result.test_at != _NONE).any():
+        raise DataError(
+            f"{log.source.name}: nobody can be tested with how='{how}': {len(log.users):,} users, the longest history "
+            f"has {int(log.histories.lengths.max())} events; a user needs 3 events, or the time split a later event"
+        )
+    return result
+
+
+def _by_last_item(log: Log) -> Split:
+    lengths = log.histories.lengths
+    testable = lengths >= 3
+    return Split(
+        log,
+        "last-item",
+        train_lengths=np.where(testable, lengths - 2, lengths),
+        valid_at=np.where(testable, lengths - 2, _NONE),
+        test_at=np.where(testable, lengths - 1, _NONE),
+        rule="each user's last event is the test, the one before it the validation",
+    )
+
+
+def _by_time(log: Log, share: float) -> Split:
+    times = log.histories.times
+    if times is None:
+        raise DataError(f"{log.source.name}: a split by time needs times, and this log has none; use how='last-item'")
+    if not 0.0 < share < 0.5:
+        raise ConfigError(f"share: expected a number > 0 and < 0.5, found {share!r}")
+    ordered = np.sort(times)
+    test_from = ordered[int(len(ordered) * (1 - share))]
+    before = ordered[ordered < test_from]
+    valid_from = before[int(len(before) * (1 - share))] if len(before) else test_from
+    # Events are in time order within a user, so the events before a point are a prefix.
+    owners, users = log.histories.owners(), len(log.users)
+    train = np.bincount(owners[times < valid_from], minlength=users)
+    until_test = np.bincount(owners[times < test_from], minlength=users)
+    lengths = log.histories.lengths
+    return Split(
+        log,
+        "time",
+        train_lengths=train,
+        valid_at=np.where((until_test > train) & (until_test > 1), until_test - 1, _NONE),
+        test_at=np.where((lengths > until_test) & (lengths > 1), lengths - 1, _NONE),
+        rule=f"events from {log.when(valid_from)} on are the validation, from {log.when(test_from)} on the test",
+    )

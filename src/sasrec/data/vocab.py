@@ -1,0 +1,91 @@
+"""Raw ids and their rows: the only place where one becomes the other."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import polars as pl
+
+from sasrec.errors import DataError, UnknownIdError
+
+Id = str | int
+
+
+@dataclass(frozen=True, eq=False)
+class Vocabulary:
+    """The distinct ids of one kind, sorted, so that a row never depends on the order of the file.
+
+    Attributes:
+        ids: Distinct raw ids in ascending order; text (`pl.String`) or integers
+            (`pl.Int64`, or `pl.UInt64` where the values need it). Row r names `ids[r]`.
+        kind: What the ids name, for messages: "user" or "item".
+    """
+
+    ids: pl.Series
+    kind: str
+
+    def __post_init__(self) -> None:
+        if self.ids.dtype not in (pl.String, pl.Int64, pl.UInt64):
+            raise DataError(f"{self.kind} ids must be text or integers, found {self.ids.dtype}")
+        if self.ids.null_count() or not self.ids.is_sorted() or self.ids.n_unique() != len(self.ids):
+            raise DataError(f"{self.kind} vocabulary is not a sorted list of distinct ids")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def integer(self) -> bool:
+        """True where the raw ids are integers, False where they are text."""
+        return self.ids.dtype != pl.String
+
+    @cached_property
+    def _row_of(self) -> dict[object, int]:
+        return {raw: row for row, raw in enumerate(self.ids.to_list())}
+
+    def rows(self, raw: Iterable[Id]) -> np.ndarray:
+        """Row of each raw id, int64 of shape (len(raw),); -1 where the id is unknown."""
+        found = self._row_of
+        # bool is an int to Python; True must not become item 1.
+        return np.fromiter(
+            (-1 if isinstance(one, bool) else found.get(self._plain(one), -1) for one in raw), dtype=np.int64
+        )
+
+    def known_rows(self, raw: Iterable[Id]) -> np.ndarray:
+        """As `rows`, but an unknown id is an error that names the first five.
+
+        Raises:
+            UnknownIdError: An id is not in the vocabulary.
+        """
+        raw = list(raw)
+        rows = self.rows(raw)
+        if (rows < 0).any():
+            raise UnknownIdError(self.unknown_message([one for one, row in zip(raw, rows, strict=True) if row < 0]))
+        return rows
+
+    def unknown_message(self, unknown: list[Id]) -> str:
+        """The sentence that names unknown ids and, where the type is the likely cause, says so."""
+        shown = ", ".join(repr(one) for one in unknown[:5]) + (", ..." if len(unknown) > 5 else "")
+        plural = "" if len(unknown) == 1 else "s"
+        message = f"{len(unknown)} unknown {self.kind}{plural}: {shown}; the model knows {len(self):,} {self.kind}s"
+        wanted = int if self.integer else str
+        if not any(isinstance(one, wanted) for one in unknown):
+            message += f", whose ids are {'integers' if self.integer else 'text'}"
+        return message
+
+    def raw(self, rows: np.ndarray) -> pl.Series:
+        """Raw ids of the given rows, in their order."""
+        return self.ids.gather(rows.astype(np.int64, copy=False).ravel())
+
+    def parse(self, text: str) -> Id:
+        """A raw id from text, as typed on a command line: the text itself, or an integer where ids are integers."""
+        if self.integer:
+            try:
+                return int(text)
+            except ValueError:
+                return text
+        return text
+
+    @staticmethod
+    def _plain(one: object) -> object:
+        return one.item() if isinstance(one, np.generic) else one

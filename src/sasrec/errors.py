@@ -1,0 +1,62 @@
+"""Every error that sasrec raises on purpose, as one tree.
+
+    SasrecError
+    ├── ConfigError       a setting is unknown, of the wrong type or out of range
+    ├── DataError         a log, frame or file of data cannot be used as it is
+    ├── UnknownIdError    a user or item that the model has never seen
+    ├── BundleError       a saved model is missing, damaged, foreign or too new
+    ├── OutputError       the result cannot be written where it was asked for
+    ├── TrainingError     training cannot go on (a loss that is no longer finite)
+    └── ScoreError        a model gave scores that are not numbers
+
+Each message says what is wrong, where, what was found and what to do. The
+command line prints it as one line and leaves with the class's `exit_code`.
+"""
+
+
+class SasrecError(Exception):
+    """Base of all; catch this to catch everything that a caller can mend."""
+
+    exit_code = 1
+
+
+class ConfigError(SasrecError, ValueError):
+    """A setting is unknown, of the wrong type or out of range."""
+
+    exit_code = 2
+
+
+class DataError(SasrecError, ValueError):
+    """A log, frame or data file cannot be used as it is."""
+
+    exit_code = 3
+
+
+class UnknownIdError(SasrecError, LookupError):
+    """A user or item was named that the model has never seen."""
+
+    exit_code = 4
+
+
+class BundleError(SasrecError, ValueError):
+    """A saved model is missing, damaged, foreign or written by a newer sasrec."""
+
+    exit_code = 5
+
+
+class OutputError(SasrecError, OSError):
+    """The result cannot be written where it was asked for."""
+
+    exit_code = 6
+
+
+class TrainingError(SasrecError, RuntimeError):
+    """Training cannot go on."""
+
+    exit_code = 7
+
+
+class ScoreError(SasrecError, ArithmeticError):
+    """A model gave scores that are not numbers, so no order of items can be trusted."""
+
+    exit_code = 8

@@ -1,0 +1,44 @@
+"""Metrics from ranks, one value a user. Every user has one target.
+
+`ranks` counts from 0: the number of items placed before the target. It is fractional where scores tie and infinite
+where the target could not be recommended at all.
+"""
+
+import numpy as np
+
+
+def hit_rate(ranks: np.ndarray, k: int) -> np.ndarray:
+    """1 where the target is among the first k, else 0."""
+    return (ranks < k).astype(np.float64)
+
+
+def ndcg(ranks: np.ndarray, k: int) -> np.ndarray:
+    """1 / log2(rank + 2) where the target is among the first k, else 0; with one target the ideal gain is 1.
+
+    Source: Järvelin & Kekäläinen, ACM TOIS 2002.
+    """
+    return np.where(ranks < k, 1.0 / np.log2(ranks + 2.0), 0.0)
+
+
+def mrr(ranks: np.ndarray, k: int) -> np.ndarray:
+    """1 / (rank + 1) where the target is among the first k, else 0."""
+    return np.where(ranks < k, 1.0 / (ranks + 1.0), 0.0)
+
+
+def recall(ranks: np.ndarray, k: int) -> np.ndarray:
+    """Share of the user's targets among the first k; with one target the same as the hit rate."""
+    return hit_rate(ranks, k)
+
+
+def precision(ranks: np.ndarray, k: int) -> np.ndarray:
+    """Share of the first k that are targets; with one target the hit rate divided by k."""
+    return hit_rate(ranks, k) / k
+
+
+METRICS = {"NDCG": ndcg, "HR": hit_rate, "MRR": mrr, "Recall": recall, "Precision": precision}
+
+
+def mean_and_error(values: np.ndarray) -> tuple[float, float]:
+    """Mean over users and its standard error; the error of a single user is NaN."""
+    error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else float("nan")
+    return float(values.mean()), float(error)

@@ -1,0 +1,73 @@
+"""The rank of each user's target among the whole catalogue."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from sasrec.data.splits import Holdout
+from sasrec.errors import ScoreError
+from sasrec.retrieval.scorers import Scorer
+from sasrec.retrieval.topk import best, blocks, hide
+
+
+@dataclass(frozen=True, eq=False)
+class Ranks:
+    """Where a scorer places the targets of a holdout.
+
+    Attributes:
+        ranks: Items placed before each user's target, from 0; float64 of shape (users,). Items that tie with the
+            target count half, which is their expected number under random order. Infinite where the target is
+            left out because the user had it before.
+        recommended: For every cut-off asked for, True for items among anybody's first so many; bool of shape (items,).
+    """
+
+    ranks: np.ndarray
+    recommended: dict[int, np.ndarray]
+
+
+def _ignore(users: int) -> None:
+    """Progress that nobody watches."""
+
+
+@torch.inference_mode()
+def rank_targets(
+    scorer: Scorer,
+    holdout: Holdout,
+    *,
+    exclude_seen: bool,
+    cuts: Sequence[int] = (),
+    progress: Callable[[int], None] = _ignore,
+) -> Ranks:
+    """Rank the whole catalogue for every user of a holdout.
+
+    Args:
+        exclude_seen: Leave out the items of the user's history, as recommendations would.
+        cuts: Also note which items are among anybody's first so many.
+        progress: Called with the number of users ranked so far.
+
+    Raises:
+        ScoreError: A score is NaN or infinite: it would silently count as a good or a bad rank.
+    """
+    ranks = np.empty(len(holdout))
+    recommended = {cut: torch.zeros(scorer.items, dtype=torch.bool) for cut in cuts}
+    for rows in blocks(len(holdout), items=scorer.items):
+        histories = holdout.histories.take(rows)
+        scores = scorer.scores(histories)
+        # One pass: a NaN or infinity anywhere leaves the sum NaN or infinite.
+        if not bool(scores.sum().isfinite()):
+            raise ScoreError("the model gave scores that are NaN or infinite; they cannot be ranked, so train it again")
+        targets = torch.from_numpy(holdout.targets[rows].astype(np.int64)).unsqueeze(1)
+        own = scores.gather(1, targets)
+        if exclude_seen:
+            hide(scores, histories)
+        reachable = scores.gather(1, targets).isfinite()
+        before = (scores > own).sum(dim=1) + ((scores == own).sum(dim=1) - 1) / 2
+        ranks[rows] = torch.where(reachable.squeeze(1), before.double(), torch.inf).numpy()
+        if cuts:
+            values, places = best(scores, max(cuts))
+            for cut, found in recommended.items():
+                found[places[:, :cut][values[:, :cut] > float("-inf")]] = True
+        progress(int(rows[-1]) + 1)
+    return Ranks(ranks, {cut: found.numpy() for cut, found in recommended.items()})

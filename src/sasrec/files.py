@@ -1,0 +1,111 @@
+"""The one place that writes durably: to a temporary name, flushed to the disk, then renamed."""
+
+import ctypes
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sasrec.errors import OutputError
+
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
+
+
+def sha256(data: bytes) -> str:
+    """Hex digest, as manifests hold it."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def check_free(path: Path, *, replace: bool) -> None:
+    """Refuse a path that is taken or cannot be written, before any work is done for it.
+
+    Raises:
+        OutputError: The path exists and `replace` is False, or its folder is missing or not writable.
+    """
+    if path.exists() and not replace:
+        raise OutputError(f"{path}: exists already; choose another name or allow it to be replaced (--replace)")
+    parent = path.absolute().parent
+    if not parent.is_dir():
+        raise OutputError(f"{path}: the folder {parent} does not exist; make it first")
+    if not os.access(parent, os.W_OK):
+        raise OutputError(f"{path}: the folder {parent} is not writable")
+
+
+@contextmanager
+def durable_file(path: Path, *, replace: bool) -> Iterator[Path]:
+    """A temporary path to write to, which becomes `path` when the block ends well and vanishes when it does not.
+
+    Raises:
+        OutputError: As `check_free`, or the disk refuses (full, read-only, ...).
+    """
+    check_free(path, replace=replace)
+    with _temporary(path) as folder:
+        draft = folder / path.name
+        yield draft
+        _flush(draft)
+        os.replace(draft, path)
+        _flush(path.absolute().parent)
+
+
+def write_folder(path: Path, files: dict[str, Callable[[Path], None]], *, replace: bool) -> None:
+    """A folder of files, whole or not at all.
+
+    Args:
+        files: For each name a function that writes the file at the path it is given.
+        replace: Take the place of an existing folder, which stays whole until the new one is complete.
+
+    Raises:
+        OutputError: As `check_free`, or the disk refuses.
+    """
+    check_free(path, replace=replace)
+    with _temporary(path) as folder:
+        draft = folder / "draft"
+        draft.mkdir()
+        for name, write in files.items():
+            write(draft / name)
+            _flush(draft / name)
+        _flush(draft)
+        if path.exists():
+            _exchange(draft, path)
+        else:
+            os.rename(draft, path)
+        _flush(path.absolute().parent)
+
+
+@contextmanager
+def _temporary(path: Path) -> Iterator[Path]:
+    """A scratch folder beside `path`, on the same disk so that a rename is atomic; always removed."""
+    folder = None
+    try:
+        folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.absolute().parent))
+        yield folder
+    except OSError as error:
+        if isinstance(error, OutputError):
+            raise
+        raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
+    finally:
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _exchange(new: Path, old: Path) -> None:
+    """Swap two folders in one step, so that at no instant the name is missing."""
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if rename is None or rename(_AT_FDCWD, os.fsencode(new), _AT_FDCWD, os.fsencode(old), _RENAME_EXCHANGE):
+        # Not this system, or not this file system: two steps, with the old one kept beside until the new one stands.
+        kept = old.with_name(f".{old.name}.old")
+        os.rename(old, kept)
+        os.rename(new, old)
+        shutil.rmtree(kept, ignore_errors=True)

@@ -1,0 +1,1 @@
+"""The network: item rows in, states out. Torch only; never sees a raw id."""

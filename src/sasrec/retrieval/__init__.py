@@ -1,0 +1,1 @@
+"""From a history to ranked items: scorers, top-k, and the object that users hold."""

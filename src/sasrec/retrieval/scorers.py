@@ -1,0 +1,47 @@
+"""What can rank: one small interface for the network and the counting models.
+
+Axes: B histories, V catalogue.
+"""
+
+from typing import Any, Protocol, Self
+
+from jaxtyping import Float
+from torch import Tensor
+
+from sasrec.data.sequences import Sequences
+
+
+class Scorer(Protocol):
+    """Scores a catalogue of item rows; knows neither raw ids nor users.
+
+    Attributes:
+        kind: Name of this kind of model, as bundles and tables show it.
+        items: Catalogue size V.
+    """
+
+    kind: str
+    items: int
+
+    def scores(self, histories: Sequences) -> Float[Tensor, "B V"]:
+        """A score for every item after each history; higher is better. Histories hold at least one event each.
+
+        The result is the caller's to change.
+        """
+        ...
+
+    def similarities(self, item: int) -> Float[Tensor, "V"]:
+        """Cosine between one item and every item, in [-1, 1]."""
+        ...
+
+    def to_parts(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """Settings and arrays from which `from_parts` makes an equal scorer."""
+        ...
+
+    @classmethod
+    def from_parts(cls, items: int, config: dict[str, Any], tensors: dict[str, Tensor]) -> Self:
+        """The scorer that `to_parts` took apart.
+
+        Raises:
+            BundleError: The parts do not fit each other.
+        """
+        ...

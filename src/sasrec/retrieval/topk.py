@@ -1,0 +1,50 @@
+"""The best k of a block of scores.
+
+Axes: B histories, V catalogue, K best.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from sasrec.data.sequences import Sequences
+from sasrec.errors import ScoreError
+
+_BLOCK_BYTES = 8 * 2**20  # scores that stay in a CPU's cache between the passes over them
+
+
+def blocks(count: int, *, items: int) -> Iterator[np.ndarray]:
+    """Rows 0 to `count`, as many at a time as keep histories x items of float32 scores small."""
+    size = max(1, _BLOCK_BYTES // (4 * max(items, 1)))
+    for start in range(0, count, size):
+        yield np.arange(start, min(start + size, count))
+
+
+def hide(scores: Float[Tensor, "B V"], histories: Sequences) -> None:
+    """Set the score of every item of a history to -inf, in place."""
+    rows = torch.from_numpy(histories.owners())
+    scores[rows, torch.from_numpy(histories.items.astype(np.int64))] = float("-inf")
+
+
+def hide_items(scores: Float[Tensor, "B V"], hidden: Bool[Tensor, "V"] | None) -> None:
+    """Set the scores of the same items to -inf for everybody, in place."""
+    if hidden is not None:
+        scores.masked_fill_(hidden, float("-inf"))
+
+
+def best(scores: Float[Tensor, "B V"], k: int) -> tuple[Float[Tensor, "B K"], Int[Tensor, "B K"]]:
+    """The k highest scores of each row, best first, and where they are; fewer where the catalogue is smaller."""
+    return torch.topk(scores, min(k, scores.shape[1]), dim=1)
+
+
+def check_finite(scores: Float[Tensor, "..."]) -> None:
+    """Refuse scores that cannot be ordered; -inf is allowed, it marks what is hidden.
+
+    Raises:
+        ScoreError: A score is NaN or +inf.
+    """
+    if bool(scores.isnan().any()) or bool(scores.isposinf().any()):
+        raise ScoreError("the model gave scores that are NaN or infinite; train it again, perhaps at a lower rate")

@@ -1,0 +1,227 @@
+"""Training: from a split to a recommender with the weights that were best on validation."""
+
+import json
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TextIO, final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sasrec.config import Config
+from sasrec.data.sequences import Sequences
+from sasrec.data.splits import Holdout, Split
+from sasrec.errors import DataError, OutputError, TrainingError
+from sasrec.evaluation.metrics import hit_rate, ndcg
+from sasrec.evaluation.ranking import rank_targets
+from sasrec.model.network import SASRec
+from sasrec.retrieval.neural import Neural
+from sasrec.retrieval.recommender import Recommender
+from sasrec.training.batches import Batch, epoch_batches, trainable
+from sasrec.training.dropout import Dropout
+from sasrec.training.losses import ExactCrossEntropy, binary_cross_entropy
+from sasrec.training.machine import describe, granted_threads, has_fast_bfloat16, torch_threads
+from sasrec.training.negatives import UnseenSampler
+from sasrec.training.progress import EpochResult, Watcher, watched
+
+_REPEATS_MATTER = 0.01  # share of validation targets that the user had before, above which they are not excluded
+
+
+def train(
+    data: Split,
+    config: Config = Config(),
+    *,
+    history: str | Path | None = None,
+    progress: bool | None = None,
+) -> Recommender:
+    """Train a network and give back the weights of the epoch with the best validation NDCG@10.
+
+    Validation ranks the whole catalogue for every user; the test part of `data` is never looked at. Ctrl-C ends
+    training and keeps the best epoch so far.
+
+    Args:
+        config: Settings; each "auto" is settled from the data and the machine and recorded as it was settled.
+        history: A file to which a line of JSON is added after every epoch.
+        progress: True shows progress, False nothing; None shows a bar if standard error is a terminal.
+
+    Returns:
+        A recommender that knows all users, items and complete histories of the log. Its `record` says how it was
+        trained.
+
+    Raises:
+        DataError: There is nothing to learn from or to validate on.
+        OutputError: `history` cannot be written.
+        TrainingError: The loss is no longer finite, or Ctrl-C came before the first epoch was done.
+    """
+    parts, valid = data.train, data.valid
+    _check_enough(data, parts, valid)
+    config = settled(config, parts)
+    exclude_seen = _share_of_repeats(valid) <= _REPEATS_MATTER
+    started = time.perf_counter()
+    with torch_threads(int(config.threads)), _opened(history) as lines:
+        training = _Training(parts, items=len(data.log.items), config=config)
+        with watched(progress, epochs=config.epochs, steps=training.steps) as watcher:
+            results, stopped = _until_no_better(training, valid, exclude_seen, watcher, lines)
+    record = {
+        "data": data.fingerprint,
+        "split": data.rule,
+        "exclude_seen": exclude_seen,
+        "stopped": stopped,
+        "best": asdict(next(result for result in reversed(results) if result.best)),
+        "epochs": len(results),
+        "steps": len(results) * training.steps,
+        "seconds": round(time.perf_counter() - started, 3),
+        **describe(),
+    }
+    return Recommender(
+        Neural(training.network, config),
+        users=data.log.users,
+        items=data.log.items,
+        histories=Sequences(data.log.histories.items, data.log.histories.offsets),
+        record=record,
+        frame=data.log.source.frame or "polars",
+    )
+
+
+def settled(config: Config, train: Sequences) -> Config:
+    """The settings with every "auto" replaced by what it stands for here.
+
+    Dropout: 0.5 up to a mean of 15 training events a user, 0.2 from 100 on, and in between by the logarithm. Short
+    histories leave little to learn each item from, so a network remembers them; long ones do not.
+    """
+    dropout = config.dropout
+    if dropout == "auto":
+        mean = max(len(train.items) / max(len(train), 1), 1.0)
+        dense = min(max(math.log(mean / 15) / math.log(100 / 15), 0.0), 1.0)
+        dropout = round(0.5 - 0.3 * dense, 2)
+    return replace(
+        config,
+        dropout=dropout,
+        threads=granted_threads() if config.threads == "auto" else config.threads,
+        precision=("bfloat16" if has_fast_bfloat16() else "float32")
+        if config.precision == "auto"
+        else config.precision,
+    )
+
+
+@final
+class _Training:
+    """A network with everything that changes as it learns. One seed fixes all of its draws."""
+
+    def __init__(self, train: Sequences, *, items: int, config: Config) -> None:
+        self.train, self.config = train, config
+        self.generator = torch.Generator().manual_seed(config.seed)
+        self.rng = np.random.default_rng(config.seed)
+        self.network = SASRec(items, config, generator=self.generator)
+        self.drop = Dropout(float(config.dropout), self.generator)
+        self.optimiser = torch.optim.Adam(
+            self.network.parameters(),
+            lr=config.learning_rate,
+            betas=(0.9, 0.98),
+            weight_decay=config.weight_decay,
+            fused=True,
+        )
+        self.steps = math.ceil(len(trainable(train)) / config.batch)
+        if config.loss == "bce":
+            self.negatives = UnseenSampler(train, items=items)
+        self.cross_entropy = ExactCrossEntropy(getattr(torch, config.precision))
+
+    def epoch(self, number: int, watcher: Watcher) -> float:
+        """Learn from every history once; the mean loss of the steps.
+
+        Raises:
+            TrainingError: The loss is no longer finite.
+        """
+        total = 0.0
+        config = self.config
+        batches = epoch_batches(self.train, length=config.length, size=config.batch, rng=self.rng)
+        for step, batch in enumerate(batches, start=1):
+            loss = self._loss(batch)
+            value = loss.item()
+            if not math.isfinite(value):
+                raise TrainingError(
+                    f"the loss is {value} at step {step} of epoch {number}; lower learning_rate (now "
+                    f"{config.learning_rate:g}) or set precision='float32' (now {config.precision!r})"
+                )
+            self.optimiser.zero_grad(set_to_none=False)
+            loss.backward()
+            self.optimiser.step()
+            total += value
+            watcher.step(number, value)
+        return total / self.steps
+
+    def _loss(self, batch: Batch) -> Tensor:
+        states = self.network(batch.items, batch.layout, self.drop)
+        table = self.network.items.weight
+        if self.config.loss == "softmax":
+            return self.cross_entropy(states, table, batch.targets)
+        negatives = torch.from_numpy(self.negatives.draw(batch.users, self.config.negatives, self.rng))
+        return binary_cross_entropy(states, table, batch.targets, negatives)
+
+
+def _until_no_better(
+    training: _Training, valid: Holdout, exclude_seen: bool, watcher: Watcher, lines: TextIO | None
+) -> tuple[list[EpochResult], str]:
+    """Train until `patience` epochs bring nothing better, then put the best weights back."""
+    scorer = Neural(training.network, training.config)
+    results: list[EpochResult] = []
+    best, best_epoch, weights = -1.0, 0, {}
+    stopped = "all epochs trained"
+    try:
+        for number in range(1, training.config.epochs + 1):
+            started = time.perf_counter()
+            loss = training.epoch(number, watcher)
+            ranks = rank_targets(scorer, valid, exclude_seen=exclude_seen).ranks
+            score = float(ndcg(ranks, 10).mean())
+            if better := score > best:
+                best, best_epoch = score, number
+                weights = {name: tensor.clone() for name, tensor in training.network.state_dict().items()}
+            seconds = round(time.perf_counter() - started, 3)
+            results.append(EpochResult(number, loss, score, float(hit_rate(ranks, 10).mean()), seconds, better))
+            watcher.epoch(results[-1])
+            if lines is not None:
+                lines.write(json.dumps(asdict(results[-1])) + "\n")
+                lines.flush()
+            if number - best_epoch >= training.config.patience:
+                stopped = f"no better for {training.config.patience} epochs"
+                break
+    except KeyboardInterrupt:
+        if not weights:
+            raise TrainingError("interrupted before the first epoch was done; there is nothing to keep") from None
+        stopped = "interrupted"
+    training.network.load_state_dict(weights)
+    return results, stopped
+
+
+def _check_enough(data: Split, train: Sequences, valid: Holdout) -> None:
+    name = data.log.source.name
+    if not len(trainable(train)):
+        raise DataError(f"{name}: no user has two events to train on; give a log with longer histories")
+    if not len(valid):
+        raise DataError(f"{name}: the split leaves nobody to validate on; use how='last-item' or a larger share")
+
+
+def _share_of_repeats(holdout: Holdout) -> float:
+    """Share of targets that the user had before: where it is not small, seen items must stay recommendable."""
+    owners = holdout.histories.owners()
+    had = np.zeros(len(holdout), dtype=bool)
+    had[owners[holdout.histories.items == holdout.targets[owners]]] = True
+    return float(had.mean())
+
+
+@contextmanager
+def _opened(history: str | Path | None) -> Iterator[TextIO | None]:
+    if history is None:
+        yield None
+        return
+    try:
+        Path(history).touch()
+    except OSError as error:
+        raise OutputError(f"{history}: cannot be written: {error.strerror}") from None
+    with open(history, "a", encoding="utf-8") as lines:
+        yield lines

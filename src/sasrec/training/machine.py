@@ -1,0 +1,54 @@
+"""What the machine grants this process, and what it is."""
+
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+_CGROUP_LIMIT = Path("/sys/fs/cgroup/cpu.max")
+
+
+def granted_threads() -> int:
+    """CPUs that this process may use: its affinity, or the container's quota where that is less. At least 1."""
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = _CGROUP_LIMIT.read_text().split()
+        cpus = min(cpus, int(quota) // int(period))
+    except (OSError, ValueError):  # no such limit here
+        pass
+    return max(cpus, 1)
+
+
+def has_fast_bfloat16() -> bool:
+    """True where the CPU multiplies bfloat16 in hardware, so that it is faster than float32 and not emulated."""
+    if not hasattr(torch.cpu, "get_capabilities"):  # an older torch cannot tell
+        return False
+    found = torch.cpu.get_capabilities()
+    return bool(found.get("amx_bf16") or found.get("avx512_bf16"))
+
+
+def describe() -> dict[str, str]:
+    """Versions and processor, for records of what was run where."""
+    return {"python": platform.python_version(), "torch": torch.__version__, "processor": _processor()}
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """Let torch use so many threads inside the block; the caller's setting returns afterwards."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
