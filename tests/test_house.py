@@ -308,7 +308,7 @@ def test_shapes_in_signatures_are_checked_while_tests_run():
     import numpy as np
     import torch
 
-    from sasrec.model.layout import Layout
+    from sasrec.model.attention import Layout
 
     layout = Layout.of(np.array([2, 1]))
 
