@@ -33,6 +33,8 @@ from sasrec.files import sha256, write_folder
 
 FORMAT = "sasrec-model"
 VERSION = 1
+# A damaged Parquet file can make polars panic, which is no Exception.
+_PARQUET_FAULTS = (pl.exceptions.PolarsError, pl.exceptions.PanicException)
 _FILES = (
     "config.json",
     "record.json",
@@ -117,7 +119,7 @@ def load(path: Path) -> Bundle:
             )
     try:
         return _decode(manifest.kind, contents)
-    except (DataError, SafetensorError, msgspec.MsgspecError, pl.exceptions.PolarsError, KeyError, ValueError) as error:
+    except (DataError, SafetensorError, msgspec.MsgspecError, KeyError, ValueError, *_PARQUET_FAULTS) as error:
         raise BundleError(f"{path}: its files are whole but do not fit together: {error}") from None
 
 

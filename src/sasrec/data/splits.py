@@ -7,6 +7,7 @@ import numpy as np
 
 from sasrec.data.log import Log
 from sasrec.data.sequences import Sequences
+from sasrec.data.vocab import Id
 from sasrec.errors import ConfigError, DataError
 
 How = Literal["last-item", "time"]
@@ -64,6 +65,19 @@ class Split:
     def test(self) -> Holdout:
         """What is looked at once, after everything is chosen."""
         return self._holdout(self.test_at)
+
+    def of_user(self, user: Id) -> dict[str, list[Id]]:
+        """What one user lends, as raw item ids under "train", "valid" and "test"; an empty list where nothing.
+
+        Raises:
+            UnknownIdError: The log has no such user.
+        """
+        row = int(self.log.users.known_rows([user])[0])
+        history = self.log.items.raw(self.log.histories[row]).to_list()
+        held = {"valid": int(self.valid_at[row]), "test": int(self.test_at[row])}
+        return {"train": history[: self.train_lengths[row]]} | {
+            part: [] if place == _NONE else [history[place]] for part, place in held.items()
+        }
 
     @property
     def fingerprint(self) -> str:
