@@ -1,0 +1,305 @@
+"""What the columns of a log mean: which is the user, and how ids, times and weights are read from them."""
+
+import difflib
+import re
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import polars as pl
+
+from sasrec.data.formats import Table, row_list
+from sasrec.errors import DataError
+
+TimeUnit = Literal["s", "ms", "us", "ns", "steps", "order"]
+"""Seconds to nanoseconds since 1970, another clock that all users share, or a place in each user's own history."""
+
+# Names in the first group that matches win; two matches in one group are ambiguous.
+# Case, spaces, dots, hyphens and underscores are left out of the comparison.
+_USUAL_NAMES: dict[str, tuple[tuple[str, ...], ...]] = {
+    "user": (
+        ("userid", "user", "uid"),
+        ("customerid", "customer", "visitorid", "reviewerid", "memberid", "accountid", "clientid", "username"),
+        ("sessionid", "session"),
+    ),
+    "item": (
+        ("itemid", "item", "iid"),
+        (
+            *("movieid", "movie", "productid", "product", "articleid", "trackid", "songid", "videoid", "bookid"),
+            *("gameid", "newsid", "businessid", "stockcode", "sku", "asin", "aid"),
+        ),
+        ("parentasin",),
+    ),
+    "time": (
+        (
+            *("timestamp", "datetime", "time", "date", "ts", "unixreviewtime", "unixtime", "createdat"),
+            *("eventtime", "eventtimestamp", "eventdate", "invoicedate"),
+        ),
+        ("order",),
+    ),
+    "weight": (("weight",), ("rating", "ratings", "stars", "overall", "score")),
+}
+
+# The text of an integer that comes back from the integer unchanged; 007, +7 and -0 do not.
+_INTEGER = r"^(?:0|-?[1-9]\d{0,18}|1\d{19})$"
+_ISO = r"^\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d(?::?\d\d)?)?)?$"
+# 1e8 seconds are 1973, 1e11 seconds the year 5138: the dates of each unit end where those of the next begin.
+_LEAST_TIMES: dict[TimeUnit, float] = {"ns": 1e17, "us": 1e14, "ms": 1e11, "s": 1e8}
+# Above this, neighbouring integers share one float.
+_LARGEST_EXACT_FLOAT = 2.0**53
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The column that plays each part; None where the log has none."""
+
+    user: str
+    item: str
+    time: str | None = None
+    weight: str | None = None
+
+    def by_role(self) -> dict[str, str]:
+        """Role to column, for the roles that are filled."""
+        filled = {"user": self.user, "item": self.item, "time": self.time, "weight": self.weight}
+        return {role: name for role, name in filled.items() if name is not None}
+
+
+def choose_columns(
+    table: Table, *, user: str | None, item: str | None, time: str | None, weight: str | None
+) -> Columns:
+    """The columns as named, or else as usually named.
+
+    Args:
+        user: Name of the column; None looks for a usual name.
+        item: As `user`.
+        time: As `user`; "" takes none, and the order of the rows is the order of events.
+        weight: As `user`; "" takes none, and all events weigh the same.
+    Raises:
+        DataError: A column is missing, could be either of two, or would play two parts.
+    """
+    chosen = Columns(
+        _required(table, "user", user),
+        _required(table, "item", item),
+        None if time == "" else _find(table, "time", time),
+        None if weight == "" else _find(table, "weight", weight),
+    )
+    role_of: dict[str, str] = {}
+    for role, name in chosen.by_role().items():
+        if name in role_of:
+            raise DataError(
+                f"{table.name}: column {name!r} cannot be both {role_of[name]} and {role}; name another one"
+            )
+        role_of[name] = role
+    return chosen
+
+
+def _required(table: Table, role: str, name: str | None) -> str:
+    found = _find(table, role, name)
+    if found is None:
+        # A first line of data taken for a header has numbers as names.
+        bare = any(re.fullmatch(r"-?\d+(\.\d+)?", one) for one in table.columns)
+        hint = "; the first line looks like data: add a header line" if bare else ""
+        raise DataError(
+            f"{table.name}: no column has a usual name of a {role}; columns are {_listed(table.columns)}; "
+            f'pass {role}="..."{hint}'
+        )
+    return found
+
+
+def _find(table: Table, role: str, name: str | None) -> str | None:
+    if name is not None:
+        if name not in table.columns:
+            near = {_plain(one): one for one in reversed(table.columns)}
+            close = difflib.get_close_matches(_plain(name), near, n=1)
+            hint = f'; pass {role}="{near[close[0]]}"' if close else f'; pass {role}="..." with one of them'
+            raise DataError(f"{table.name}: no column {name!r}; columns are {_listed(table.columns)}{hint}")
+        return name
+    for group in _USUAL_NAMES[role]:
+        found = [one for one in table.columns if _plain(one) in group]
+        if len(found) > 1:
+            choice = " or ".join(f'{role}="{one}"' for one in found)
+            raise DataError(f"{table.name}: {_listed(found)} could each be the {role}; pass {choice}")
+        if found:
+            return found[0]
+    return None
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\s._-]", "", name).lower()
+
+
+def _listed(names: tuple[str, ...] | list[str]) -> str:
+    shown = ", ".join(one if one.strip() == one and one else repr(one) for one in names[:20])
+    return shown + (f" and {len(names) - 20} more" if len(names) > 20 else "")
+
+
+def read_fields(
+    rows: pl.DataFrame, columns: Columns, *, table: Table, time_unit: TimeUnit | None
+) -> tuple[pl.DataFrame, TimeUnit | None]:
+    """The columns as `user`, `item`, `time` and `weight`, with null for what cannot be used, and the unit of the times.
+
+    Args:
+        table: Where the rows come from.
+        time_unit: What numbers in the time column count; None tells it from their size.
+
+    Raises:
+        DataError: A whole column cannot be used.
+    """
+    where = {role: f"{table.name}, column {name!r}" for role, name in columns.by_role().items()}
+    fields = {
+        "user": _ids(rows[columns.user], typed=table.typed, where=where["user"]),
+        "item": _ids(rows[columns.item], typed=table.typed, where=where["item"]),
+    }
+    if columns.time is not None:
+        if time_unit is None and _plain(columns.time) == "order":
+            time_unit = "order"
+        fields["time"], time_unit = _times(rows[columns.time], unit=time_unit, where=where["time"])
+    elif time_unit is not None:
+        raise DataError(f"{table.name}: time_unit={time_unit!r} without a time column; pass time= too")
+    if columns.weight is not None:
+        fields["weight"] = _weights(rows[columns.weight], where=where["weight"])
+    return pl.DataFrame(fields), time_unit
+
+
+def _ids(column: pl.Series, *, typed: bool, where: str) -> pl.Series:
+    """Ids as text or integers, with null where the id is missing or empty.
+
+    Text stays as it is, to the byte. Where the source has no types it becomes integers only if every value is the
+    canonical text of one (`007` and `1e5` are not).
+
+    Args:
+        where: The file and column, for messages.
+    Raises:
+        DataError: The type names nothing (booleans, dates, fractions), or an id holds a NUL.
+    """
+    if column.dtype.is_integer():
+        whole = _fitting(column)
+        if whole is None:
+            raise DataError(f"{where}: ids do not fit 64-bit integers; save them as text")
+        return whole
+    if column.dtype.is_float():
+        column = column.fill_nan(None)
+        if not ((column == column.floor()) & (column.abs() < _LARGEST_EXACT_FLOAT)).all():
+            raise DataError(f"{where}: ids are numbers with a fraction or beyond 2^53; save them as integers or text")
+        return column.cast(pl.Int64)
+    if column.dtype not in (pl.String, pl.Categorical, pl.Enum, pl.Null):
+        raise DataError(f"{where}: ids must be text or integers, found {column.dtype}")
+    text = column.cast(pl.String)
+    holds_nul = text.str.contains("\0", literal=True).fill_null(False)
+    if holds_nul.any():
+        raise DataError(f"{where}: an id holds a NUL character in {row_list(holds_nul.arg_true())}; clean the file")
+    text = text.set(text == "", None)
+    if not typed and text.null_count() < len(text) and text.str.contains(_INTEGER).all():
+        whole = _fitting(text)
+        return text if whole is None else whole
+    return text
+
+
+def _fitting(column: pl.Series) -> pl.Series | None:
+    for type_ in (pl.Int64, pl.UInt64):
+        whole = column.cast(type_, strict=False)
+        if whole.null_count() == column.null_count():
+            return whole
+    return None
+
+
+def _times(column: pl.Series, *, unit: TimeUnit | None, where: str) -> tuple[pl.Series, TimeUnit]:
+    """Times as int64 or, where they have a fraction, float64, with null where a time is missing or no number or date.
+
+    Dates become microseconds (nanoseconds where they need them); without a zone they are taken as UTC.
+
+    Args:
+        unit: What numbers count; None tells it from their size.
+        where: The file and column, for messages.
+    Returns:
+        The times and their unit.
+    Raises:
+        DataError: The column mixes numbers with dates, two forms of dates, or two units; or is of another type.
+    """
+    if unit is not None and unit not in get_args(TimeUnit):
+        raise DataError(f"{where}: unknown time unit {unit!r}; units are {', '.join(get_args(TimeUnit))}")
+    if column.dtype == pl.String:
+        column = _text_times(column, where)
+    if column.dtype in (pl.Date, pl.Datetime):
+        if unit not in (None, "us"):
+            raise DataError(f"{where}: holds dates, which have no unit to choose; leave time_unit out")
+        return _instants(column)
+    if not column.dtype.is_numeric() and column.dtype != pl.Null:
+        raise DataError(f"{where}: times must be numbers or dates, found {column.dtype}")
+    times = _numbers(column)
+    return times, unit or _guessed_unit(times, where)
+
+
+def _text_times(text: pl.Series, where: str) -> pl.Series:
+    integers, numbers = text.cast(pl.Int64, strict=False), text.cast(pl.Float64, strict=False)
+    usable = numbers.is_finite().fill_null(False)
+    dates = text.str.contains(_ISO).fill_null(False)
+    if not dates.any():
+        if not usable.any() and text.null_count() < len(text):
+            raise DataError(
+                f"{where}: times such as {text.drop_nulls()[0]!r} are neither numbers nor ISO dates like "
+                "2024-12-31, 2024-12-31 23:59:59 or 2024-12-31T23:59:59Z; convert them"
+            )
+        return integers if integers.is_not_null().sum() == usable.sum() else numbers
+    if usable.any():
+        raise DataError(
+            f"{where}: mixes dates and numbers, e.g. {text.filter(dates)[0]!r} and {text.filter(usable)[0]!r}; "
+            "save all as one or the other"
+        )
+    iso = text.set(~dates, None)
+    clocks = iso.str.slice(len("2000-01-01")).str.replace(r"\.\d+", "").str.replace(r"(Z|[+-][\d:]+)$", "+")
+    forms = clocks.str.replace_all(r"\d+", "0")
+    found = forms.drop_nulls().unique(maintain_order=True)
+    if len(found) > 1:
+        shown = " and ".join(repr(iso.filter(forms == form)[0]) for form in found.head(2))
+        raise DataError(f"{where}: mixes forms of dates, e.g. {shown}; save all in one form, all with a zone or none")
+    clock = found[0].replace("0:0:0", "%H:%M:%S%.f").replace("0:0", "%H:%M").replace("+", "%#z")
+    return iso.str.strptime(pl.Datetime("us"), f"%Y-%m-%d{clock}", strict=False)
+
+
+def _instants(column: pl.Series) -> tuple[pl.Series, TimeUnit]:
+    if isinstance(column.dtype, pl.Datetime) and column.dtype.time_unit == "ns":
+        nanoseconds = column.to_physical()
+        # Rounding would make ties of events that have an order.
+        if (nanoseconds % 1000 != 0).any():
+            return nanoseconds, "ns"
+    return column.cast(pl.Datetime("us")).to_physical(), "us"
+
+
+def _numbers(column: pl.Series) -> pl.Series:
+    """Int64 where that loses nothing, Float64 elsewhere; null for what is not finite."""
+    if column.dtype.is_integer():
+        return column.cast(pl.Int64, strict=False)
+    numbers = column.cast(pl.Float64)
+    numbers = numbers.set(~numbers.is_finite(), None)
+    whole = ((numbers == numbers.floor()) & (numbers.abs() < _LARGEST_EXACT_FLOAT)).all()
+    return numbers.cast(pl.Int64) if whole else numbers
+
+
+def _guessed_unit(times: pl.Series, where: str) -> TimeUnit:
+    known = times.drop_nulls()
+    if known.is_empty():
+        return "steps"
+    low, high = known.to_numpy().min(), known.to_numpy().max()
+    least, most = _unit_of(low), _unit_of(high)
+    if least != most:
+        raise DataError(
+            f"{where}: the smallest time, {low}, looks like {least} and the largest, {high}, like {most}; "
+            f'if all are in one unit, pass e.g. time_unit="{most}", otherwise mend the times'
+        )
+    return most
+
+
+def _unit_of(time: float) -> TimeUnit:
+    return next((unit for unit, least in _LEAST_TIMES.items() if time >= least), "steps")
+
+
+def _weights(column: pl.Series, *, where: str) -> pl.Series:
+    """Weights as float64, with null where a weight is missing, not finite or no number.
+
+    Raises:
+        DataError: The column holds something other than numbers.
+    """
+    if not (column.dtype.is_numeric() or column.dtype in (pl.String, pl.Null, pl.Boolean)):
+        raise DataError(f'{where}: weights must be numbers, found {column.dtype}; pass weight="" to leave them out')
+    weights = column.cast(pl.Float64, strict=False)
+    return weights.set(~weights.is_finite(), None)

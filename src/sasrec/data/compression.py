@@ -1,0 +1,110 @@
+"""Compressed log files as plain temporary ones, bounded in size and whole to the last byte."""
+
+import shutil
+import sys
+import tempfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+from sasrec.errors import DataError
+
+# A few kilobytes can hold gigabytes; beyond this the caller decompresses by hand, knowingly.
+LARGEST_PLAIN_BYTES = 8 << 30
+
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_GZIP = b"\x1f\x8b"
+_ZSTANDARD = b"\x28\xb5\x2f\xfd"
+# One Zstandard block of 4 bytes can stand for 128 KiB, so small pieces bound the memory of a step (32 MiB).
+_PIECE_BYTES = 1024
+
+
+class _Decoder(Protocol):
+    @property
+    def eof(self) -> bool: ...
+    @property
+    def unused_data(self) -> bytes: ...
+    def decompress(self, data: bytes, /) -> bytes: ...
+
+
+@contextmanager
+def unwrapped(path: Path) -> Iterator[Path]:
+    """A path to the same content without compression and without a UTF-8 byte order mark.
+
+    The first bytes decide, not the suffix. The path is the given one where nothing is to be taken off;
+    otherwise a temporary copy that lives as long as the `with` block.
+
+    Raises:
+        DataError: The compressed file is cut short, damaged or larger than `LARGEST_PLAIN_BYTES` when unpacked,
+            or nothing on this machine reads its compression.
+    """
+    with path.open("rb") as file:
+        head = file.read(4)
+    make_decoder: Callable[[], _Decoder] | None = None
+    if head.startswith(_GZIP):
+        make_decoder = partial(zlib.decompressobj, wbits=31)
+    elif head == _ZSTANDARD:
+        make_decoder = _zstandard(path)
+    elif path.suffix.lower() in (".gz", ".zst"):
+        raise DataError(f"{path.name}: not a {path.suffix} file, whose first bytes would say so; rename or mend it")
+    elif not head.startswith(_BYTE_ORDER_MARK):
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="sasrec-") as folder:
+        plain = Path(folder) / "plain"
+        if make_decoder is None:
+            with path.open("rb") as source, plain.open("wb") as target:
+                source.seek(len(_BYTE_ORDER_MARK))
+                shutil.copyfileobj(source, target)
+        else:
+            _decompress(path, plain, make_decoder)
+        # What was inside may have a mark, or be compressed once more.
+        with unwrapped(plain) as inner:
+            yield inner
+
+
+def _zstandard(path: Path) -> Callable[[], _Decoder]:
+    if sys.version_info >= (3, 14):
+        from compression.zstd import ZstdDecompressor
+
+        return ZstdDecompressor
+    try:
+        import zstandard
+    except ImportError:
+        raise DataError(
+            f'{path.name}: Zstandard needs one more package; pip install "sasrec[zstd]", or unpack the file'
+        ) from None
+    return lambda: zstandard.ZstdDecompressor().decompressobj()
+
+
+def _decompress(path: Path, plain: Path, make_decoder: Callable[[], _Decoder]) -> None:
+    decoder, size = make_decoder(), 0
+    with path.open("rb") as source, plain.open("wb") as target:
+        try:
+            for piece in iter(partial(source.read, _PIECE_BYTES), b""):
+                rest = piece
+                while rest:
+                    if decoder.eof:
+                        # Several compressed files one after the other make one, as with `cat`.
+                        decoder = make_decoder()
+                    size += target.write(decoder.decompress(rest))
+                    if size > LARGEST_PLAIN_BYTES:
+                        raise DataError(
+                            f"{path.name}: unpacks to more than {LARGEST_PLAIN_BYTES:,} bytes; "
+                            "if that is right, unpack it first and name the plain file"
+                        )
+                    rest = decoder.unused_data
+        except OSError as error:
+            raise DataError(f"{path.name}: cannot be unpacked into {plain.parent}: {error.strerror}") from error
+        # zlib.error and zstandard.ZstdError share no base below Exception.
+        except Exception as error:
+            if isinstance(error, DataError):
+                raise
+            raise DataError(f"{path.name}: the compressed data is damaged after {size:,} bytes: {error}") from error
+    if not decoder.eof:
+        raise DataError(
+            f"{path.name}: the compressed file is cut short after {size:,} bytes; copy or download it again"
+        )

@@ -1,0 +1,156 @@
+"""Which events of a log stay."""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+import polars as pl
+
+from sasrec.data.formats import row_list
+from sasrec.errors import ConfigError, DataError
+
+Duplicates = Literal["keep", "first", "last"]
+BadRows = Literal["refuse", "drop"]
+
+_REASONS = {
+    "user": "without a user",
+    "item": "without an item",
+    "time": "without a readable, finite time",
+    "weight": "without a readable, finite weight",
+}
+
+
+@dataclass(frozen=True)
+class Filters:
+    """Which events stay. They apply in the order of the fields, bad rows before all others.
+
+    Attributes:
+        min_weight: Least weight (rating) that counts as an event; None keeps all.
+        duplicates: Of several events of one user with one item, keep all, the first or the last.
+        user_core: Least events of a user, and
+        item_core: least events of an item, both repeated until nothing more falls away (the true k-core).
+        bad_rows: Rows without a user, item or time, or with one that is not finite or unreadable: refuse the
+            log, or drop and count them.
+    """
+
+    min_weight: float | None = None
+    duplicates: Duplicates = "keep"
+    user_core: int = 0
+    item_core: int = 0
+    bad_rows: BadRows = "refuse"
+
+    def __post_init__(self) -> None:
+        for name, allowed in (("duplicates", Duplicates), ("bad_rows", BadRows)):
+            if getattr(self, name) not in get_args(allowed):
+                words = " or ".join(repr(one) for one in get_args(allowed))
+                raise ConfigError(f"{name}: expected {words}, found {getattr(self, name)!r}")
+        for name in ("user_core", "item_core"):
+            if not isinstance(getattr(self, name), int) or getattr(self, name) < 0:
+                raise ConfigError(f"{name}: expected a whole number of 0 or more, found {getattr(self, name)!r}")
+
+
+@dataclass(frozen=True, eq=False)
+class Events:
+    """One array entry an event; users and items are rows of their sorted ids, int64."""
+
+    users: np.ndarray
+    items: np.ndarray
+    times: np.ndarray | None
+    weights: np.ndarray | None
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    def take(self, chosen: np.ndarray) -> "Events":
+        """The chosen events, by mask or by place."""
+        return Events(
+            self.users[chosen],
+            self.items[chosen],
+            None if self.times is None else self.times[chosen],
+            None if self.weights is None else self.weights[chosen],
+        )
+
+
+def without_bad_rows(
+    fields: pl.DataFrame, *, blank: pl.Series, filters: Filters, name: str
+) -> tuple[pl.DataFrame, dict[str, int]]:
+    """The rows that can be used, and the number of the others by reason.
+
+    Args:
+        fields: Columns `user`, `item`, `time`, `weight`; null is a fault.
+        blank: Rows that say nothing and are left out without being a fault.
+        name: What messages call the log.
+
+    Raises:
+        DataError: There are bad rows, and they are not to be dropped.
+    """
+    bad, dropped = blank, {"blank": int(blank.sum())}
+    faults, remedy = [], 'mend them, or pass filters=Filters(bad_rows="drop") to leave them out'
+    for role in fields.columns:
+        fault = fields[role].is_null() & ~bad
+        reason = _REASONS[role]
+        if fault.any():
+            dropped[reason] = int(fault.sum())
+            faults.append(f"{dropped[reason]:,} {reason} ({row_list(fault.arg_true())})")
+            remedy += f', or {role}="" to do without {role}s' if role in ("time", "weight") else ""
+        bad = bad | fault
+    if faults and filters.bad_rows == "refuse":
+        raise DataError(
+            f"{name}: {(bad & ~blank).sum():,} of {len(fields):,} rows cannot be used: {', '.join(faults)}; {remedy}"
+        )
+    return fields.filter(~bad), {reason: count for reason, count in dropped.items() if count}
+
+
+def apply_filters(events: Events, filters: Filters, *, name: str) -> tuple[Events, dict[str, int]]:
+    """The events that stay, and the number of the others by reason.
+
+    Args:
+        events: Sorted by user and then time.
+        name: What messages call the log.
+
+    Raises:
+        DataError: `min_weight` is asked of a log without weights.
+    """
+    if filters.min_weight is not None and events.weights is None:
+        raise DataError(f"{name}: min_weight={filters.min_weight:g} needs weights; pass weight= with their column")
+    heavy = _heavy(events, filters.min_weight)
+    single = _single(heavy, filters.duplicates)
+    core = _core(single, filters.user_core, filters.item_core)
+    counts = {
+        f"with a weight below {filters.min_weight}": len(events) - len(heavy),
+        f"not the {filters.duplicates} of their user and item": len(heavy) - len(single),
+        f"outside the core of {filters.user_core} a user and {filters.item_core} an item": len(single) - len(core),
+    }
+    return core, {reason: count for reason, count in counts.items() if count}
+
+
+def _heavy(events: Events, least: float | None) -> Events:
+    if least is None or events.weights is None:
+        return events
+    return events.take(events.weights >= least)
+
+
+def _single(events: Events, duplicates: Duplicates) -> Events:
+    if duplicates == "keep":
+        return events
+    # `np.unique` finds the first of equal entries, which is the last event when read backwards.
+    step = 1 if duplicates == "first" else -1
+    _, places = np.unique(pair_numbers(events.users, events.items)[::step], return_index=True)
+    chosen = np.zeros(len(events), dtype=bool)
+    chosen[::step][places] = True
+    return events.take(chosen)
+
+
+def _core(events: Events, user_core: int, item_core: int) -> Events:
+    while True:
+        # Users that leave may take items below the least, and the other way round.
+        chosen = np.bincount(events.users)[events.users] >= user_core
+        chosen &= np.bincount(events.items)[events.items] >= item_core
+        if chosen.all():
+            return events
+        events = events.take(chosen)
+
+
+def pair_numbers(users: np.ndarray, items: np.ndarray) -> np.ndarray:
+    """One number for each pair of user row and item row, int64."""
+    return users * (int(items.max(initial=0)) + 1) + items

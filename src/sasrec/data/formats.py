@@ -1,0 +1,293 @@
+"""Log files of every accepted format, opened and parsed into columns; nothing here knows what a user is.
+
+    csv tsv        a header line, then one event a line; a .csv may also be separated by ; or tab
+    parquet        Apache Parquet
+    jsonl          one JSON object a line: an event, or one id with a list of events
+    inter          RecBole's atomic file: separated by tab, its header of `name:type`
+    pairs          no header, `user item` a line, oldest event first
+    histories      no header, `user item item ...`: one line a user, oldest event first
+    movielens      no header, `user::item::rating::timestamp` a line
+
+Each may be compressed with gzip or Zstandard. Text is UTF-8, with or without a byte order mark.
+"""
+
+import difflib
+import os
+import re
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+import polars as pl
+
+from sasrec.data.compression import unwrapped
+from sasrec.errors import DataError
+
+FrameKind = Literal["polars", "pandas", "pyarrow"]
+
+FORMATS = ("csv", "tsv", "parquet", "jsonl", "inter", "pairs", "histories", "movielens")
+
+_SUFFIXES = {
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".parquet": "parquet",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".inter": "inter",
+    ".txt": "pairs or histories",
+    ".dat": "movielens",
+}
+# A column behind the last one: a row that reaches it has more fields than the header has names.
+_SURPLUS = "\0surplus"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A file or frame whose column names are known and whose rows are read on demand.
+
+    Attributes:
+        name: What messages call it: the file's name, or the kind of frame.
+        format: One of `FORMATS`, or "frame".
+        columns: Names of all columns.
+        typed: False where every value is text and numbers have still to be told from text.
+        read: Gives the named columns with all their rows, in order.
+        frame: The library of the frame; None for a file.
+    """
+
+    name: str
+    format: str
+    columns: tuple[str, ...]
+    typed: bool
+    read: Callable[[Sequence[str]], pl.DataFrame]
+    frame: FrameKind | None = None
+
+
+@contextmanager
+def open_file(source: str | os.PathLike[str], format: str | None = None) -> Iterator[Table]:
+    """Open a log file for the length of a `with` block.
+
+    Args:
+        source: A regular file.
+        format: One of `FORMATS`; None takes it from the suffix, and for `.txt` from the lines.
+    Raises:
+        DataError: The file is missing, not regular, empty, damaged, not UTF-8, or not of its format.
+    """
+    path = Path(source)
+    _check_regular(path)
+    format = _format_of(path, format)
+    with unwrapped(path) as plain:
+        try:
+            yield _parse(plain, path.name, format)
+        # A damaged Parquet file can make polars panic, which is no Exception.
+        except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+            raise DataError(f"{path.name}: {_fault(plain, format, error)}") from error
+
+
+def _check_regular(path: Path) -> None:
+    try:
+        found = path.stat()
+        # A pipe would be waited for, so it is told apart before anything opens it.
+        if stat.S_ISDIR(found.st_mode):
+            raise DataError(f"{path}: a directory; name one log file in it")
+        if not stat.S_ISREG(found.st_mode):
+            raise DataError(f"{path}: a pipe, socket or device, not a regular file; save its content to a file first")
+        path.open("rb").close()
+    except (FileNotFoundError, NotADirectoryError):
+        names = [one.name for one in path.parent.iterdir()] if path.parent.is_dir() else []
+        near = difflib.get_close_matches(path.name, names)
+        hint = f"; did you mean {' or '.join(near)}?" if near else f"; looked in {path.parent.absolute()}"
+        raise DataError(f"{path}: no such file{hint}") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+    if found.st_size == 0:
+        raise DataError(f"{path.name}: the file is empty")
+
+
+def _format_of(path: Path, format: str | None) -> str:
+    if format is not None:
+        if format not in FORMATS:
+            near = difflib.get_close_matches(format, FORMATS, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise DataError(f"{path.name}: unknown format {format!r}{hint}; formats are {', '.join(FORMATS)}")
+        return format
+    inner = path.with_suffix("") if path.suffix.lower() in (".gz", ".zst") else path
+    suffix = inner.suffix.lower()
+    if suffix not in _SUFFIXES:
+        raise DataError(
+            f"{path.name}: the suffix {suffix!r} tells no format; known are {', '.join(_SUFFIXES)}, "
+            f"each also with .gz or .zst; or pass format= with one of {', '.join(FORMATS)}"
+        )
+    return _SUFFIXES[suffix]
+
+
+def _parse(path: Path, name: str, format: str) -> Table:
+    if format == "parquet":
+        return _table(pl.scan_parquet(path, glob=False), name, format, typed=True)
+    first_line = _first_line(path, name)
+    if format == "jsonl":
+        return _table(_json_lines(path), name, format, typed=True)
+    if format == "csv":
+        # Where a comma is the decimal sign, spreadsheets separate by semicolon.
+        separator = next((one for one in ",;\t" if one in first_line), ",")
+        return _table(_delimited(path, name, separator, '"'), name, format)
+    if format == "tsv":
+        return _table(_delimited(path, name, "\t", '"'), name, format)
+    if format == "inter":
+        # A quotation mark means nothing in an atomic file, so it stays in the id.
+        rows = _delimited(path, name, "\t", None)
+        return _table(rows.rename(lambda one: one.partition(":")[0]), name, format)
+    if format == "movielens":
+        return _table(_movielens(path, name).lazy(), name, format)
+    lines = _fields_of_lines(path, " ")
+    if format not in FORMATS:
+        format = "pairs" if (lines["fields"].list.len() == 2).all() else "histories"
+    events = _pairs(lines, name) if format == "pairs" else _histories(lines, name)
+    return _table(events.lazy(), name, format)
+
+
+def _table(rows: pl.LazyFrame, name: str, format: str, *, typed: bool = False) -> Table:
+    columns = rows.collect_schema().names()
+    hidden = [_SURPLUS] if _SURPLUS in columns else []
+
+    def read(wanted: Sequence[str]) -> pl.DataFrame:
+        frame = rows.select(*wanted, *hidden).collect()
+        if hidden:
+            ragged = frame.drop_in_place(_SURPLUS).is_not_null().arg_true()
+            if len(ragged):
+                raise DataError(
+                    f"{name}: more fields than the {len(columns) - 1} of the header in {row_list(ragged)}; "
+                    "quote the fields that hold a separator"
+                )
+        return frame
+
+    return Table(name, format, tuple(one for one in columns if one not in hidden), typed, read)
+
+
+def row_list(rows: pl.Series) -> str:
+    """Words for zero-based row numbers: the first five, counted from 1 without the header."""
+    shown = ", ".join(f"{row + 1}" for row in rows.head(5))
+    return f"row{'s' if len(rows) > 1 else ''} {shown}" + (f" and {len(rows) - 5:,} more" if len(rows) > 5 else "")
+
+
+def _delimited(path: Path, name: str, separator: str, quote: str | None) -> pl.LazyFrame:
+    # Every value is read as text: a number would lose its leading zeros, `NA` its name.
+    def scan(schema: dict[str, type[pl.String]] | None = None) -> pl.LazyFrame:
+        return pl.scan_csv(
+            path,
+            separator=separator,
+            quote_char=quote,
+            infer_schema=False,
+            schema=schema,
+            missing_columns="insert" if schema else "raise",
+            truncate_ragged_lines=True,
+            glob=False,
+        )
+
+    names = scan().collect_schema().names()
+    # polars renames the second `item` to `item_duplicated_0`.
+    doubled = [one for one in names if (first := re.sub(r"_duplicated_\d+$", "", one)) != one and first in names]
+    if doubled:
+        first = doubled[0].rpartition("_duplicated_")[0]
+        raise DataError(f"{name}: the header names {first!r} more than once; rename one of them")
+    return scan(dict.fromkeys((*names, _SURPLUS), pl.String))
+
+
+def _json_lines(path: Path) -> pl.LazyFrame:
+    # All lines decide the types: an id may be a number a million times and then text.
+    rows = pl.scan_ndjson(path, infer_schema_length=None)
+    schema = rows.collect_schema()
+    nested = [one for one, type_ in schema.items() if isinstance(type_, pl.List) and isinstance(type_.inner, pl.Struct)]
+    if len(schema) == 2 and len(nested) == 1:
+        return rows.explode(nested[0], empty_as_null=False).unnest(nested[0])
+    return rows
+
+
+def _fields_of_lines(path: Path, separator: str) -> pl.DataFrame:
+    """`number` of each line that is not blank, from 1, and its `fields`, a list of text."""
+    line = pl.col("line")
+    if separator == " ":
+        line = line.str.replace_all(r"[ \t]+", " ").str.strip_chars(" ")
+    lines = pl.scan_lines(path, name="line", row_index_name="number", row_index_offset=1, glob=False)
+    return lines.with_columns(line).filter(line != "").select("number", fields=line.str.split(separator)).collect()
+
+
+def _require_fields(lines: pl.DataFrame, fits: pl.Expr, name: str, shape: str) -> None:
+    wrong = lines.filter(~fits)
+    if len(wrong):
+        number, fields = wrong.row(0)
+        raise DataError(
+            f"{name}: line {number} has {len(fields)} field{'s' * (len(fields) > 1)}, where each line should be {shape}"
+        )
+
+
+def _pairs(lines: pl.DataFrame, name: str) -> pl.DataFrame:
+    fields = pl.col("fields")
+    _require_fields(lines, fields.list.len() == 2, name, "`user item`")
+    return lines.select(user=fields.list.get(0), item=fields.list.get(1))
+
+
+def _histories(lines: pl.DataFrame, name: str) -> pl.DataFrame:
+    fields = pl.col("fields")
+    _require_fields(lines, fields.list.len() >= 2, name, "`user item` or `user item item ...`")
+    users = lines.select(user=fields.list.first())["user"]
+    again = users.filter(users.is_duplicated())
+    if len(again):
+        raise DataError(
+            f"{name}: user {again[0]!r} stands on more than one line; histories need one line a user and pairs "
+            "two fields a line; for a table with more columns add a header and save it as .csv or .tsv"
+        )
+    return lines.select(user=fields.list.first(), item=fields.list.slice(1)).explode("item", empty_as_null=False)
+
+
+def _movielens(path: Path, name: str) -> pl.DataFrame:
+    names = ("user", "item", "rating", "timestamp")
+    lines = _fields_of_lines(path, "::")
+    _require_fields(lines, pl.col("fields").list.len() == len(names), name, "`user::item::rating::timestamp`")
+    return lines.select(pl.col("fields").list.get(place).alias(one) for place, one in enumerate(names))
+
+
+def _first_line(path: Path, name: str) -> str:
+    with path.open("rb") as file:
+        line = file.readline()
+    if b"\0" in line:
+        raise DataError(f"{name}: holds NUL bytes, as UTF-16 and binary files do; save it as UTF-8 text")
+    if b"\r" in line.rstrip(b"\r\n"):
+        raise DataError(f"{name}: lines end in a bare carriage return; save it with line feeds")
+    try:
+        return line.decode()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{name}: {_not_utf8(line, error, 0)}") from None
+
+
+def _fault(path: Path, format: str, error: BaseException) -> str:
+    """What is wrong with a file that polars refused, and where, as far as that can be found."""
+    reason = f"cannot be read as {format}: {str(error).strip().splitlines()[0]}"
+    if format == "parquet":
+        return f"{reason}; if it was cut short, copy or download it again"
+    if format in ("csv", "tsv"):
+        reason += "; look for a quotation mark that is neither closed nor doubled"
+    offset = 0
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                line.decode()
+                if format == "jsonl" and line.strip():
+                    msgspec.json.decode(line, type=dict)
+            except UnicodeDecodeError as fault:
+                return _not_utf8(line, fault, offset)
+            except msgspec.DecodeError as fault:
+                return f"line {number} is not a JSON object: {fault}"
+            offset += len(line)
+    return reason
+
+
+def _not_utf8(line: bytes, error: UnicodeDecodeError, offset: int) -> str:
+    byte = line[error.start]
+    return (
+        f"not UTF-8 text: byte 0x{byte:02x} at offset {offset + error.start:,}; convert it first, "
+        "e.g. iconv -f latin1 -t utf-8"
+    )

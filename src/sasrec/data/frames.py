@@ -1,0 +1,76 @@
+"""Frames of polars, pandas and pyarrow as tables; none but polars needs to be installed."""
+
+from collections.abc import Sequence
+from typing import Any, get_args
+
+import narwhals.stable.v2 as nw
+import numpy as np
+import polars as pl
+from narwhals.exceptions import DuplicateError
+from narwhals.stable.v2.typing import IntoFrame
+
+from sasrec.data.formats import FrameKind, Table
+from sasrec.errors import DataError
+
+
+def frame_table(frame: IntoFrame) -> Table:
+    """A polars DataFrame or LazyFrame, pandas DataFrame or pyarrow Table, as a table whose columns are read on demand.
+
+    Raises:
+        DataError: It is none of these, or has two columns of one name.
+    """
+    try:
+        wrapped = nw.from_native(frame)
+        columns = tuple(wrapped.collect_schema().names())
+    except TypeError:
+        wrapped = None
+    except DuplicateError as error:
+        raise DataError(f"the frame has several columns of one name: {' '.join(str(error).split())}") from None
+    if wrapped is None or wrapped.implementation.value not in get_args(FrameKind):
+        raise DataError(
+            f"cannot read a log from {type(frame).__module__}.{type(frame).__qualname__}; "
+            "pass a path, a polars or pandas DataFrame, or a pyarrow Table"
+        )
+    kind: FrameKind = wrapped.implementation.value
+
+    def read(wanted: Sequence[str]) -> pl.DataFrame:
+        chosen = wrapped.select(*wanted)
+        if isinstance(chosen, nw.LazyFrame):
+            chosen = chosen.collect()
+        if kind == "pandas":
+            return pl.DataFrame([_from_pandas(chosen[name]) for name in wanted])
+        return chosen.to_polars()
+
+    return Table(f"{kind} frame", "frame", columns, True, read, kind)
+
+
+def _from_pandas(series: nw.Series[Any]) -> pl.Series:
+    # polars converts pandas through pyarrow, which need not be there; NumPy and Python objects always are.
+    missing = series.is_null().to_numpy()
+    if series.dtype.is_integer():
+        # A nullable integer column would become floats, and large ids other ids.
+        values = series.fill_null(0).to_numpy()
+    elif series.dtype.is_float():
+        values = series.to_numpy()
+    elif isinstance(series.dtype, nw.Datetime):
+        # NumPy gives zoned times as UTC; polars knows no whole seconds.
+        values = series.to_numpy()
+        values = values.astype("M8[ms]") if values.dtype == "M8[s]" else values
+    else:
+        return _from_objects(series.name, series.to_list(), missing)
+    return pl.Series(series.name, values).set(pl.Series(missing), None)
+
+
+def _from_objects(name: str, values: list[Any], missing: np.ndarray) -> pl.Series:
+    if missing.any():
+        values = [None if gone else value for value, gone in zip(values, missing, strict=True)]
+    kinds = {type(value) for value in values} - {type(None)}
+    if kinds == {int, str}:
+        values = [None if value is None else str(value) for value in values]
+    try:
+        return pl.Series(name, values)
+    except (TypeError, pl.exceptions.PolarsError):
+        found = ", ".join(sorted(kind.__name__ for kind in kinds))
+        raise DataError(
+            f"pandas frame: column {name!r} holds values of {found}; make them all text or numbers"
+        ) from None

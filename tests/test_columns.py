@@ -1,0 +1,221 @@
+"""Which column is what, and what ids and times are taken for."""
+
+import datetime as dt
+import re
+
+import polars as pl
+import pytest
+
+from sasrec.data.columns import Columns, choose_columns, read_fields
+from sasrec.data.formats import Table
+from sasrec.errors import DataError
+
+
+def table(*columns, typed=True):
+    return Table("a.csv", "csv", columns, typed, lambda wanted: pl.DataFrame())
+
+
+def choose(*columns, user=None, item=None, time=None, weight=None):
+    return choose_columns(table(*columns), user=user, item=item, time=time, weight=weight)
+
+
+def ids(values, *, typed=True, dtype=None):
+    rows = pl.DataFrame({"user": pl.Series(values, dtype=dtype), "item": ["x"] * len(values)})
+    fields, _ = read_fields(rows, Columns("user", "item"), table=table("user", "item", typed=typed), time_unit=None)
+    return fields["user"]
+
+
+def times(values, *, unit=None, name="time", dtype=None):
+    column = pl.Series(values, dtype=dtype)
+    rows = pl.DataFrame({"user": ["u"] * len(values), "item": ["x"] * len(values), name: column})
+    fields, unit = read_fields(rows, Columns("user", "item", name), table=table("user", "item", name), time_unit=unit)
+    return fields["time"].to_list(), unit
+
+
+@pytest.mark.parametrize(
+    ("columns", "chosen"),
+    [
+        ("user_id item_id weight datetime", ("user_id", "item_id", "datetime", "weight")),  # RecTools
+        ("userID itemID rating timestamp", ("userID", "itemID", "timestamp", "rating")),  # Recommenders
+        ("userId movieId rating timestamp", ("userId", "movieId", "timestamp", "rating")),  # MovieLens
+        ("reviewerID asin overall unixReviewTime", ("reviewerID", "asin", "unixReviewTime", "overall")),  # Amazon 2014
+        ("rating asin parent_asin user_id timestamp", ("user_id", "asin", "timestamp", "rating")),  # Amazon 2023
+        ("timestamp visitorid event itemid", ("visitorid", "itemid", "timestamp", None)),  # RetailRocket
+        ("session aid ts type", ("session", "aid", "ts", None)),  # OTTO
+        ("session_id user_id item_id", ("user_id", "item_id", None, None)),
+        ("user item order", ("user", "item", "order", None)),
+        ("user item order timestamp", ("user", "item", "timestamp", None)),
+    ],
+)
+def test_usual_names_are_recognised(columns, chosen):
+    assert choose(*columns.split()) == Columns(*chosen)
+
+
+def test_names_with_spaces_are_recognised():
+    assert choose("Invoice", "StockCode", "InvoiceDate", "Customer ID") == Columns(
+        "Customer ID", "StockCode", "InvoiceDate"
+    )
+
+
+def test_named_columns_come_first_and_an_empty_name_takes_none():
+    chosen = choose("who", "user", "item", "time", "rating", user="who", time="", weight="")
+
+    assert chosen == Columns("who", "item")
+
+
+@pytest.mark.parametrize(
+    ("columns", "named", "message"),
+    [
+        (
+            "user_id movie timestamp",
+            {"user": "user"},
+            "a.csv: no column 'user'; columns are user_id, movie, timestamp; pass user=\"user_id\"",
+        ),
+        ("a b c", {"user": "zzz"}, "a.csv: no column 'zzz'; columns are a, b, c; pass user=\"...\" with one of them"),
+        ("who item", {}, 'a.csv: no column has a usual name of a user; columns are who, item; pass user="..."'),
+        ("user_id userId item", {}, 'user_id, userId could each be the user; pass user="user_id" or user="userId"'),
+        ("user item date time", {}, 'date, time could each be the time; pass time="date" or time="time"'),
+        ("user item", {"user": "item"}, "column 'item' cannot be both user and item"),
+        ("A39HTATAQ9V7YF 0205616461 5.0 1369699200", {}, "the first line looks like data: add a header line"),
+        ("user item", {"time": "when"}, "no column 'when'"),
+    ],
+)
+def test_a_column_that_cannot_be_told_is_asked_for(columns, named, message):
+    with pytest.raises(DataError, match=re.escape(message)):
+        choose(*columns.split(), **named)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        ["007", "7"],
+        ["NA", "null", "nan", "None", "true"],
+        ["1e5", "1"],
+        ["-0", "0"],
+        ["+1", "1"],
+        [" 1", "1"],
+        ["1.0", "1"],
+        ["18446744073709551616"],
+        ["-1", "18446744073709551615"],
+        ["\u0661", "1"],
+        ["e\u0301", "\u00e9"],
+    ],
+)
+def test_untyped_ids_that_are_not_all_plain_integers_stay_text(values):
+    assert ids(values, typed=False).to_list() == values
+
+
+@pytest.mark.parametrize(
+    "values",
+    [[0, -5, 9007199254740993], [-(2**63), 2**63 - 1], [0, 2**64 - 1]],
+)
+def test_untyped_plain_integers_become_integers_exactly(values):
+    found = ids([str(one) for one in values], typed=False)
+
+    assert found.dtype.is_integer()
+    assert found.to_list() == values
+
+
+def test_text_of_a_typed_source_stays_text():
+    assert ids(["1", "2"]).to_list() == ["1", "2"]
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype", "expected"),
+    [
+        ([3, 1], pl.Int8, [3, 1]),
+        ([3, None], pl.UInt64, [3, None]),
+        ([2**64 - 1], pl.Int128, [2**64 - 1]),
+        ([3.0, None, float("nan"), -1.0], pl.Float64, [3, None, None, -1]),
+        (["b", "a", ""], pl.Categorical, ["b", "a", None]),
+        (["b", "a"], pl.Enum(["b", "a"]), ["b", "a"]),
+    ],
+)
+def test_typed_ids_keep_their_values(values, dtype, expected):
+    assert ids(values, dtype=dtype).to_list() == expected
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype", "message"),
+    [
+        ([1.5, 2.0], None, "ids are numbers with a fraction or beyond 2^53"),
+        ([2.0**53], None, "ids are numbers with a fraction or beyond 2^53"),
+        ([float("inf")], None, "ids are numbers with a fraction or beyond 2^53"),
+        ([2**64], pl.Int128, "ids do not fit 64-bit integers"),
+        ([True, False], None, "ids must be text or integers, found Boolean"),
+        ([dt.date(2024, 1, 1)], None, "ids must be text or integers, found Date"),
+        (["a", "b\0c"], None, "an id holds a NUL character in row 2"),
+    ],
+)
+def test_values_that_name_nothing_are_refused_as_ids(values, dtype, message):
+    with pytest.raises(DataError, match=re.escape(f"a.csv, column 'user': {message}")):
+        ids(values, dtype=dtype)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected", "unit"),
+    [
+        ([1700000000, 1700000001], [1700000000, 1700000001], "s"),
+        ([1700000000123], [1700000000123], "ms"),
+        ([1700000000123456], [1700000000123456], "us"),
+        ([1700000000123456789], [1700000000123456789], "ns"),
+        ([1, 2, 30], [1, 2, 30], "steps"),
+        ([1700000000.0, 1700000001.0], [1700000000, 1700000001], "s"),
+        ([1700000000.5, float("nan"), float("inf"), None], [1700000000.5, None, None, None], "s"),
+        (["1700000000", "", "abc", None], [1700000000, None, None, None], "s"),
+        (["1700000000.0", "1.7e9", "nan", "-inf"], [1700000000, 1700000000, None, None], "s"),
+        (["1700000000123456789", "NA"], [1700000000123456789, None], "ns"),
+        (["1970-01-02", "1970-01-01"], [86_400_000_000, 0], "us"),
+        (["1970-01-01 00:01", "1970-01-01 00:00"], [60_000_000, 0], "us"),
+        (["1970-01-01T00:00:01", "1970-01-01T00:00:00.5"], [1_000_000, 500_000], "us"),
+        (["1970-01-01T00:00:01Z", "1970-01-01T01:00:00+01:00"], [1_000_000, 0], "us"),
+        (["1970-01-01 00:00:01-0100", "1970-01-01 00:00:00+00"], [3_601_000_000, 0], "us"),
+        (["1970-01-01", "1970-02-30", "yesterday", ""], [0, None, None, None], "us"),
+        ([dt.date(1970, 1, 2), None], [86_400_000_000, None], "us"),
+        ([dt.datetime(1970, 1, 1, 0, 0, 1)], [1_000_000], "us"),
+        ([dt.datetime(1970, 1, 1, 1, tzinfo=dt.timezone(dt.timedelta(hours=1)))], [0], "us"),
+    ],
+)
+def test_times_are_read_with_their_unit(values, expected, unit):
+    assert times(values) == (expected, unit)
+
+
+def test_nanoseconds_are_kept_where_they_tell_events_apart():
+    apart = pl.Series([1, 2]).cast(pl.Datetime("ns"))
+    whole = pl.Series([1000, 2000]).cast(pl.Datetime("ns"))
+
+    assert times(apart) == ([1, 2], "ns")
+    assert times(whole) == ([1, 2], "us")
+
+
+def test_a_named_unit_overrules_the_guess():
+    assert times([5, 1700000000], unit="s") == ([5, 1700000000], "s")
+
+
+def test_an_order_column_is_a_place_and_no_date():
+    assert times([0, 1, 2], name="order") == ([0, 1, 2], "order")
+
+
+@pytest.mark.parametrize(
+    ("values", "unit", "message"),
+    [
+        ([1700000000, 1700000000123], None, "the smallest time, 1700000000, looks like s and the largest,"),
+        ([0, 1700000000], None, 'pass e.g. time_unit="s"'),
+        (["2024-01-01", "1700000000"], None, "mixes dates and numbers, e.g. '2024-01-01' and '1700000000'"),
+        (["2024-01-01", "2024-01-01 10:00"], None, "mixes forms of dates, e.g. '2024-01-01' and '2024-01-01 10:00'"),
+        (["2024-01-01 10:00Z", "2024-01-01 10:00"], None, "all with a zone or none"),
+        (["31/12/2024"], None, "times such as '31/12/2024' are neither numbers nor ISO dates"),
+        (["2024-01-01"], "s", "holds dates, which have no unit to choose"),
+        ([1], "min", "unknown time unit 'min'; units are s, ms, us, ns, steps, order"),
+        ([True], None, "times must be numbers or dates, found Boolean"),
+        ([dt.timedelta(1)], None, "times must be numbers or dates, found Duration"),
+    ],
+)
+def test_times_that_cannot_be_told_are_refused(values, unit, message):
+    with pytest.raises(DataError, match=re.escape(message)):
+        times(values, unit=unit)
+
+
+def test_a_unit_needs_a_time_column():
+    with pytest.raises(DataError, match=re.escape("time_unit='s' without a time column")):
+        read_fields(pl.DataFrame({"u": ["a"], "i": ["x"]}), Columns("u", "i"), table=table("u", "i"), time_unit="s")

@@ -1,0 +1,190 @@
+"""Every file format gives the same events, and every file that cannot be read says why."""
+
+import os
+
+import polars as pl
+import pytest
+
+from sasrec.data.formats import FORMATS, open_file
+from sasrec.errors import DataError
+
+EVENTS = [("ada", "x"), ("ada", "y"), ("bob", "x")]
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(name, content):
+        path = tmp_path / name
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    return write
+
+
+def read(path, format=None):
+    with open_file(path, format) as table:
+        return table.format, table.read(table.columns[:2]).rows()
+
+
+def refusal(path, format=None):
+    with pytest.raises(DataError) as caught:
+        read(path, format)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "format"),
+    [
+        ("a.csv", "user,item,time\nada,x,1\nada,y,2\nbob,x,3\n", "csv"),
+        ("a.csv", "user,item,time\r\nada,x,1\r\nada,y,2\r\nbob,x,3", "csv"),
+        ("a.csv", '"user";"item"\n"ada";"x"\n"ada";"y"\n"bob";"x"\n', "csv"),
+        ("a.CSV", "\ufeffuser,item\nada,x\nada,y\nbob,x\n", "csv"),
+        ("a.tsv", "user\titem\nada\tx\nada\ty\nbob\tx\n", "tsv"),
+        ("a.jsonl", '{"user":"ada","item":"x"}\n{"user":"ada","item":"y"}\n{"user":"bob","item":"x"}\n', "jsonl"),
+        ("a.ndjson", '\ufeff{"user":"ada","item":"x"}\n{"item":"y","user":"ada"}\n{"user":"bob","item":"x"}', "jsonl"),
+        (
+            "a.jsonl",
+            '{"user":"ada","events":[{"item":"x","t":1},{"item":"y","t":2}]}\n{"user":"bob","events":[{"item":"x"}]}\n',
+            "jsonl",
+        ),
+        ("a.inter", "user:token\titem:token\ttime:float\nada\tx\t1\nada\ty\t2\nbob\tx\t3\n", "inter"),
+        ("a.txt", "ada x\nada\ty\n\nbob   x \n", "pairs"),
+        ("a.txt", "\ufeffada x y\nbob x\n", "histories"),
+        ("a.dat", "ada::x::5::1\nada::y::4::2\nbob::x::3::3\n", "movielens"),
+    ],
+)
+def test_a_format_is_recognised_and_read(write, name, content, format):
+    path = write(name, content)
+
+    assert read(path) == (format, EVENTS)
+
+
+def test_parquet_is_read_with_its_types(tmp_path):
+    frame = pl.DataFrame({"user": [1, 2], "item": ["a", None], "time": [1.5, 2.5]})
+    frame.write_parquet(tmp_path / "a.parquet")
+
+    with open_file(tmp_path / "a.parquet") as table:
+        found = table.read(table.columns)
+
+    assert table.typed
+    assert found.equals(frame)
+
+
+def test_a_named_format_overrules_the_suffix(write):
+    path = write("a.csv", "ada x y\nbob x\n")
+
+    assert read(path, "histories") == ("histories", EVENTS)
+
+
+def test_a_file_name_is_no_pattern(write):
+    write("a1.csv", "user,item\nnobody,nothing\n")
+    path = write("a[1]*.csv", "user,item\nada,x\nada,y\nbob,x\n")
+
+    assert read(path) == ("csv", EVENTS)
+
+
+def test_quotes_mean_nothing_in_an_atomic_file(write):
+    path = write("a.inter", 'user:token\titem:token\n"ada\t12" record\n')
+
+    assert read(path)[1] == [('"ada', '12" record')]
+
+
+def test_quoted_separators_quotes_and_line_breaks_are_part_of_the_field(write):
+    path = write("a.csv", 'user,item\n"a,b","say ""hi"""\n"two\nlines",x\n')
+
+    assert read(path)[1] == [("a,b", 'say "hi"'), ("two\nlines", "x")]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.csv", "", "the file is empty"),
+        ("a.xlsx", "x", "the suffix '.xlsx' tells no format; known are .csv, .tsv"),
+        ("a", "x", "the suffix '' tells no format"),
+        ("a.csv", "user,item,user\na,b,c\n", "the header names 'user' more than once"),
+        ("a.csv", "u,i,t\na,b,1\nc,d,2,3\ne,f,4\ng,h,5,6,7\n", "more fields than the 3 of the header in rows 2, 4;"),
+        ("a.csv", 'u,i\n"a,b\nc,d\n', "quotation mark that is neither closed nor doubled"),
+        ("a.csv", "u,i\rada,x\rbob,y\r", "lines end in a bare carriage return"),
+        ("a.csv", "u,i\na,b\n".encode("utf-16"), "holds NUL bytes, as UTF-16 and binary files do"),
+        ("a.csv", "u,i\nada,x\nren\xe9,y\n".encode("latin-1"), "not UTF-8 text: byte 0xe9 at offset 13; convert it"),
+        ("a.csv", "user,\xe9\na,b\n".encode("latin-1"), "byte 0xe9 at offset 5"),
+        ("a.txt", "ada x\nren\xe9 y\n".encode("latin-1"), "byte 0xe9 at offset 9"),
+        ("a.jsonl", '{"u":"ada"}\n{"u":"ren\xe9"}\n'.encode("latin-1"), "byte 0xe9 at offset 21"),
+        ("a.jsonl", '{"u":1}\n\n{"u":\n', "line 3 is not a JSON object: Input data was truncated"),
+        ("a.jsonl", '{"u":1,"t":NaN}\n', "line 1 is not a JSON object: "),
+        ("a.jsonl", '[{"u":1}]\n', "line 1 is not a JSON object: "),
+        ("a.parquet", b"PAR1 and then nothing more", "cannot be read as parquet: "),
+        ("a.txt", "ada x\nbob\n", "line 2 has 1 field, where each line should be `user item` or"),
+        ("a.txt", "ada x 5\nbob y 3\nada z 4\n", "user 'ada' stands on more than one line"),
+        ("a.dat", "1::2::5::9\n1::2\n", "line 2 has 2 fields, where each line should be `user::item::rating"),
+    ],
+)
+def test_a_file_that_cannot_be_read_says_why(write, name, content, message):
+    path = write(name, content)
+
+    found = refusal(path)
+
+    assert message in found
+    assert found.startswith(name)
+    assert "\n" not in found
+
+
+def test_pairs_have_two_fields_a_line(write):
+    assert "line 2 has 3 fields, where each line should be `user item`" in refusal(
+        write("a.txt", "a b\na b c\n"), "pairs"
+    )
+
+
+def test_an_unknown_format_is_answered_with_the_nearest(write):
+    found = refusal(write("a.csv", "u,i\n1,2\n"), "parqet")
+
+    assert "unknown format 'parqet'; did you mean 'parquet'?" in found
+    assert ", ".join(FORMATS) in found
+
+
+def test_a_parquet_file_cut_anywhere_is_refused(tmp_path):
+    pl.DataFrame({"user": ["a", "b"] * 50, "item": list(range(100))}).write_parquet(tmp_path / "whole.parquet")
+    whole = (tmp_path / "whole.parquet").read_bytes()
+    path = tmp_path / "cut.parquet"
+
+    for length in range(1, len(whole), 97):
+        path.write_bytes(whole[:length])
+
+        assert refusal(path).startswith("cut.parquet: cannot be read as parquet: ")
+
+
+def test_a_missing_file_is_answered_with_its_neighbours(write):
+    path = write("ratings.csv", "u,i\n1,2\n")
+
+    found = refusal(path.with_name("rating.csv"))
+
+    assert "no such file; did you mean ratings.csv?" in found
+
+
+def test_a_file_in_a_missing_folder_is_missing(tmp_path):
+    assert "no such file; looked in" in refusal(tmp_path / "nowhere" / "a.csv")
+
+
+def test_a_directory_is_no_log(tmp_path):
+    assert "a directory; name one log file in it" in refusal(tmp_path)
+
+
+def test_a_pipe_is_refused_without_waiting_for_it(tmp_path):
+    os.mkfifo(tmp_path / "a.csv")
+
+    assert "not a regular file" in refusal(tmp_path / "a.csv")
+
+
+def test_a_device_is_no_log():
+    assert "not a regular file" in refusal("/dev/zero", "csv")
+
+
+def test_a_file_without_permission_says_so(write, monkeypatch):
+    path = write("a.csv", "u,i\n1,2\n")
+
+    def refuse(*args, **kwargs):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(type(path), "open", refuse)
+
+    assert "cannot be read: Permission denied" in refusal(path)
