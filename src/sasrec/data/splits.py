@@ -148,6 +148,11 @@ def _by_time(log: Log, share: float) -> Split:
     times = log.histories.times
     if times is None:
         raise DataError(f"{log.source.name}: a split by time needs times, and this log has none; use how='last-item'")
+    if log.source.time_unit == "order":
+        raise DataError(
+            f"{log.source.name}: its times are places in each user's own history, which no two users share; "
+            "use how='last-item', or name a column of real times"
+        )
     if not 0.0 < share < 0.5:
         raise ConfigError(f"share: expected a number > 0 and < 0.5, found {share!r}")
     ordered = np.sort(times)
