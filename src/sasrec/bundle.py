@@ -26,6 +26,7 @@ import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from sasrec import files
 from sasrec.data.sequences import Sequences
 from sasrec.data.vocab import Vocabulary
 from sasrec.errors import BundleError, DataError, OutputError
@@ -80,6 +81,17 @@ class _Manifest(msgspec.Struct, forbid_unknown_fields=True):
     files: dict[str, _Entry]
 
 
+def check_free(path: Path, *, replace: bool) -> None:
+    """Refuse a path that a model cannot be saved to, before any work is done for it.
+
+    Raises:
+        OutputError: As `files.check_free`; or `replace` is True and what is there is no model.
+    """
+    if path.exists() and replace and not (path / "manifest.json").is_file():
+        raise OutputError(f"{path}: is not a sasrec model, so it is not replaced; choose another name")
+    files.check_free(path, replace=replace)
+
+
 def save(bundle: Bundle, path: Path, *, replace: bool = False) -> None:
     """Write the bundle as a folder, whole or not at all.
 
@@ -89,8 +101,7 @@ def save(bundle: Bundle, path: Path, *, replace: bool = False) -> None:
     Raises:
         OutputError: The path is taken, or cannot be written.
     """
-    if path.exists() and replace and not (path / "manifest.json").is_file():
-        raise OutputError(f"{path}: is not a sasrec model, so it is not replaced; choose another name")
+    check_free(path, replace=replace)
     contents = _encode(bundle)
     manifest = {
         "format": FORMAT,

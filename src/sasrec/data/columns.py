@@ -37,6 +37,7 @@ _USUAL_NAMES: dict[str, tuple[tuple[str, ...], ...]] = {
         ("order",),
     ),
     "weight": (("weight",), ("rating", "ratings", "stars", "overall", "score")),
+    "title": (("title",), ("name", "itemtitle", "movietitle", "producttitle", "productname"), ("description",)),
 }
 
 # The text of an integer that comes back from the integer unchanged; 007, +7 and -0 do not.
@@ -79,8 +80,8 @@ def choose_columns(
     chosen = Columns(
         _required(table, "user", user),
         _required(table, "item", item),
-        None if time == "" else _find(table, "time", time),
-        None if weight == "" else _find(table, "weight", weight),
+        None if time == "" else find_column(table, "time", time),
+        None if weight == "" else find_column(table, "weight", weight),
     )
     role_of: dict[str, str] = {}
     for role, name in chosen.by_role().items():
@@ -93,7 +94,7 @@ def choose_columns(
 
 
 def _required(table: Table, role: str, name: str | None) -> str:
-    found = _find(table, role, name)
+    found = find_column(table, role, name)
     if found is None:
         # A first line of data taken for a header has numbers as names.
         bare = any(re.fullmatch(r"-?\d+(\.\d+)?", one) for one in table.columns)
@@ -105,7 +106,15 @@ def _required(table: Table, role: str, name: str | None) -> str:
     return found
 
 
-def _find(table: Table, role: str, name: str | None) -> str | None:
+def find_column(table: Table, role: str, name: str | None) -> str | None:
+    """The column as named, or else the one with a usual name of its role; None where there is no such.
+
+    Args:
+        role: "user", "item", "time", "weight" or "title".
+
+    Raises:
+        DataError: The named column is missing, or several have a usual name.
+    """
     if name is not None:
         if name not in table.columns:
             near = {_plain(one): one for one in reversed(table.columns)}

@@ -25,10 +25,10 @@ class Filters:
     """Which events stay. They apply in the order of the fields, bad rows before all others.
 
     Attributes:
-        min_weight: Least weight (rating) that counts as an event; None keeps all.
+        min_weight: Least weight (rating) that counts as an event; None counts all.
         duplicates: Of several events of one user with one item, keep all, the first or the last.
-        user_core: Least events of a user, and
-        item_core: least events of an item, both repeated until nothing more falls away (the true k-core).
+        user_core: Least events of a user.
+        item_core: Least events of an item; both are repeated until nothing more falls away (the true k-core).
         bad_rows: Rows without a user, item or time, or with one that is not finite or unreadable: refuse the
             log, or drop and count them.
     """

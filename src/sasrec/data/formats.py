@@ -38,6 +38,7 @@ _SUFFIXES = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
     ".inter": "inter",
+    ".item": "inter",
     ".txt": "pairs or histories",
     ".dat": "movielens",
 }

@@ -11,6 +11,7 @@ from sasrec.data.vocab import Id
 from sasrec.errors import ConfigError, DataError
 
 How = Literal["last-item", "time"]
+Part = Literal["test", "valid"]
 
 _NONE = -1
 

@@ -4,11 +4,11 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 
-from sasrec.data.splits import Split
+from sasrec.data.splits import Part, Split
 from sasrec.errors import ConfigError, DataError
 from sasrec.evaluation.metrics import METRICS, mean_and_error
 from sasrec.evaluation.ranking import rank_targets
@@ -16,8 +16,6 @@ from sasrec.files import durable_file
 from sasrec.retrieval.counting import Markov, Popularity
 from sasrec.retrieval.recommender import Recommender
 from sasrec.retrieval.scorers import Scorer
-
-Part = Literal["test", "valid"]
 
 
 @dataclass(frozen=True, eq=False)

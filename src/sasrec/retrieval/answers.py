@@ -1,7 +1,7 @@
 """What comes in as users and goes out as a frame, in the caller's own kind."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal
 
 import narwhals.stable.v2 as nw
 import polars as pl
@@ -13,6 +13,9 @@ from sasrec.errors import DataError
 
 Ids = Iterable[Id] | IntoSeries | IntoFrame
 """Raw ids as a list, array, series or one-column frame of polars, pandas or pyarrow."""
+
+Unknown = Literal["raise", "skip", "popular"]
+"""What to do about an id that the model does not know."""
 
 
 def listed(ids: Ids, *, what: str) -> tuple[list[Id], FrameKind | None]:

@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, final, get_args
+from typing import Any, final, get_args
 
 import numpy as np
 import polars as pl
@@ -15,14 +15,12 @@ from sasrec.data.formats import FrameKind
 from sasrec.data.sequences import Sequences
 from sasrec.data.vocab import Id, Vocabulary
 from sasrec.errors import BundleError, ConfigError, UnknownIdError
-from sasrec.retrieval.answers import Ids, framed, listed
+from sasrec.retrieval.answers import Ids, Unknown, framed, listed
 from sasrec.retrieval.counting import Markov, Popularity
 from sasrec.retrieval.neural import Neural
 from sasrec.retrieval.scorers import Scorer
 from sasrec.retrieval.stream import write_parquet
 from sasrec.retrieval.topk import best, blocks, check_finite, hide, hide_items
-
-Unknown = Literal["raise", "skip", "popular"]
 
 _RANKING = pl.Schema({"place": pl.Int64, "item": pl.Int64, "score": pl.Float32, "rank": pl.Int32})
 _SCORERS: dict[str, type[Scorer]] = {scorer.kind: scorer for scorer in (Neural, Popularity, Markov)}

@@ -1,0 +1,44 @@
+"""Titles of items, for people to read beside the ids."""
+
+from pathlib import Path
+
+import polars as pl
+
+from sasrec.data.columns import find_column
+from sasrec.data.formats import open_file
+from sasrec.data.vocab import Vocabulary
+from sasrec.errors import DataError
+
+
+def read_titles(path: str | Path, items: Vocabulary) -> pl.DataFrame:
+    """The titles in a file of items, in any format that a log may have.
+
+    Args:
+        path: A file with a column of item ids and one of titles, both of a usual name.
+        items: The items that titles are wanted for; others in the file are left out.
+
+    Returns:
+        Columns `item_id`, of the type of `items`, and `title`; one row an item. An item listed twice has its first
+        title.
+
+    Raises:
+        DataError: The file cannot be read, lacks one of the columns, or knows none of the items.
+    """
+    with open_file(path) as table:
+        item, title = find_column(table, "item", None), find_column(table, "title", None)
+        if item is None or title is None:
+            missing = "item ids" if item is None else "titles"
+            raise DataError(
+                f"{table.name}: no column has a usual name of {missing}; columns are {', '.join(table.columns)}; "
+                "rename them item_id and title"
+            )
+        rows = table.read([item, title])
+    # Text first: an integer column has to match text ids, and text in a file without types has to match integers.
+    ids = rows[item].cast(pl.String).cast(items.ids.dtype, strict=False)
+    titles = pl.DataFrame({"item_id": ids, "title": rows[title].cast(pl.String)}).filter(ids.is_in(items.ids))
+    if titles.is_empty():
+        raise DataError(
+            f"{table.name}: no item of it is known to the model; its ids are like {rows[item].head(3).to_list()}, "
+            f"the model's like {items.ids.head(3).to_list()}"
+        )
+    return titles.unique("item_id", keep="first", maintain_order=True)
