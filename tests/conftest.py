@@ -25,3 +25,42 @@ def one_thread() -> None:
     """Undoes the thread count that an earlier test may have set through `train`."""
     if torch := sys.modules.get("torch"):
         torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def log_of():
+    """Makes a log from raw histories, `{user: [item, ...]}` with the oldest event first."""
+    import polars as pl
+
+    import sasrec
+
+    def build(histories):
+        rows = [(user, item) for user, items in histories.items() for item in items]
+        return sasrec.read_log(pl.DataFrame(rows, schema=["user_id", "item_id"], orient="row"))
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def walks(log_of):
+    """A log of 60 users and 25 items with text ids: random walks of 1 to 20 events, some items repeated."""
+    import numpy as np
+
+    rng = np.random.default_rng(7)
+    return log_of({f"u{u:02}": [f"i{i:02}" for i in rng.integers(0, 25, 1 + u % 20)] for u in range(60)})
+
+
+@pytest.fixture(scope="session")
+def small_config():
+    """The settings of a network that trains in an instant, every draw and number format fixed."""
+    import sasrec
+
+    return sasrec.Config(width=8, length=6, dropout=0.2, batch=16, epochs=3, seed=1, threads=1, precision="float32")
+
+
+@pytest.fixture(scope="session")
+def small_model(walks, small_config):
+    """A network trained on `walks`; tests must not change it."""
+    import sasrec
+
+    return sasrec.train(sasrec.split(walks), small_config)

@@ -31,15 +31,23 @@ class SASRec(nn.Module):
     """
 
     def __init__(self, items: int, config: Config, *, generator: torch.Generator | None) -> None:
-        """Args: items: Catalogue size V. generator: Draws the initial weights; None leaves them to be loaded."""
+        """A network with drawn weights, or with none.
+
+        Args:
+            items: Catalogue size V.
+            generator: Draws the initial weights; None leaves them without memory, to be loaded.
+        """
         super().__init__()
         block = {"paper": PaperBlock, "pre": PreNormBlock}[config.norm]
         self.length = config.length
-        self.items = nn.Embedding(items, config.width)
-        self.positions = nn.Embedding(config.length, config.width)
-        self.blocks = nn.ModuleList(block(config.width, heads=config.heads) for _ in range(config.blocks))
-        self.norm = nn.LayerNorm(config.width, eps=1e-8)
+        # Torch's layers would draw weights of their own, from a generator that belongs to the caller.
+        with torch.device("meta"):
+            self.items = nn.Embedding(items, config.width)
+            self.positions = nn.Embedding(config.length, config.width)
+            self.blocks = nn.ModuleList(block(config.width, heads=config.heads) for _ in range(config.blocks))
+            self.norm = nn.LayerNorm(config.width, eps=1e-8)
         if generator is not None:
+            self.to_empty(device=generator.device)
             self._initialise(generator)
 
     def forward(self, items: Int[Tensor, "P"], layout: Layout, drop: Drop = keep_all) -> Float[Tensor, "P D"]:

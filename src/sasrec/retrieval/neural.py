@@ -61,21 +61,16 @@ class Neural:
         """
         try:
             settings = Config.from_dict(config, where="config.json")
-            expected = {name: tensor.shape for name, tensor in _bare(items, settings).state_dict().items()}
+            # Without memory behind it: shapes are compared before anything is allocated.
+            network = SASRec(items, settings, generator=None)
         except ConfigError as error:
             raise BundleError(str(error)) from None
+        expected = {name: tensor.shape for name, tensor in network.state_dict().items()}
         found = {name: tensor.shape for name, tensor in tensors.items()}
         if found != expected:
             wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
             raise BundleError(f"weights do not fit the config: {', '.join(wrong[:3])}")
         if not all(tensor.dtype == torch.float32 and tensor.isfinite().all() for tensor in tensors.values()):
             raise BundleError("weights are not finite float32 numbers")
-        network = _bare(items, settings)
         network.load_state_dict(tensors, assign=True)
         return cls(network, settings)
-
-
-def _bare(items: int, config: Config) -> SASRec:
-    """A network without memory behind its weights: shapes can be compared before anything is allocated."""
-    with torch.device("meta"):
-        return SASRec(items, config, generator=None)

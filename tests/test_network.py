@@ -1,0 +1,244 @@
+"""A state depends on the items at and before it, counted from the end, and on nothing else."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import sasrec
+from sasrec.data.sequences import Sequences
+from sasrec.model.attention import Layout
+from sasrec.model.network import SASRec
+from sasrec.retrieval.neural import Neural
+from sasrec.training.dropout import Dropout
+
+ITEMS = 13
+LENGTH = 20
+every_architecture = pytest.mark.parametrize(
+    "architecture",
+    [{"norm": "paper"}, {"norm": "pre"}, {"norm": "paper", "heads": 4}, {"norm": "pre", "heads": 2}, {"blocks": 0}],
+    ids=lambda settings: "-".join(str(value) for value in settings.values()),
+)
+histories_of_any_length = st.lists(
+    st.lists(st.integers(0, ITEMS - 1), min_size=1, max_size=LENGTH), min_size=1, max_size=12
+)
+
+
+def network_of(architecture, *, length=LENGTH, seed=0):
+    """A float64 network whose norms, biases and vectors are all far from their initial values."""
+    generator = torch.Generator().manual_seed(seed)
+    network = SASRec(ITEMS, sasrec.Config(width=8, length=length, **architecture), generator=generator).double()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=generator, dtype=torch.float64), alpha=0.3)
+    return network
+
+
+@torch.no_grad()
+def states_of(network, histories):
+    sequences = Sequences.of(histories)
+    items = torch.from_numpy(sequences.items.astype(np.int64))
+    states = network(items, Layout.of(sequences.lengths))
+    return [states[start:stop] for start, stop in zip(sequences.offsets[:-1], sequences.offsets[1:], strict=True)]
+
+
+@every_architecture
+def test_a_position_ignores_the_future(architecture):
+    network = network_of(architecture)
+    history, other = [3, 1, 4, 1, 5, 9, 2, 6], [3, 1, 4, 1, 5, 11, 0, 7]
+
+    before, after = states_of(network, [history])[0], states_of(network, [other])[0]
+
+    assert torch.equal(before[:5], after[:5])
+    assert not torch.isclose(before[5:], after[5:]).all(dim=1).any()
+
+
+@every_architecture
+def test_a_position_sees_every_item_of_its_past(architecture):
+    network = network_of(architecture)
+    history = [3, 1, 4, 1, 5, 9, 2, 6]
+
+    last = states_of(network, [history])[0][-1]
+    moved = [
+        not torch.allclose(last, states_of(network, [[*history[:place], 12, *history[place + 1 :]]])[0][-1])
+        for place in range(len(history))
+    ]
+
+    assert moved == [architecture.get("blocks") != 0] * 7 + [True]
+
+
+@every_architecture
+@given(histories=histories_of_any_length, order=st.randoms())
+@settings(max_examples=25)
+def test_batch_mates_their_order_and_their_lengths_change_no_state(architecture, histories, order):
+    network = network_of(architecture)
+    places = list(range(len(histories)))
+    order.shuffle(places)
+
+    alone = [states_of(network, [history])[0] for history in histories]
+    together = states_of(network, [histories[place] for place in places])
+
+    for place, states in zip(places, together, strict=True):
+        torch.testing.assert_close(states, alone[place], rtol=1e-9, atol=1e-12)
+
+
+@every_architecture
+@pytest.mark.parametrize("longer", [21, 50, 200])
+def test_a_larger_length_changes_no_state(architecture, longer):
+    network, larger = network_of(architecture), network_of(architecture, length=longer, seed=1)
+    weights = network.state_dict()
+    # Position 0 is the end of a history, so the shared positions are the first rows of the table.
+    extended = larger.state_dict()["positions.weight"].clone()
+    extended[:LENGTH] = weights["positions.weight"]
+    larger.load_state_dict(weights | {"positions.weight": extended})
+    histories = [[5], [3, 1, 4], list(np.arange(LENGTH) % ITEMS)]
+
+    for states, of_larger in zip(states_of(network, histories), states_of(larger, histories), strict=True):
+        torch.testing.assert_close(states, of_larger, rtol=1e-9, atol=1e-12)
+
+
+@every_architecture
+@given(beyond=st.lists(st.integers(0, ITEMS - 1), max_size=30))
+@settings(max_examples=20)
+def test_what_lies_beyond_length_changes_no_score(architecture, beyond):
+    config = sasrec.Config(width=8, length=5, **architecture)
+    scorer = Neural(network_of(architecture, length=5), config)
+    recent = [7, 2, 9, 2, 11]
+
+    long, short = scorer.scores(Sequences.of([beyond + recent, [1, 2]])), scorer.scores(Sequences.of([recent]))
+
+    torch.testing.assert_close(long[:1], short, rtol=1e-9, atol=1e-12)
+
+
+@every_architecture
+def test_positions_count_from_the_end_of_the_history(architecture):
+    network = network_of(architecture)
+    history = [3, 1, 4]
+
+    before = states_of(network, [history])[0]
+    with torch.no_grad():
+        network.positions.weight[3:] += torch.linspace(1, 2, 8)
+    unused = states_of(network, [history])[0]
+    with torch.no_grad():
+        network.positions.weight[0] += torch.linspace(1, 2, 8)
+    moved = states_of(network, [history])[0]
+
+    assert torch.equal(before, unused), "a history of three uses the first three positions alone"
+    assert torch.isclose(before, moved).all(dim=1).tolist() == [True, True, False]
+
+
+@every_architecture
+@pytest.mark.parametrize("rate", [None, 0.0, 0.5], ids=["inference", "training-without-dropout", "training"])
+def test_a_history_of_one_item_has_finite_states_and_gradients(architecture, rate):
+    network = network_of(architecture).float()
+    drop = () if rate is None else (Dropout(rate, torch.Generator().manual_seed(0)),)
+    items, layout = torch.tensor([4, 4, 1, 2]), Layout.of(np.array([1, 1, 2]))
+
+    states = network(items, layout, *drop)
+    states.square().sum().backward()
+
+    assert states.isfinite().all()
+    assert all(parameter.grad.isfinite().all() for parameter in network.parameters() if parameter.grad is not None)
+
+
+@every_architecture
+def test_an_untrained_network_has_finite_states(architecture):
+    network = SASRec(
+        ITEMS, sasrec.Config(width=8, length=4, **architecture), generator=torch.Generator().manual_seed(3)
+    )
+
+    states = torch.cat(states_of(network, [[0], [1, 2, 3, 4], [5, 5]]))
+
+    assert states.isfinite().all()
+    assert states.abs().max() > 0
+
+
+@every_architecture
+def test_training_without_dropout_gives_the_states_of_inference(architecture):
+    network = network_of(architecture)
+    lengths = np.array([1, 20, 3, 9, 9, 2])
+    items = torch.arange(lengths.sum()) % ITEMS
+
+    inference = network(items, Layout.of(lengths))
+    training = network(items, Layout.of(lengths), Dropout(0.0, torch.Generator()))
+
+    torch.testing.assert_close(training, inference, rtol=1e-9, atol=1e-12)
+
+
+def test_no_blocks_score_by_the_last_item_and_its_position_alone():
+    network = network_of({"blocks": 0})
+    items, positions = network.items.weight.detach().numpy(), network.positions.weight.detach().numpy()
+    gain, shift = network.norm.weight.detach().numpy(), network.norm.bias.detach().numpy()
+
+    raw = items[6] * np.sqrt(8) + positions[0]
+    expected = (raw - raw.mean()) / np.sqrt(raw.var() + 1e-8) * gain + shift
+    state = states_of(network, [[2, 9, 6]])[0][-1]
+
+    np.testing.assert_allclose(state.numpy(), expected, rtol=1e-10)
+
+
+@pytest.mark.parametrize("items", [10, 1_000, 30_000])
+def test_the_initial_spread_of_item_vectors_does_not_depend_on_the_catalogue(items):
+    network = SASRec(items, sasrec.Config(), generator=torch.Generator().manual_seed(0))
+
+    assert network.items.weight.std().item() == pytest.approx(0.02, rel=0.1)
+    assert network.items.weight.mean().item() == pytest.approx(0.0, abs=0.003)
+
+
+def test_nothing_but_real_items_has_a_vector():
+    network = SASRec(5, sasrec.Config(width=4, length=3), generator=torch.Generator().manual_seed(0))
+
+    assert network.items.weight.shape == (5, 4)
+    assert network.items.padding_idx is None
+    assert (network.items.weight != 0).all()
+
+
+def test_scores_are_products_with_the_very_vectors_that_states_are_made_from():
+    network = network_of({})
+    scorer = Neural(network, sasrec.Config(width=8, length=LENGTH))
+
+    scores = scorer.scores(Sequences.of([[3, 1, 4]]))
+    expected = states_of(network, [[3, 1, 4]])[0][-1] @ network.items.weight.detach().t()
+
+    torch.testing.assert_close(scores[0], expected, rtol=1e-12, atol=1e-12)
+
+
+@every_architecture
+def test_one_generator_draws_all_weights_and_torchs_own_is_left_alone(architecture):
+    config = sasrec.Config(width=8, length=4, **architecture)
+    before = torch.get_rng_state()
+
+    first, again, other = (SASRec(7, config, generator=torch.Generator().manual_seed(seed)) for seed in (5, 5, 6))
+
+    assert torch.equal(before, torch.get_rng_state())
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters(), strict=True))
+    assert not torch.equal(first.items.weight, other.items.weight)
+
+
+def test_a_network_to_be_loaded_takes_no_memory():
+    network = SASRec(10**9, sasrec.Config(width=4096), generator=None)
+
+    assert all(parameter.is_meta for parameter in network.parameters())
+
+
+@every_architecture
+def test_norms_start_as_plain_norms_and_biases_at_zero(architecture):
+    network = SASRec(7, sasrec.Config(width=8, **architecture), generator=torch.Generator().manual_seed(0))
+
+    flat = {name: tensor for name, tensor in network.named_parameters() if tensor.dim() == 1}
+
+    assert flat
+    for name, tensor in flat.items():
+        assert (tensor == float("norm" in name and name.endswith("weight"))).all(), name
+
+
+@every_architecture
+def test_every_norm_has_the_papers_epsilon_and_one_gain_per_feature(architecture):
+    network = SASRec(7, sasrec.Config(width=8, **architecture), generator=None)
+
+    norms = [module for module in network.modules() if isinstance(module, torch.nn.LayerNorm)]
+
+    assert len(norms) == 1 + 2 * len(network.blocks)
+    assert {norm.eps for norm in norms} == {1e-8}
+    assert {norm.normalized_shape for norm in norms} == {(8,)}
