@@ -35,7 +35,7 @@ class Config:
         seed: Fixes every random draw.
         threads: CPU threads; "auto" takes what the machine grants this process.
         precision: Number format of the loss's matrix products: "bfloat16" is about twice as fast on CPUs that have
-            it in hardware; "auto" takes it exactly there. Sums and weights are always float32.
+            it in hardware; "auto" takes it exactly there. The loss itself and all weights are always float32.
     """
 
     width: Annotated[int, Meta(ge=1, le=4096)] = 64

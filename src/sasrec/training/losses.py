@@ -21,9 +21,12 @@ class ExactCrossEntropy:
     loss and both gradients, so memory is one chunk of scores however many positions there are. The chunk's buffers
     are kept from step to step, since fresh memory of this size costs more than the arithmetic.
 
+    As the buffers are reused, a loss must be differentiated before the next one is computed; torch refuses the other
+    order.
+
     Args:
-        precision: Number format of the matrix products; sums, gradients and the loss are float32 (float64 where the
-            states are float64).
+        precision: Number format of the matrix products and of what they add up; the loss and the gradients that come
+            out are in the format of the states and the table. States in float64 are computed in float64.
     """
 
     def __init__(self, precision: torch.dtype = torch.float32) -> None:
@@ -74,7 +77,8 @@ class _Exact(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
         d_states, d_table = ctx.saved_tensors
         scale = gradients[0] / len(d_states)
-        return d_states.to(ctx.dtypes[0]) * scale, d_table.to(ctx.dtypes[1]).mul_(scale), None, None
+        # A copy: torch may keep what it is given as the table's .grad, and the buffer is overwritten by the next loss.
+        return d_states.to(ctx.dtypes[0]) * scale, d_table.to(ctx.dtypes[1], copy=True).mul_(scale), None, None
 
 
 def _probabilities(scores: Tensor, targets: Tensor, states: Tensor, table: Tensor) -> Tensor:

@@ -1,0 +1,231 @@
+"""Losses agree with their definitions in float64, gradients included, where others lose them."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sasrec.training.losses import ExactCrossEntropy, binary_cross_entropy
+
+
+def drawn(positions, items, *, width=5, spread=1.0, dtype=torch.float64, seed=0):
+    """States, a table and targets; the first two collect gradients."""
+    generator = torch.Generator().manual_seed(seed)
+    states = (torch.randn(positions, width, generator=generator, dtype=torch.float64) * spread).to(dtype)
+    table = torch.randn(items, width, generator=generator, dtype=torch.float64).to(dtype)
+    targets = torch.randint(0, items, (positions,), generator=generator)
+    return states.requires_grad_(), table.requires_grad_(), targets
+
+
+def value_and_gradients(loss, states, table):
+    return loss.detach(), *torch.autograd.grad(loss, (states, table))
+
+
+def reference(states, table, targets):
+    """The same in float64, by torch."""
+    states, table = (one.detach().double().requires_grad_() for one in (states, table))
+    return value_and_gradients(torch.nn.functional.cross_entropy(states @ table.t(), targets), states, table)
+
+
+@pytest.mark.parametrize("positions", [1, 2, 63, 64, 65, 128, 131, 300])
+@pytest.mark.parametrize("items", [1, 2, 97])
+def test_exact_cross_entropy_is_torchs_in_value_and_gradients(positions, items):
+    states, table, targets = drawn(positions, items)
+
+    found = value_and_gradients(ExactCrossEntropy()(states, table, targets), states, table)
+
+    for ours, theirs in zip(found, reference(states, table, targets), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-13)
+
+
+@given(
+    sizes=st.lists(st.tuples(st.integers(1, 200), st.integers(1, 40)), min_size=2, max_size=5), seed=st.integers(0, 99)
+)
+@settings(max_examples=20)
+def test_buffers_kept_from_larger_and_smaller_steps_leave_no_trace(sizes, seed):
+    loss = ExactCrossEntropy()
+
+    for positions, items in sizes:
+        states, table, targets = drawn(positions, items, seed=seed)
+        found = value_and_gradients(loss(states, table, targets), states, table)
+        for ours, theirs in zip(found, reference(states, table, targets), strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-13)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("gap", [60.0, 200.0, 2_000.0])
+def test_a_target_without_any_probability_left_has_its_exact_loss_and_gradients(dtype, gap):
+    # Scores 0 and -gap: the target's probability is exp(-gap), beyond every number format.
+    states = torch.tensor([[1.0], [1.0]], dtype=dtype, requires_grad=True)
+    table = torch.tensor([[0.0], [-gap]], dtype=dtype, requires_grad=True)
+    targets = torch.tensor([1, 0])
+
+    loss, d_states, d_table = value_and_gradients(ExactCrossEntropy()(states, table, targets), states, table)
+
+    assert loss.item() == pytest.approx(gap / 2, rel=1e-6)
+    assert d_states.flatten().tolist() == pytest.approx([gap / 2, 0.0], rel=1e-6)
+    assert d_table.flatten().tolist() == pytest.approx([0.5, -0.5], rel=1e-6)
+
+
+@pytest.mark.parametrize("spread", [1.0, 30.0])
+def test_float32_is_exact_to_its_rounding(spread):
+    states, table, targets = drawn(200, 50, spread=spread, dtype=torch.float32)
+
+    found = value_and_gradients(ExactCrossEntropy()(states, table, targets), states, table)
+
+    for ours, theirs in zip(found, reference(states, table, targets), strict=True):
+        assert ours.dtype == torch.float32
+        torch.testing.assert_close(ours.double(), theirs, rtol=1e-5, atol=1e-6)
+
+
+def test_bfloat16_products_stay_within_one_percent_of_float32():
+    states, table, targets = drawn(3_000, 400, width=16, dtype=torch.float32)
+
+    found = value_and_gradients(ExactCrossEntropy(torch.bfloat16)(states, table, targets), states, table)
+    exact = reference(states, table, targets)
+
+    assert all(one.dtype == torch.float32 for one in found)
+    assert found[0].item() == pytest.approx(exact[0].item(), rel=1e-3)
+    for ours, theirs in zip(found[1:], exact[1:], strict=True):
+        assert (ours - theirs).norm() < 0.01 * theirs.norm()
+
+
+def test_a_target_without_any_probability_left_is_finite_in_bfloat16():
+    states, table, targets = drawn(300, 40, spread=60.0, dtype=torch.float32)
+
+    loss = ExactCrossEntropy(torch.bfloat16)(states, table, targets)
+
+    assert loss.item() == pytest.approx(reference(states, table, targets)[0].item(), rel=0.02)
+
+
+def test_the_loss_of_equal_scores_is_the_logarithm_of_the_catalogue():
+    states, table, targets = torch.zeros(9, 4), torch.ones(1_000, 4), torch.arange(9)
+
+    assert ExactCrossEntropy()(states, table, targets).item() == pytest.approx(np.log(1_000), rel=1e-6)
+
+
+def test_a_factor_on_the_loss_scales_its_gradients():
+    states, table, targets = drawn(70, 11)
+    loss = ExactCrossEntropy()
+
+    once = torch.autograd.grad(loss(states, table, targets), (states, table))
+    thrice = torch.autograd.grad(3 * loss(states, table, targets), (states, table))
+
+    for single, triple in zip(once, thrice, strict=True):
+        torch.testing.assert_close(3 * single, triple, rtol=1e-12, atol=1e-14)
+
+
+def test_a_gradient_once_given_does_not_change_when_the_next_loss_is_computed():
+    states, table, targets = drawn(5, 7)
+    loss = ExactCrossEntropy()
+
+    loss(states, table, targets).backward()
+    kept = table.grad.clone()
+    loss(states.detach() * 3, table.detach(), targets)
+
+    assert torch.equal(table.grad, kept)
+
+
+def test_the_same_loss_can_be_differentiated_twice():
+    states, table, targets = drawn(5, 7)
+    loss = ExactCrossEntropy()(states, table, targets)
+
+    first = torch.autograd.grad(loss, (states, table), retain_graph=True)
+    second = torch.autograd.grad(loss, (states, table))
+
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_a_loss_overtaken_by_the_next_one_is_refused_instead_of_wrong():
+    states, table, targets = drawn(5, 7)
+    loss = ExactCrossEntropy()
+    overtaken = loss(states, table, targets)
+    loss(states * 2, table, targets)
+
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        overtaken.backward()
+
+
+def test_gradients_add_up_over_steps_as_torchs_do():
+    states, table, targets = drawn(30, 7)
+    loss = ExactCrossEntropy()
+
+    for _ in range(3):
+        loss(states, table, targets).backward()
+    _, d_states, d_table = reference(states, table, targets)
+
+    torch.testing.assert_close(states.grad, 3 * d_states, rtol=1e-10, atol=1e-13)
+    torch.testing.assert_close(table.grad, 3 * d_table, rtol=1e-10, atol=1e-13)
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_memory_never_holds_the_scores_of_all_positions(precision):
+    positions, items, width = 2_048, 500, 4
+    states, table, targets = drawn(positions, items, width=width, dtype=torch.float32)
+    loss = ExactCrossEntropy(precision)
+    largest = 0
+
+    class Largest(torch.utils._python_dispatch.TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            nonlocal largest
+            result = function(*args, **(kwargs or {}))
+            for one in result if isinstance(result, tuple | list) else (result,):
+                if isinstance(one, torch.Tensor):
+                    largest = max(largest, one.untyped_storage().nbytes() // one.element_size())
+            return result
+
+    with Largest():
+        loss(states, table, targets).backward()
+
+    assert 0 < largest <= 256 * items < positions * items
+
+
+@given(seed=st.integers(0, 10_000), positions=st.integers(1, 30), negatives=st.integers(1, 4))
+@settings(max_examples=30)
+def test_binary_cross_entropy_is_its_formula_in_value_and_gradients(seed, positions, negatives):
+    states, table, targets = drawn(positions, 9, seed=seed)
+    generator = torch.Generator().manual_seed(seed)
+    others = torch.randint(0, 9, (positions, negatives), generator=generator)
+
+    positive = (states * table[targets]).sum(dim=1)
+    negative = torch.stack([(states * table[others[:, n]]).sum(dim=1) for n in range(negatives)], dim=1)
+    formula = (-torch.sigmoid(positive).log() - (1 - torch.sigmoid(negative)).log().mean(dim=1)).mean()
+    found = value_and_gradients(binary_cross_entropy(states, table, targets, others), states, table)
+
+    for ours, theirs in zip(found, value_and_gradients(formula, states, table), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-8, atol=1e-12)
+
+
+def test_one_negative_gives_the_papers_sum_worked_by_hand():
+    # Scores ln 3 of the target and -ln 4 of the negative: sigmoids 3/4 and 1/5.
+    states = torch.tensor([[1.0]], dtype=torch.float64)
+    table = torch.tensor([[np.log(3.0)], [-np.log(4.0)]], dtype=torch.float64)
+
+    loss = binary_cross_entropy(states, table, torch.tensor([0]), torch.tensor([[1]]))
+
+    assert loss.item() == pytest.approx(-np.log(3 / 4) - np.log(4 / 5), rel=1e-12)
+
+
+@pytest.mark.parametrize("score", [17.0, 20.0, 100.0, 1_000.0])
+def test_a_confident_mistake_keeps_its_full_gradient(score):
+    states = torch.ones(1, 1, requires_grad=True)
+    table = torch.tensor([[-score], [score]], requires_grad=True)
+
+    loss = binary_cross_entropy(states, table, torch.tensor([0]), torch.tensor([[1]]))
+    loss.backward()
+
+    assert loss.item() == pytest.approx(2 * score, rel=1e-5)
+    assert table.grad.flatten().tolist() == pytest.approx([-1.0, 1.0], abs=1e-6)
+
+
+def test_a_user_who_owns_every_item_lends_the_target_alone():
+    states, table, _ = drawn(2, 9)
+    targets, others = torch.tensor([7, 8]), torch.tensor([[-1, -1], [4, 5]])
+
+    loss = binary_cross_entropy(states, table, targets, others)
+    positive = torch.nn.functional.softplus(-(states * table[targets]).sum(dim=1))
+    negative = torch.nn.functional.softplus(states[1] @ table[[4, 5]].t()).mean()
+
+    torch.testing.assert_close(loss, (positive.sum() + negative) / 2)
+    assert torch.autograd.grad(loss, table)[0].any(dim=1).nonzero().flatten().tolist() == [4, 5, 7, 8]
