@@ -45,11 +45,14 @@ class Vocabulary:
 
     def rows(self, raw: Iterable[Id]) -> np.ndarray:
         """Row of each raw id, int64 of shape (len(raw),); -1 where the id is unknown."""
-        found = self._row_of
-        # bool is an int to Python; True must not become item 1.
-        return np.fromiter(
-            (-1 if isinstance(one, bool) else found.get(self._plain(one), -1) for one in raw), dtype=np.int64
-        )
+        return np.fromiter((self._row(_plain(one)) for one in raw), dtype=np.int64)
+
+    def _row(self, one: object) -> int:
+        try:
+            # bool is an int to Python; True must not become item 1.
+            return -1 if isinstance(one, bool) else self._row_of.get(one, -1)
+        except TypeError:  # a list, say, is no id
+            return -1
 
     def known_rows(self, raw: Iterable[Id]) -> np.ndarray:
         """As `rows`, but an unknown id is an error that names the first five.
@@ -65,11 +68,11 @@ class Vocabulary:
 
     def unknown_message(self, unknown: list[Id]) -> str:
         """The sentence that names unknown ids and, where the type is the likely cause, says so."""
-        shown = ", ".join(repr(one) for one in unknown[:5]) + (", ..." if len(unknown) > 5 else "")
+        shown = ", ".join(repr(_plain(one)) for one in unknown[:5]) + (", ..." if len(unknown) > 5 else "")
         plural = "" if len(unknown) == 1 else "s"
         message = f"{len(unknown)} unknown {self.kind}{plural}: {shown}; the model knows {len(self):,} {self.kind}s"
         wanted = int if self.integer else str
-        if not any(isinstance(one, wanted) for one in unknown):
+        if not any(isinstance(_plain(one), wanted) for one in unknown):
             message += f", whose ids are {'integers' if self.integer else 'text'}"
         return message
 
@@ -86,6 +89,6 @@ class Vocabulary:
                 return text
         return text
 
-    @staticmethod
-    def _plain(one: object) -> object:
-        return one.item() if isinstance(one, np.generic) else one
+
+def _plain(one: object) -> object:
+    return one.item() if isinstance(one, np.generic) else one
