@@ -11,6 +11,7 @@ MODEL/
 """
 
 import json
+import os
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -34,8 +35,6 @@ from sasrec.files import sha256, write_folder
 
 FORMAT = "sasrec-model"
 VERSION = 1
-# A damaged Parquet file can make polars panic, which is no Exception.
-_PARQUET_FAULTS = (pl.exceptions.PolarsError, pl.exceptions.PanicException)
 _FILES = (
     "config.json",
     "record.json",
@@ -43,6 +42,16 @@ _FILES = (
     "items.parquet",
     "histories.safetensors",
     "weights.safetensors",
+)
+_FAULTS = (
+    DataError,
+    KeyError,
+    RecursionError,
+    ValueError,
+    SafetensorError,
+    msgspec.MsgspecError,
+    pl.exceptions.PolarsError,
+    pl.exceptions.PanicException,  # of a hostile Parquet file; it is no Exception
 )
 
 
@@ -85,11 +94,13 @@ def check_free(path: Path, *, replace: bool) -> None:
     """Refuse a path that a model cannot be saved to, before any work is done for it.
 
     Raises:
-        OutputError: As `files.check_free`; or `replace` is True and what is there is no model.
+        OutputError: As `files.check_free`; or `replace` is True and what is there is no model, or not only one.
     """
-    if path.exists() and replace and not (path / "manifest.json").is_file():
-        raise OutputError(f"{path}: is not a sasrec model, so it is not replaced; choose another name")
     files.check_free(path, replace=replace)
+    if os.path.lexists(path) and not _is_model(path):
+        raise OutputError(
+            f"{path}: is not a sasrec model, or holds other files too, so it is not replaced; choose another name"
+        )
 
 
 def save(bundle: Bundle, path: Path, *, replace: bool = False) -> None:
@@ -130,8 +141,17 @@ def load(path: Path) -> Bundle:
             )
     try:
         return _decode(manifest.kind, contents)
-    except (DataError, SafetensorError, msgspec.MsgspecError, KeyError, ValueError, *_PARQUET_FAULTS) as error:
+    except _FAULTS as error:
         raise BundleError(f"{path}: its files are whole but do not fit together: {error}") from None
+
+
+def _is_model(path: Path) -> bool:
+    """True for a folder that holds a model, of whatever version, and nothing besides."""
+    try:
+        plain = json.loads(_read(path, "manifest.json"))["manifest"]
+        return plain["format"] == FORMAT and {*os.listdir(path)} <= {"manifest.json", *plain["files"]}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return False
 
 
 def _writer(data: bytes) -> Callable[[Path], None]:
@@ -148,11 +168,12 @@ def _sealed(manifest: dict[str, Any]) -> bytes:
 
 
 def _manifest(path: Path) -> _Manifest:
-    if not path.is_dir():
-        what = "is not a folder" if path.exists() else "does not exist"
+    # os.path, as pathlib raises where a folder on the way must not be entered.
+    if not os.path.isdir(path):
+        what = "is not a folder" if os.path.exists(path) else "does not exist or cannot be entered"
         raise BundleError(f"{path}: {what}; a sasrec model is a folder written by `sasrec train` or `save`")
-    if not (path / "manifest.json").exists():
-        raise BundleError(f"{path}: is not a sasrec model: it holds no manifest.json")
+    if not os.path.lexists(path / "manifest.json"):
+        raise BundleError(f"{path}: is not a sasrec model: it holds no manifest.json that can be read")
     data = _read(path, "manifest.json")
     foreign = BundleError(f"{path / 'manifest.json'}: is damaged or not of a sasrec model")
     try:
@@ -220,8 +241,9 @@ def _check_histories(histories: Sequences, *, users: int, items: int) -> None:
     rows, offsets = histories.items, histories.offsets
     if rows.dtype != np.int32 or offsets.dtype != np.int64 or rows.ndim != 1 or offsets.shape != (users + 1,):
         raise BundleError("histories do not fit the users")
-    if offsets[0] != 0 or offsets[-1] != len(rows) or (np.diff(offsets) < 0).any():
-        raise BundleError("histories overlap or have gaps")
+    # Compared, not subtracted: a difference of hostile offsets could overflow to a harmless one.
+    if offsets[0] != 0 or offsets[-1] != len(rows) or (offsets[1:] <= offsets[:-1]).any():
+        raise BundleError("histories are empty, overlap or have gaps")
     if len(rows) and (rows.min() < 0 or rows.max() >= items):
         raise BundleError("histories name items beyond the catalogue")
 

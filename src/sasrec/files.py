@@ -26,11 +26,12 @@ def check_free(path: Path, *, replace: bool) -> None:
     Raises:
         OutputError: The path exists and `replace` is False, or its folder is missing or not writable.
     """
-    if path.exists() and not replace:
+    # os.path, as pathlib raises where a folder on the way must not be entered.
+    if os.path.lexists(path) and not replace:
         raise OutputError(f"{path}: exists already; choose another name or allow it to be replaced (--replace)")
     parent = path.absolute().parent
-    if not parent.is_dir():
-        raise OutputError(f"{path}: the folder {parent} does not exist; make it first")
+    if not os.path.isdir(parent):
+        raise OutputError(f"{path}: the folder {parent} does not exist or cannot be entered; make it first")
     if not os.access(parent, os.W_OK):
         raise OutputError(f"{path}: the folder {parent} is not writable")
 
@@ -105,7 +106,13 @@ def _exchange(new: Path, old: Path) -> None:
     rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     if rename is None or rename(_AT_FDCWD, os.fsencode(new), _AT_FDCWD, os.fsencode(old), _RENAME_EXCHANGE):
         # Not this system, or not this file system: two steps, with the old one kept beside until the new one stands.
-        kept = old.with_name(f".{old.name}.old")
-        os.rename(old, kept)
-        os.rename(new, old)
-        shutil.rmtree(kept, ignore_errors=True)
+        beside = Path(tempfile.mkdtemp(prefix=f".{old.name}.", suffix=".old", dir=old.absolute().parent))
+        os.rename(old, beside / old.name)
+        try:
+            os.rename(new, old)
+        except BaseException:
+            os.rename(beside / old.name, old)
+            raise
+        finally:
+            if os.path.lexists(old):
+                shutil.rmtree(beside, ignore_errors=True)

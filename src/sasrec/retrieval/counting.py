@@ -131,7 +131,7 @@ class Markov:
         }
         _check_parts(config, tensors, expected)
         offsets, followers = tensors["offsets"], tensors["followers"]
-        ordered = offsets[0] == 0 and offsets[-1] == steps and (offsets.diff() >= 0).all()
+        ordered = offsets[0] == 0 and offsets[-1] == steps and (offsets[1:] >= offsets[:-1]).all()
         if not ordered or (steps and (followers.min() < 0 or followers.max() >= items)):
             raise BundleError("the steps of the Markov chain point beyond the catalogue")
         return cls(offsets, followers, tensors["steps"], tensors["popularity"])

@@ -1,0 +1,624 @@
+"""A saved model comes back bit for bit, or not at all and with one clear error."""
+
+import hashlib
+import json
+import os
+import pickle
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import safetensors.numpy
+import safetensors.torch
+import torch
+
+import sasrec
+from sasrec import bundle
+from sasrec.data.sequences import Sequences
+from sasrec.data.vocab import Vocabulary
+from sasrec.errors import BundleError, OutputError
+from sasrec.retrieval.counting import Markov, Popularity
+from sasrec.retrieval.recommender import Recommender
+
+FILES = {
+    "manifest.json",
+    "config.json",
+    "record.json",
+    "users.parquet",
+    "items.parquet",
+    "histories.safetensors",
+    "weights.safetensors",
+}
+
+LARGEST = 2**63 - 1
+
+
+@pytest.fixture
+def saved(small_model, tmp_path):
+    path = tmp_path / "model"
+    small_model.save(path)
+    return path
+
+
+def contents(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def seal(path, **changes):
+    """Writes a manifest that fits the files, as somebody could who means harm; `changes` go into it."""
+    names = FILES - {"manifest.json"}
+    sums = {
+        name: {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
+        for name, data in contents(path).items()
+        if name in names
+    }
+    manifest = {"format": "sasrec-model", "version": 1, "kind": "sasrec", "files": sums} | changes
+    text = json.dumps(manifest, sort_keys=True, indent=1)
+    checksum = hashlib.sha256(text.encode()).hexdigest()
+    (path / "manifest.json").write_text(f'{{"checksum": "{checksum}",\n"manifest": {text}}}\n')
+
+
+def flip_bits(path, flips, seed):
+    """Flips one random bit of the model at a time; returns those that were loaded all the same."""
+    rng = np.random.default_rng(seed)
+    whole = contents(path)
+    accepted = []
+    for _ in range(flips):
+        name = rng.choice(sorted(whole))
+        data = bytearray(whole[name])
+        bit = int(rng.integers(8 * len(data)))
+        data[bit // 8] ^= 1 << bit % 8
+        (path / name).write_bytes(data)
+        try:
+            bundle.load(path)
+        except BundleError:
+            pass
+        else:
+            accepted.append((name, bit))
+        (path / name).write_bytes(whole[name])
+    return accepted
+
+
+# What comes back
+
+
+def test_a_bundle_holds_what_its_description_says(saved):
+    assert {path.name for path in saved.iterdir()} == FILES
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [
+        pl.Series(["", " a", "007", "NA", "\n", "e\u0301", "null", "\u00e9", "\U0001f600"]).sort(),
+        pl.Series([-(2**63), -1, 0, 2**53 + 1, 2**63 - 1]),
+        pl.Series([0, 2**63, 2**64 - 1], dtype=pl.UInt64),
+    ],
+    ids=["text", "integers", "large-integers"],
+)
+def test_everything_comes_back_bit_for_bit(tmp_path, ids):
+    tensors = {"a": torch.randn(3, 4, generator=torch.Generator().manual_seed(0)), "b": torch.arange(5).t()}
+    histories = Sequences.of([[row, 0] for row in range(len(ids))])
+    record = {"data": "x\u00e9", "best": {"ndcg": 0.1 + 0.2, "epoch": 3}, "exclude_seen": False, "notes": [None, "a"]}
+    made = bundle.Bundle(
+        "markov",
+        {"width": 8, "rate": 1e-3},
+        Vocabulary(ids, "user"),
+        Vocabulary(ids, "item"),
+        histories,
+        tensors,
+        record,
+    )
+
+    bundle.save(made, tmp_path / "model")
+    back = bundle.load(tmp_path / "model")
+
+    assert (back.kind, back.config, back.record) == (made.kind, made.config, made.record)
+    assert back.users.ids.equals(ids, check_dtypes=True)
+    assert back.items.ids.equals(ids, check_dtypes=True)
+    np.testing.assert_array_equal(back.histories.items, histories.items, strict=True)
+    np.testing.assert_array_equal(back.histories.offsets, histories.offsets, strict=True)
+    assert back.tensors.keys() == tensors.keys()
+    assert all(torch.equal(back.tensors[name], tensors[name]) for name in tensors)
+
+
+def test_a_model_loaded_and_saved_again_is_the_same_model(saved, tmp_path):
+    sasrec.load(saved).save(tmp_path / "again")
+
+    assert contents(tmp_path / "again") == contents(saved)
+
+
+# Damage
+
+
+def test_no_flipped_bit_is_accepted(saved):
+    assert flip_bits(saved, 300, seed=0) == []
+
+
+@pytest.mark.slow
+def test_no_flipped_bit_of_many_is_accepted(saved):
+    assert flip_bits(saved, 3_000, seed=1) == []
+
+
+@pytest.mark.parametrize("name", sorted(FILES))
+def test_no_file_may_be_cut_lengthened_emptied_or_missing(saved, name):
+    data = (saved / name).read_bytes()
+
+    for damaged in (data[:-1], data[: len(data) // 2], data + b"\n", b""):
+        (saved / name).write_bytes(damaged)
+        with pytest.raises(BundleError, match=name):
+            sasrec.load(saved)
+    (saved / name).unlink()
+    with pytest.raises(BundleError, match=name):
+        sasrec.load(saved)
+
+
+@pytest.mark.parametrize("name", sorted(FILES - {"manifest.json"}))
+def test_files_of_two_models_do_not_mix(saved, small_model, tmp_path, name):
+    other = Recommender(
+        Markov.of(small_model.histories, items=len(small_model.items)),
+        users=Vocabulary(pl.Series(range(len(small_model.users))), "user"),
+        items=Vocabulary(pl.Series(range(len(small_model.items))), "item"),
+        histories=Sequences.of([[0]] * len(small_model.users)),
+        record={"data": "another"},
+    )
+    other.save(tmp_path / "other")
+
+    (saved / name).write_bytes((tmp_path / "other" / name).read_bytes())
+
+    with pytest.raises(BundleError, match=f"{name}: is damaged"):
+        sasrec.load(saved)
+
+
+@pytest.mark.parametrize("name", sorted(FILES))
+@pytest.mark.parametrize("kind", ["link", "folder", "pipe"])
+def test_only_regular_files_are_read(saved, tmp_path, name, kind):
+    (saved / name).rename(tmp_path / name)
+    {
+        "link": lambda: (saved / name).symlink_to(tmp_path / name),
+        "folder": (saved / name).mkdir,
+        "pipe": lambda: os.mkfifo(saved / name),
+    }[kind]()
+
+    with pytest.raises(BundleError, match=f"{name}: is not a regular file"):
+        sasrec.load(saved)
+
+
+# What is no model of ours
+
+
+def test_a_missing_folder_is_one_clear_error(tmp_path):
+    with pytest.raises(BundleError, match="nowhere: does not exist or cannot be entered; a sasrec model is a folder"):
+        sasrec.load(tmp_path / "nowhere")
+
+
+def test_a_folder_that_must_not_be_entered_is_one_clear_error(saved):
+    before = os.geteuid()
+    os.chmod(saved.parent, 0o000)
+    try:
+        if before == 0:
+            os.seteuid(65534)
+        with pytest.raises(BundleError, match="does not exist or cannot be entered"):
+            sasrec.load(saved)
+    finally:
+        os.seteuid(before)
+        os.chmod(saved.parent, 0o700)
+
+
+def test_a_file_that_must_not_be_read_is_one_clear_error(saved, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+
+    with pytest.raises(BundleError, match=r"manifest\.json: cannot be read: Permission denied"):
+        sasrec.load(saved)
+
+
+def test_a_file_is_no_model(saved):
+    with pytest.raises(BundleError, match=r"weights\.safetensors: is not a folder"):
+        sasrec.load(saved / "weights.safetensors")
+
+
+def test_a_folder_without_a_manifest_is_no_model(tmp_path):
+    (tmp_path / "weights.safetensors").write_bytes(b"")
+
+    with pytest.raises(BundleError, match=r"is not a sasrec model: it holds no manifest\.json"):
+        sasrec.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{}",
+        "[]",
+        "null",
+        "\xff\xfe",
+        '{"name": "a web page", "icons": []}',
+        '{"manifest": []}',
+        '{"manifest": {"format": "another"}}',
+        '{"manifest": {"format": "sasrec-model"}}',
+        '{"manifest": {"format": "sasrec-model", "version": "1"}}',
+        "[" * 100_000,
+    ],
+    ids=lambda text: text[:30],
+)
+def test_a_foreign_manifest_is_no_model(saved, text):
+    (saved / "manifest.json").write_text(text, encoding="latin-1")
+
+    with pytest.raises(BundleError, match=r"manifest\.json: is damaged or not of a sasrec model"):
+        sasrec.load(saved)
+
+
+def test_a_newer_format_says_to_update(saved):
+    seal(saved, version=2, files={"unheard.of": {"length": 3}}, signature="new")
+
+    with pytest.raises(BundleError, match="has format version 2, this sasrec reads up to 1; update sasrec"):
+        sasrec.load(saved)
+
+
+@pytest.mark.parametrize("changes", [{"version": 0.5}, {"version": True}, {"kind": 3}, {"more": 1}, {"files": {}}])
+def test_a_manifest_of_another_shape_is_refused(saved, changes):
+    seal(saved, **changes)
+
+    with pytest.raises(BundleError):
+        sasrec.load(saved)
+
+
+def test_a_manifest_that_names_files_elsewhere_is_refused(saved):
+    entry = {"sha256": hashlib.sha256(b"").hexdigest(), "size": 0}
+    names = FILES - {"manifest.json"}
+
+    for name in ("../outside", "/etc/hostname", "weights.pkl"):
+        seal(saved, files=dict.fromkeys([*names, name], entry))
+        with pytest.raises(BundleError, match=r"manifest\.json: is damaged"):
+            sasrec.load(saved)
+
+
+def test_an_unknown_kind_of_model_names_the_known_ones(saved):
+    seal(saved, kind="oracle")
+
+    with pytest.raises(
+        BundleError, match="holds a model of kind 'oracle'; this sasrec knows sasrec, popularity, markov"
+    ):
+        sasrec.load(saved)
+
+
+# Whole, but hostile: every checksum fits
+
+
+class Harm:
+    def __reduce__(self):
+        return os.mkdir, ("harmed",)
+
+
+@pytest.mark.parametrize("name", sorted(FILES))
+def test_a_pickle_is_never_run(saved, tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    for harmful in (pickle.dumps(Harm()), torch_file(Harm())):
+        (saved / name).write_bytes(harmful)
+        (saved / "weights.pkl").write_bytes(harmful)
+        if name != "manifest.json":
+            seal(saved)
+
+        with pytest.raises(BundleError):
+            sasrec.load(saved)
+
+    assert not (tmp_path / "harmed").exists()
+
+
+def torch_file(value):
+    buffer = BytesIO()
+    torch.save(value, buffer)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("kind", ["sasrec", "popularity", "markov"])
+def test_weights_that_are_not_finite_are_refused(kind, value, model_of, tmp_path):
+    model_of(kind).save(tmp_path / "model")
+    path = tmp_path / "model"
+    tensors = safetensors.torch.load((path / "weights.safetensors").read_bytes())
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point():
+            rewrite_weights(path, tensors | {name: tensor.index_fill(0, torch.tensor([0]), value)}, kind)
+            with pytest.raises(BundleError, match=r"model: (weights are not finite|counts do not fit)"):
+                sasrec.load(path)
+
+
+@pytest.mark.parametrize("kind", ["sasrec", "popularity", "markov"])
+def test_weights_of_another_shape_type_or_name_are_refused(kind, model_of, tmp_path):
+    model_of(kind).save(tmp_path / "model")
+    path = tmp_path / "model"
+    tensors = safetensors.torch.load((path / "weights.safetensors").read_bytes())
+    for name, tensor in tensors.items():
+        without = {other: kept for other, kept in tensors.items() if other != name}
+        for hostile in (
+            tensors | {name: tensor[:-1].clone()},
+            tensors | {name: tensor.unsqueeze(0)},
+            tensors | {name: tensor.to(torch.float64 if tensor.is_floating_point() else torch.int32)},
+            tensors | {name: tensor.to(torch.bfloat16)},
+            without,
+            without | {"another": tensor},
+            tensors | {"another": torch.zeros(1)},
+        ):
+            rewrite_weights(path, hostile, kind)
+            with pytest.raises(BundleError):
+                sasrec.load(path)
+
+
+def rewrite_weights(path, tensors, kind):
+    (path / "weights.safetensors").write_bytes(safetensors.torch.save(tensors))
+    seal(path, kind=kind)
+
+
+@pytest.fixture
+def model_of(small_model):
+    def build(kind):
+        if kind == "sasrec":
+            return small_model
+        scorer = {"markov": Markov, "popularity": Popularity}[kind].of(
+            small_model.histories, items=len(small_model.items)
+        )
+        return Recommender(scorer, users=small_model.users, items=small_model.items, histories=small_model.histories)
+
+    return build
+
+
+@pytest.mark.parametrize(
+    ("items", "offsets"),
+    [
+        ([0, 1, 2], [0, 1, 2, 4]),
+        ([0, 1, 2], [0, 1, 2]),
+        ([0, 1, 2], [1, 1, 2, 3]),
+        ([0, 1, 2], [0, 2, 1, 3]),
+        ([0, 1, 2], [0, 1, 1, 3]),
+        ([0, 1, 2], [0, -1, 2, 3]),
+        ([0, 1, 25], [0, 1, 2, 3]),
+        ([0, -1, 2], [0, 1, 2, 3]),
+    ],
+)
+def test_histories_that_do_not_fit_users_and_items_are_refused(saved, items, offsets):
+    (saved / "users.parquet").write_bytes(parquet(["a", "b", "c"]))
+    rewrite_histories(saved, np.array(items, np.int32), np.array(offsets, np.int64))
+
+    with pytest.raises(BundleError, match="its files are whole but do not fit together: histories"):
+        sasrec.load(saved)
+
+
+def test_offsets_whose_differences_overflow_are_refused(saved):
+    # Each step looks harmless when it is subtracted: the differences wrap around to positive numbers.
+    offsets = np.array([0, LARGEST, -LARGEST - 1, -1, 4], np.int64)
+    (saved / "users.parquet").write_bytes(parquet(["a", "b", "c", "d"]))
+    rewrite_histories(saved, np.zeros(4, np.int32), offsets)
+
+    with pytest.raises(BundleError, match="histories are empty, overlap or have gaps"):
+        sasrec.load(saved)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{0: 1}, {3: -1}, {5: 10**6}, {-1: 10**6}, {-1: 0}, {1: LARGEST, 2: -LARGEST - 1, 3: -1}],
+    ids=["late start", "negative", "descending", "late end", "early end", "overflow"],
+)
+def test_markov_steps_that_lie_outside_the_counts_are_refused(model_of, tmp_path, changes):
+    path = tmp_path / "model"
+    model_of("markov").save(path)
+    tensors = safetensors.torch.load((path / "weights.safetensors").read_bytes())
+    for place, offset in changes.items():
+        tensors["offsets"][place] = offset
+    rewrite_weights(path, tensors, "markov")
+
+    with pytest.raises(BundleError, match="point beyond the catalogue"):
+        sasrec.load(path)
+
+
+@pytest.mark.parametrize("follower", [-1, 25, LARGEST])
+def test_markov_followers_beyond_the_catalogue_are_refused(model_of, tmp_path, follower):
+    path = tmp_path / "model"
+    model_of("markov").save(path)
+    tensors = safetensors.torch.load((path / "weights.safetensors").read_bytes())
+    tensors["followers"][3] = follower
+    rewrite_weights(path, tensors, "markov")
+
+    with pytest.raises(BundleError, match="point beyond the catalogue"):
+        sasrec.load(path)
+
+
+@pytest.mark.parametrize(
+    ("items", "offsets"), [(np.int64, np.int64), (np.int32, np.int32), (np.float32, np.int64), (np.int32, np.uint64)]
+)
+def test_histories_of_another_type_are_refused(saved, items, offsets):
+    histories = sasrec.load(saved).histories
+    rewrite_histories(saved, histories.items.astype(items), histories.offsets.astype(offsets))
+
+    with pytest.raises(BundleError, match="histories do not fit the users"):
+        sasrec.load(saved)
+
+
+def rewrite_histories(path, items, offsets):
+    (path / "histories.safetensors").write_bytes(safetensors.numpy.save({"items": items, "offsets": offsets}))
+    seal(path)
+
+
+def parquet(ids, name="id", **options):
+    buffer = BytesIO()
+    pl.DataFrame({name: pl.Series(ids, **options)}).write_parquet(buffer)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        parquet(["b", "a"]),
+        parquet(["a", "a"]),
+        parquet(["a", None]),
+        parquet(["a", "b"], name="other"),
+        parquet([0.5, 1.5]),
+        parquet([True, False]),
+        parquet([1, 2], dtype=pl.Int16),
+        parquet([["a"], ["b"]]),
+        parquet(["a", "b"], dtype=pl.Categorical),
+        parquet([None, None]),
+        b"PAR1",
+        b"user\na\n",
+    ],
+)
+@pytest.mark.parametrize("name", ["users.parquet", "items.parquet"])
+def test_vocabularies_that_are_none_are_refused(saved, name, data):
+    (saved / name).write_bytes(data)
+    seal(saved)
+
+    with pytest.raises(BundleError, match="do not fit together"):
+        sasrec.load(saved)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[]", "3", "", '{"width": 8', '{"width": "8"}', '{"width": 16}', '{"widht": 8}', '{"width": NaN}', "[" * 100_000],
+    ids=lambda text: text[:20],
+)
+def test_a_config_that_is_none_is_refused(saved, text):
+    (saved / "config.json").write_text(text)
+    seal(saved)
+
+    with pytest.raises(BundleError):
+        sasrec.load(saved)
+
+
+@pytest.mark.parametrize("text", ["[]", "", "null", '{"a":' * 100_000], ids=lambda text: text[:20])
+def test_a_record_that_is_none_is_refused(saved, text):
+    (saved / "record.json").write_text(text)
+    seal(saved)
+
+    with pytest.raises(BundleError, match="do not fit together"):
+        sasrec.load(saved)
+
+
+def test_a_huge_network_is_refused_before_it_takes_any_memory(saved):
+    # 64 blocks of width 4096 would take 26 GB.
+    (saved / "config.json").write_text('{"width": 4096, "blocks": 64, "length": 10000}')
+    seal(saved)
+
+    with pytest.raises(BundleError, match="weights do not fit the config"):
+        sasrec.load(saved)
+
+
+@pytest.mark.parametrize("name", sorted(FILES - {"manifest.json"}))
+def test_random_harm_under_a_fitting_manifest_never_escapes_as_another_error(saved, name, capfd):
+    rng = np.random.default_rng(5)
+    whole = (saved / name).read_bytes()
+    for _ in range(25):
+        data = bytearray(whole)
+        for place in rng.integers(0, len(data), 3):
+            data[place] = rng.integers(256)
+        (saved / name).write_bytes(data)
+        seal(saved)
+
+        try:
+            model = sasrec.load(saved)
+            model.recommend(model.users.ids[:3], k=3)
+        except sasrec.SasrecError:
+            pass
+
+    capfd.readouterr()
+
+
+# Where a model may be saved
+
+
+def test_nothing_is_replaced_unasked(saved, small_model):
+    before = contents(saved)
+
+    with pytest.raises(OutputError, match="model: exists already"):
+        small_model.save(saved)
+
+    assert contents(saved) == before
+
+
+def test_a_model_takes_the_place_of_another_when_told_to(saved, model_of):
+    model_of("markov").save(saved, replace=True)
+
+    assert sasrec.load(saved).scorer.kind == "markov"
+    assert [path.name for path in saved.parent.iterdir()] == ["model"]
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {},
+        {"thesis.txt": "years of work"},
+        {"manifest.json": '{"name": "a web page"}', "index.html": "<html>"},
+        {"manifest.json": '{"manifest": {"format": "another"}}'},
+        {"manifest.json": "no JSON"},
+    ],
+    ids=["empty", "no manifest", "foreign manifest", "another's manifest", "broken manifest"],
+)
+def test_a_folder_that_is_no_model_is_never_replaced(small_model, tmp_path, files):
+    path = tmp_path / "folder"
+    path.mkdir()
+    for name, text in files.items():
+        (path / name).write_text(text)
+
+    with pytest.raises(OutputError, match="folder: is not a sasrec model, or holds other files too"):
+        small_model.save(path, replace=True)
+
+    assert {path.name: path.read_text() for path in path.iterdir()} == files
+
+
+def test_a_model_that_somebody_put_files_beside_is_never_replaced(saved, small_model):
+    (saved / "thesis.txt").write_text("years of work")
+
+    with pytest.raises(OutputError, match="holds other files too"):
+        small_model.save(saved, replace=True)
+
+    assert (saved / "thesis.txt").read_text() == "years of work"
+
+
+def test_a_file_is_never_replaced_by_a_model(small_model, tmp_path):
+    (tmp_path / "file").write_text("years of work")
+
+    with pytest.raises(OutputError, match="file: is not a sasrec model"):
+        small_model.save(tmp_path / "file", replace=True)
+
+    assert (tmp_path / "file").read_text() == "years of work"
+
+
+def test_a_model_of_a_newer_format_may_be_replaced(saved, small_model):
+    seal(saved, version=2)
+
+    small_model.save(saved, replace=True)
+
+    assert sasrec.load(saved).scorer.kind == "sasrec"
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt(), RuntimeError("crash")])
+@pytest.mark.parametrize("place", range(7))
+def test_a_crash_while_saving_leaves_the_old_model_whole(saved, model_of, monkeypatch, error, place):
+    before = contents(saved)
+    written = 0
+    write = Path.write_bytes
+
+    def crash(path, data):
+        nonlocal written
+        if written == place:
+            write(path, data[: len(data) // 2])
+            raise error
+        written += 1
+        return write(path, data)
+
+    monkeypatch.setattr(Path, "write_bytes", crash)
+
+    with pytest.raises((OutputError, KeyboardInterrupt, RuntimeError)):
+        model_of("markov").save(saved, replace=True)
+
+    monkeypatch.undo()
+    assert contents(saved) == before
+    assert [path.name for path in saved.parent.iterdir()] == ["model"], "nothing temporary is left"
+
+
+def test_a_missing_parent_folder_is_one_clear_error(small_model, tmp_path):
+    with pytest.raises(OutputError, match=r"model: the folder .*nowhere does not exist"):
+        small_model.save(tmp_path / "nowhere" / "model")

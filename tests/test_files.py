@@ -1,0 +1,243 @@
+"""What is written appears whole or not at all, and never in the place of something else unasked."""
+
+import ctypes
+import errno
+import hashlib
+import os
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from sasrec.errors import OutputError
+from sasrec.files import check_free, durable_file, sha256, write_folder
+
+
+def writer(text):
+    return lambda path: path.write_text(text)
+
+
+def broken(error):
+    def write(path):
+        path.write_text("half")
+        raise error
+
+    return write
+
+
+def tree(folder):
+    return {str(path.relative_to(folder)): path.read_text() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@contextmanager
+def as_nobody():
+    """Without the rights of root, who may enter and write every folder."""
+    before = os.geteuid()
+    if before == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(before)
+
+
+@pytest.fixture
+def no_exchange(monkeypatch):
+    """A system that cannot swap two folders in one step."""
+
+    class Bare:
+        def __init__(self, *_, **__):
+            pass
+
+    monkeypatch.setattr(ctypes, "CDLL", Bare)
+
+
+def test_the_checksum_is_sha256():
+    assert sha256(b"abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert sha256(b"\0" * 1_000) == hashlib.sha256(b"\0" * 1_000).hexdigest()
+
+
+def test_a_file_appears_when_it_is_whole(tmp_path):
+    path = tmp_path / "a.txt"
+
+    with durable_file(path, replace=False) as draft:
+        draft.write_text("whole")
+        seen_before = path.exists()
+
+    assert not seen_before
+    assert tree(tmp_path) == {"a.txt": "whole"}
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, OSError(errno.ENOSPC, "No space left on device")])
+@pytest.mark.parametrize("old", [None, "old"])
+def test_a_file_that_could_not_be_finished_leaves_what_was_there(tmp_path, error, old):
+    path = tmp_path / "a.txt"
+    if old:
+        path.write_text(old)
+
+    with (
+        pytest.raises((OutputError, RuntimeError, KeyboardInterrupt)),
+        durable_file(path, replace=True) as draft,
+    ):
+        broken(error)(draft)
+
+    assert tree(tmp_path) == ({"a.txt": old} if old else {})
+    assert len(list(tmp_path.iterdir())) == bool(old), "nothing temporary is left"
+
+
+@pytest.mark.parametrize("taken", ["file", "folder", "link", "broken link"])
+def test_a_taken_path_is_refused_unless_it_may_be_replaced(tmp_path, taken):
+    path = tmp_path / "a"
+    {
+        "file": lambda: path.write_text("old"),
+        "folder": lambda: (path.mkdir(), (path / "b").write_text("old")),
+        "link": lambda: path.symlink_to(tmp_path),
+        "broken link": lambda: path.symlink_to("nowhere"),
+    }[taken]()
+
+    with pytest.raises(OutputError, match=r"a: exists already; choose another name or allow it to be replaced"):
+        check_free(path, replace=False)
+    with pytest.raises(OutputError, match="exists already"), durable_file(path, replace=False):
+        pass
+    with pytest.raises(OutputError, match="exists already"):
+        write_folder(path, {"b": writer("new")}, replace=False)
+
+
+def test_a_file_takes_the_place_of_another_when_told_to(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+
+    with durable_file(path, replace=True) as draft:
+        draft.write_text("new")
+
+    assert tree(tmp_path) == {"a.txt": "new"}
+
+
+def test_a_file_never_takes_the_place_of_a_folder(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "b").write_text("old")
+
+    with (
+        pytest.raises(OutputError, match="a: cannot be written: Is a directory"),
+        durable_file(tmp_path / "a", replace=True) as draft,
+    ):
+        draft.write_text("new")
+
+    assert tree(tmp_path) == {"a/b": "old"}
+
+
+def test_a_missing_folder_is_refused_before_any_work(tmp_path):
+    with pytest.raises(OutputError, match=r"the folder .*nowhere does not exist or cannot be entered; make it first"):
+        check_free(tmp_path / "nowhere" / "a", replace=False)
+
+
+def test_a_folder_that_is_not_writable_is_refused_before_any_work(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+
+    with pytest.raises(OutputError, match=r"a: the folder .* is not writable"):
+        check_free(tmp_path / "a", replace=False)
+
+
+def test_a_folder_that_must_not_be_entered_is_one_clear_error(tmp_path):
+    locked = tmp_path / "locked"
+    locked.mkdir(mode=0o000)
+
+    with as_nobody(), pytest.raises(OutputError, match="does not exist or cannot be entered"):
+        check_free(locked / "deep" / "a", replace=False)
+
+
+@pytest.mark.parametrize(
+    "error", [PermissionError(errno.EACCES, "Permission denied"), OSError(errno.EROFS, "Read-only file system")]
+)
+def test_a_disk_that_refuses_is_one_clear_error(tmp_path, monkeypatch, error):
+    def refuse(*_, **__):
+        raise error
+
+    monkeypatch.setattr("tempfile.mkdtemp", refuse)
+
+    with (
+        pytest.raises(OutputError, match=f"a: cannot be written: {error.strerror}"),
+        durable_file(tmp_path / "a", replace=False),
+    ):
+        pass
+
+
+def test_a_name_that_is_too_long_is_one_clear_error(tmp_path):
+    with pytest.raises(OutputError, match="cannot be written: File name too long"):
+        write_folder(tmp_path / ("a" * 300), {"b": writer("new")}, replace=False)
+
+
+def test_a_folder_appears_with_all_its_files(tmp_path):
+    write_folder(tmp_path / "a", {"b": writer("1"), "c": writer("2")}, replace=False)
+
+    assert tree(tmp_path) == {"a/b": "1", "a/c": "2"}
+
+
+@pytest.mark.parametrize("exchange", [True, False], ids=["in-one-step", "in-two-steps"])
+def test_a_folder_takes_the_place_of_another_with_nothing_of_it_left(tmp_path, exchange, request):
+    if not exchange:
+        request.getfixturevalue("no_exchange")
+    write_folder(tmp_path / "a", {"b": writer("1"), "gone": writer("2")}, replace=False)
+
+    write_folder(tmp_path / "a", {"b": writer("3")}, replace=True)
+
+    assert tree(tmp_path) == {"a/b": "3"}
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, OSError(errno.ENOSPC, "No space left on device")])
+@pytest.mark.parametrize("old", [True, False])
+def test_a_folder_that_could_not_be_finished_leaves_what_was_there(tmp_path, error, old):
+    if old:
+        write_folder(tmp_path / "a", {"b": writer("1")}, replace=False)
+
+    with pytest.raises((OutputError, RuntimeError, KeyboardInterrupt)):
+        write_folder(tmp_path / "a", {"b": writer("2"), "c": broken(error)}, replace=True)
+
+    assert tree(tmp_path) == ({"a/b": "1"} if old else {})
+    assert [path.name for path in tmp_path.iterdir()] == (["a"] if old else []), "nothing temporary is left"
+
+
+def test_a_folder_is_put_back_when_the_second_of_two_steps_fails(tmp_path, no_exchange, monkeypatch):
+    write_folder(tmp_path / "a", {"b": writer("1")}, replace=False)
+    rename = os.rename
+
+    def fail_for_draft(old, new):
+        if Path(old).name == "draft":
+            raise OSError(errno.EIO, "Input/output error")
+        rename(old, new)
+
+    monkeypatch.setattr(os, "rename", fail_for_draft)
+
+    with pytest.raises(OutputError, match="Input/output error"):
+        write_folder(tmp_path / "a", {"b": writer("2")}, replace=True)
+
+    assert tree(tmp_path) == {"a/b": "1"}
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_every_byte_is_flushed_to_the_disk_before_the_name_appears(tmp_path, monkeypatch):
+    happened = []
+    fsync, rename = os.fsync, os.rename
+    monkeypatch.setattr(
+        os, "fsync", lambda handle: (happened.append(Path(os.readlink(f"/proc/self/fd/{handle}")).name), fsync(handle))
+    )
+    monkeypatch.setattr(os, "rename", lambda old, new: (happened.append("appears"), rename(old, new)))
+
+    write_folder(tmp_path / "a", {"b": writer("1"), "c": writer("2")}, replace=False)
+
+    assert happened == ["b", "c", "draft", "appears", tmp_path.name]
+
+
+def test_others_may_read_what_was_written_as_the_caller_has_it(tmp_path):
+    before = os.umask(0o022)
+    try:
+        write_folder(tmp_path / "a", {"b": writer("1")}, replace=False)
+        with durable_file(tmp_path / "c", replace=False) as draft:
+            draft.write_text("2")
+    finally:
+        os.umask(before)
+
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o755
+    assert (tmp_path / "a" / "b").stat().st_mode & 0o777 == 0o644
+    assert (tmp_path / "c").stat().st_mode & 0o777 == 0o644
