@@ -36,9 +36,11 @@ def listed(ids: Ids, *, what: str) -> tuple[list[Id], FrameKind | None]:
     if isinstance(native, nw.Series):
         kind = native.implementation.value
         return native.to_list(), kind if kind in ("polars", "pandas", "pyarrow") else None
-    if not isinstance(ids, Iterable):
+    # Arrays of NumPy and pyarrow hold values of their own kind, which no id equals; the list has Python's.
+    values = ids.tolist() if hasattr(ids, "tolist") else ids
+    if not isinstance(values, Iterable) or isinstance(values, str | bytes):
         raise DataError(f"{what}: expected a list of ids, found {ids!r}")
-    return list(ids), None
+    return list(values), None
 
 
 def framed(answer: pl.DataFrame, kind: FrameKind) -> Any:

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Iterable, Iterator
 from functools import cached_property
+from numbers import Integral
 from pathlib import Path
 from typing import Any, final, get_args
 
@@ -94,13 +95,15 @@ class Recommender:
         """
         raw, kind = listed(users, what="users")
         rows = _found(self.users, raw, unknown)
+        if unknown == "skip":
+            raw, rows = [one for one, row in zip(raw, rows, strict=True) if row >= 0], rows[rows >= 0]
         known = np.flatnonzero(rows >= 0)
         hidden = self._hidden(allow, deny)
         seen = self.exclude_seen if exclude_seen is None else exclude_seen
         answer = _joined(self._ranked(self.histories.take(rows[known]), known, k=k, seen=seen, hidden=hidden))
         if unknown == "popular":
             answer = self._with_popular(answer, np.flatnonzero(rows < 0), k=k, hidden=hidden)
-        return framed(self._named(answer, _as_given(raw, self.users)), kind or self._frame)
+        return framed(self._named(answer, _as_given(raw, rows, self.users)), kind or self._frame)
 
     def continue_from(
         self,
@@ -168,14 +171,16 @@ class Recommender:
 
         Raises:
             UnknownIdError: An id is unknown, or the history is empty.
+            ScoreError: A score is not a number.
         """
         raw, kind = listed(candidates, what="candidates")
         past = self.items.known_rows(listed(history, what="history")[0])
         if not len(past):
             raise UnknownIdError("history: is empty; a score needs at least one item")
         rows = self.items.known_rows(raw)
-        scores = self.scorer.scores(Sequences.of([past]))[0].numpy()[rows]
-        answer = pl.DataFrame({"item_id": self.items.raw(rows), "score": scores})
+        scores = self.scorer.scores(Sequences.of([past]))[0]
+        check_finite(scores)
+        answer = pl.DataFrame({"item_id": self.items.raw(rows), "score": scores.numpy()[rows]})
         rank = pl.col("score").rank("min", descending=True).cast(pl.Int32)
         return framed(answer.with_columns(rank=rank), kind or self._frame)
 
@@ -320,12 +325,22 @@ def _found(ids: Vocabulary, raw: list[Id], unknown: Unknown) -> np.ndarray:
     return rows
 
 
-def _as_given(raw: list[Id], ids: Vocabulary) -> pl.Series:
-    """Raw ids as a column of the model's type, or as text where an unknown id does not fit that type."""
+def _as_given(raw: list[Id], rows: np.ndarray, ids: Vocabulary) -> pl.Series:
+    """The model's own ids where it knows them, else the given ones; all as text where one of these does not fit."""
+    own = ids.raw(np.maximum(rows, 0))
+    unknown = np.flatnonzero(rows < 0)
+    if not len(unknown):
+        return own
+    shown: list[object] = own.to_list()
+    for place in unknown:
+        shown[place] = raw[place]
+    fitting = Integral if ids.integer else str
     try:
-        return pl.Series(raw, dtype=ids.ids.dtype, strict=True)
-    except (TypeError, OverflowError, pl.exceptions.PolarsError):
-        return pl.Series([str(one) for one in raw], dtype=pl.String)
+        if all(isinstance(one, fitting) and not isinstance(one, bool) for one in shown):
+            return pl.Series(shown, dtype=ids.ids.dtype)
+    except (TypeError, OverflowError, pl.exceptions.PolarsError):  # an integer that is too large
+        pass
+    return pl.Series([str(one) for one in shown], dtype=pl.String)
 
 
 def _checked_k(k: int) -> int:

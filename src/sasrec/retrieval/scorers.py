@@ -25,7 +25,7 @@ class Scorer(Protocol):
     def scores(self, histories: Sequences) -> Float[Tensor, "B V"]:
         """A score for every item after each history; higher is better. Histories hold at least one event each.
 
-        The result is the caller's to change.
+        The result is the caller's to change, under `torch.inference_mode()`.
         """
         ...
 
