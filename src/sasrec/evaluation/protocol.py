@@ -1,6 +1,7 @@
 """The one honest protocol: whole catalogue, every user, counting models beside the network, errors beside means."""
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,9 +72,12 @@ class Report:
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
     def to_dict(self) -> dict[str, object]:
-        """Plain values, without the ranks."""
+        """Plain values, without the ranks; the error of a single user is None."""
         models = {
-            row.model: {name: {"mean": mean, "error": error} for name, (mean, error) in row.metrics.items()}
+            row.model: {
+                name: {"mean": mean, "error": None if math.isnan(error) else error}
+                for name, (mean, error) in row.metrics.items()
+            }
             | {name: {"mean": share} for name, share in row.coverage.items()}
             for row in self.rows
         }
@@ -107,7 +111,7 @@ def evaluate(
         ConfigError: `k` or `on` is out of range.
         ScoreError: The model gave scores that are not numbers.
     """
-    cuts = (k,) if isinstance(k, int) else tuple(k)
+    cuts = tuple(k) if isinstance(k, Sequence) else (k,)
     if not cuts or any(isinstance(one, bool) or not isinstance(one, int) or one < 1 for one in cuts):
         raise ConfigError(f"k: expected an integer >= 1 or several, found {k!r}")
     if on not in get_args(Part):
@@ -123,10 +127,13 @@ def evaluate(
         raise DataError(f"{data.log.source.name}: the split holds no {on} user")
     items = len(model.items)
     train = data.train
+    # A counting model that is evaluated itself may have counted more than the training part.
+    own = "SASRec" if model.scorer.kind == "sasrec" else f"{model.scorer.kind.title()} (this model)"
     scorers: dict[str, Scorer] = {
-        "SASRec" if model.scorer.kind == "sasrec" else model.scorer.kind.title(): model.scorer
+        own: model.scorer,
+        "Markov": Markov.of(train, items=items),
+        "Popularity": Popularity.of(train, items=items),
     }
-    scorers |= {"Markov": Markov.of(train, items=items), "Popularity": Popularity.of(train, items=items)}
     rows = []
     for name, scorer in scorers.items():
         found = rank_targets(scorer, holdout, exclude_seen=seen, cuts=cuts)
