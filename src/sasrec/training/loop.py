@@ -57,6 +57,7 @@ def train(
         DataError: There is nothing to learn from or to validate on.
         OutputError: `history` cannot be written.
         TrainingError: The loss is no longer finite, or Ctrl-C came before the first epoch was done.
+        ScoreError: The weights of an epoch give scores that are not numbers.
     """
     parts, valid = data.train, data.valid
     _check_enough(data, parts, valid)
@@ -220,8 +221,8 @@ def _opened(history: str | Path | None) -> Iterator[TextIO | None]:
         yield None
         return
     try:
-        Path(history).touch()
+        open(history, "a", encoding="utf-8").close()
     except OSError as error:
-        raise OutputError(f"{history}: cannot be written: {error.strerror}") from None
+        raise OutputError(f"{history}: cannot be written: {error.strerror}; choose another file") from None
     with open(history, "a", encoding="utf-8") as lines:
         yield lines

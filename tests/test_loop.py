@@ -1,0 +1,453 @@
+"""Training is the same for the same seed, keeps the best weights, stops when it should, and never sees the test."""
+
+import json
+from contextlib import nullcontext
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+import sasrec
+from sasrec.data.sequences import Sequences
+from sasrec.errors import DataError, OutputError, TrainingError
+from sasrec.evaluation.metrics import hit_rate, ndcg
+from sasrec.evaluation.ranking import rank_targets
+from sasrec.training import loop
+from sasrec.training.losses import ExactCrossEntropy
+from sasrec.training.machine import granted_threads, torch_threads
+
+both_losses = pytest.mark.parametrize("loss", ["softmax", "bce"])
+
+
+@pytest.fixture(scope="module")
+def data(walks):
+    return sasrec.split(walks)
+
+
+def weights_of(model):
+    return model.scorer.network.state_dict()
+
+
+def equal_weights(first, second):
+    first, second = weights_of(first), weights_of(second)
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def lasting(record):
+    """What of a record does not depend on the clock or on the text of the log."""
+    best = {name: value for name, value in record["best"].items() if name != "seconds"}
+    return {name: value for name, value in record.items() if name not in ("seconds", "data")} | {"best": best}
+
+
+def results_in(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.fixture
+def watch(monkeypatch):
+    """Lets a test be told of every step and epoch, and raise there."""
+
+    def install(step=lambda epoch, loss: None, epoch=lambda result: None):
+        told = SimpleNamespace(step=step, epoch=epoch)
+        monkeypatch.setattr(loop, "watched", lambda *_, **__: nullcontext(told))
+
+    return install
+
+
+# The same run
+
+
+@pytest.mark.parametrize(
+    "config", [{}, {"loss": "bce", "negatives": 2}, {"norm": "pre", "heads": 2}, {"blocks": 0}], ids=str
+)
+def test_one_seed_gives_the_same_bits_and_another_does_not(data, small_config, config):
+    config = replace(small_config, epochs=2, **config)
+
+    first, again, other = (sasrec.train(data, replace(config, seed=seed)) for seed in (3, 3, 4))
+
+    assert equal_weights(first, again)
+    assert lasting(first.record) == lasting(again.record)
+    assert not equal_weights(first, other)
+
+
+@both_losses
+def test_what_the_caller_draws_elsewhere_neither_changes_nor_is_changed_by_a_run(data, small_config, loss):
+    config = replace(small_config, epochs=1, loss=loss)
+    states = []
+    models = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        np.random.seed(seed)  # noqa: NPY002
+        before = (torch.get_rng_state(), np.random.get_state()[1].copy())  # noqa: NPY002
+        models.append(sasrec.train(data, config))
+        states.append(
+            torch.equal(torch.get_rng_state(), before[0]) and np.array_equal(np.random.get_state()[1], before[1])  # noqa: NPY002
+        )
+
+    assert states == [True, True]
+    assert equal_weights(*models)
+
+
+@pytest.mark.parametrize("ends", ["well", "badly"])
+def test_the_callers_number_of_threads_returns(log_of, small_config, ends, watch):
+    data = sasrec.split(log_of({"ada": ["x", "y", "z", "w"]}))
+    during = []
+
+    def step(epoch, loss):
+        during.append(torch.get_num_threads())
+        if ends == "badly":
+            raise ValueError("the watcher is broken")
+
+    watch(step)
+    with torch_threads(1):
+        if ends == "well":
+            sasrec.train(data, replace(small_config, threads=2, epochs=1))
+        else:
+            with pytest.raises(ValueError, match="watcher"):
+                sasrec.train(data, replace(small_config, threads=2, epochs=1))
+
+        assert torch.get_num_threads() == 1
+    assert set(during) == {2}
+
+
+def test_the_test_part_changes_neither_weights_nor_record(log_of, walks, small_config):
+    histories = {user: walks.items.raw(walks.histories[row]).to_list() for row, user in enumerate(walks.users.ids)}
+    tested = [user for user, items in histories.items() if len(items) >= 3]
+    targets = [histories[user][-1] for user in tested]
+    shuffled = np.random.default_rng(0).permutation(targets).tolist()
+    assert shuffled != targets
+    other = log_of(histories | {u: [*histories[u][:-1], last] for u, last in zip(tested, shuffled, strict=True)})
+    assert other.items.ids.equals(walks.items.ids)
+
+    models = [sasrec.train(sasrec.split(log), small_config) for log in (walks, other)]
+
+    assert equal_weights(*models)
+    assert lasting(models[0].record) == lasting(models[1].record)
+
+
+# The best weights
+
+
+@both_losses
+def test_the_weights_of_the_best_epoch_are_the_ones_that_are_kept(data, small_config, tmp_path, loss):
+    config = replace(small_config, epochs=12, patience=12, learning_rate=0.03, loss=loss)
+
+    model = sasrec.train(data, config, history=tmp_path / "history.jsonl")
+
+    results = results_in(tmp_path / "history.jsonl")
+    best = max(results, key=lambda result: result["ndcg"])
+    ranks = rank_targets(model.scorer, data.valid, exclude_seen=model.exclude_seen).ranks
+    assert best["epoch"] < 12, "an example in which the last epoch is the best shows nothing"
+    assert model.record["best"] == best
+    assert ndcg(ranks, 10).mean() == best["ndcg"]
+    assert hit_rate(ranks, 10).mean() == best["hit_rate"]
+    assert sasrec.evaluate(model, data, on="valid")["NDCG@10"] == best["ndcg"]
+
+
+def test_the_history_has_one_line_an_epoch_and_marks_every_new_best(data, small_config, tmp_path):
+    sasrec.train(data, replace(small_config, epochs=6), history=tmp_path / "history.jsonl")
+
+    results = results_in(tmp_path / "history.jsonl")
+    assert [result["epoch"] for result in results] == [1, 2, 3, 4, 5, 6]
+    assert [result["best"] for result in results] == [
+        all(earlier["ndcg"] < result["ndcg"] for earlier in results[:place]) for place, result in enumerate(results)
+    ]
+    assert all(result["loss"] > 0 and result["seconds"] >= 0 for result in results)
+
+
+def test_a_history_is_added_to_and_never_overwritten(data, small_config, tmp_path):
+    path = tmp_path / "history.jsonl"
+    path.write_text("kept\n")
+
+    sasrec.train(data, replace(small_config, epochs=1), history=path)
+
+    assert path.read_text().startswith("kept\n{")
+
+
+@pytest.mark.parametrize("where", [".", "nowhere/history.jsonl"])
+def test_a_history_that_cannot_be_written_is_refused_before_training(data, small_config, tmp_path, where, watch):
+    watch(step=lambda epoch, loss: pytest.fail("training began"))
+
+    with pytest.raises(OutputError, match="cannot be written"):
+        sasrec.train(data, small_config, history=tmp_path / where)
+
+
+@pytest.mark.parametrize("patience", [1, 2, 3])
+def test_training_stops_after_so_many_epochs_without_a_better_one(data, small_config, tmp_path, monkeypatch, patience):
+    # Validation gets worse and worse from the second epoch on.
+    values = iter([0.1, 0.5, 0.5, 0.4, 0.3, 0.2, 0.1, 0.0])
+    monkeypatch.setattr(loop, "ndcg", lambda ranks, k: np.full(len(ranks), next(values)))
+
+    model = sasrec.train(data, replace(small_config, epochs=8, patience=patience), history=tmp_path / "history.jsonl")
+
+    results = results_in(tmp_path / "history.jsonl")
+    assert len(results) == 2 + patience == model.record["epochs"]
+    assert model.record["best"]["epoch"] == 2, "an equal epoch is no better one"
+    assert model.record["stopped"] == f"no better for {patience} epochs"
+    assert model.record["steps"] == len(results) * -(-57 // small_config.batch)
+
+
+def test_a_network_that_never_hits_anything_is_kept_all_the_same(log_of):
+    # All users share one target among 30 items, so NDCG@10 may well be 0; the first epoch is still the best.
+    log = log_of({f"u{u}": [f"i{i}" for i in range(30)] for u in range(3)})
+
+    model = sasrec.train(sasrec.split(log), sasrec.Config(width=4, epochs=2, learning_rate=1e-9, threads=1))
+
+    assert model.record["epochs"] == 2
+    assert all(tensor.isfinite().all() for tensor in weights_of(model).values())
+
+
+# Interruption and numbers that leave the range
+
+
+def test_an_interrupt_keeps_the_best_epoch_so_far(data, small_config, tmp_path, watch):
+    kept = []
+    config = replace(small_config, epochs=10, patience=10, learning_rate=0.03)
+    whole = sasrec.train(data, replace(config, epochs=4))
+
+    def step(epoch, loss):
+        if epoch == 5:
+            raise KeyboardInterrupt
+
+    watch(step, kept.append)
+    model = sasrec.train(data, config, history=tmp_path / "history.jsonl")
+
+    assert model.record["stopped"] == "interrupted"
+    assert model.record["epochs"] == len(kept) == len(results_in(tmp_path / "history.jsonl")) == 4
+    assert equal_weights(model, whole), "as if four epochs had been asked for"
+    assert lasting(model.record)["best"] == lasting(whole.record)["best"]
+
+
+def test_an_interrupt_during_validation_keeps_the_best_epoch_so_far(data, small_config, monkeypatch):
+    calls = []
+
+    def interrupted(*args, **options):
+        calls.append(args)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return rank_targets(*args, **options)
+
+    monkeypatch.setattr(loop, "rank_targets", interrupted)
+
+    model = sasrec.train(data, replace(small_config, epochs=9))
+
+    assert model.record["stopped"] == "interrupted"
+    assert model.record["epochs"] == 2
+
+
+def test_an_interrupt_in_the_first_epoch_has_nothing_to_keep(data, small_config, watch):
+    def step(epoch, loss):
+        raise KeyboardInterrupt
+
+    watch(step)
+
+    with pytest.raises(TrainingError, match="interrupted before the first epoch was done; there is nothing to keep"):
+        sasrec.train(data, small_config)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_loss_that_is_no_number_names_the_step_and_a_remedy(data, small_config, monkeypatch, value):
+    calls = []
+    exact = ExactCrossEntropy.__call__
+
+    def breaking(self, states, table, targets):
+        calls.append(states)
+        loss = exact(self, states, table, targets)
+        return loss * value if len(calls) == 6 else loss
+
+    monkeypatch.setattr(ExactCrossEntropy, "__call__", breaking)
+    assert -(-57 // small_config.batch) == 4
+
+    with pytest.raises(TrainingError) as error:
+        sasrec.train(data, small_config)
+
+    assert str(error.value) == (
+        f"the loss is {value} at step 2 of epoch 2; lower learning_rate (now 0.001) or set precision='float32' "
+        "(now 'float32')"
+    )
+
+
+def test_weights_that_leave_the_number_range_are_noticed(data, small_config, monkeypatch):
+    initialise = loop.SASRec._initialise
+
+    def huge(self, generator):
+        initialise(self, generator)
+        with torch.no_grad():
+            self.items.weight.mul_(1e38)
+
+    monkeypatch.setattr(loop.SASRec, "_initialise", huge)
+
+    with pytest.raises(TrainingError, match=r"the loss is (nan|inf) at step 1 of epoch 1; lower learning_rate"):
+        sasrec.train(data, small_config)
+
+
+# What is settled from the data
+
+
+@pytest.mark.parametrize(("mean", "dropout"), [(1, 0.5), (2, 0.5), (15, 0.5), (39, 0.35), (100, 0.2), (400, 0.2)])
+def test_dropout_is_settled_by_the_mean_length_of_training_histories(mean, dropout):
+    # 39 lies half way between 15 and 100 by the logarithm: sqrt(15 * 100) = 38.7.
+    train = Sequences.of([[0] * (mean - mean // 2), [0] * (mean + mean // 2)])
+
+    assert loop.settled(sasrec.Config(), train).dropout == pytest.approx(dropout, abs=0.005)
+
+
+def test_dropout_that_was_set_stays(data):
+    assert loop.settled(sasrec.Config(dropout=0.0), data.train).dropout == 0.0
+
+
+def test_nothing_is_automatic_any_more_once_it_is_settled(data, monkeypatch):
+    monkeypatch.setattr(loop, "has_fast_bfloat16", lambda: True)
+    fast = loop.settled(sasrec.Config(), data.train)
+    monkeypatch.setattr(loop, "has_fast_bfloat16", lambda: False)
+    slow = loop.settled(sasrec.Config(), data.train)
+
+    assert "auto" not in fast.to_dict().values()
+    assert (fast.precision, slow.precision) == ("bfloat16", "float32")
+    assert fast.threads == granted_threads() >= 1
+    assert loop.settled(fast, data.train) == fast
+
+
+def test_a_model_knows_the_settings_as_they_were_settled(data):
+    model = sasrec.train(data, sasrec.Config(width=8, length=5, epochs=1))
+
+    assert model.scorer.config == loop.settled(sasrec.Config(width=8, length=5, epochs=1), data.train)
+
+
+@pytest.mark.parametrize(("repeats", "expected"), [(0, True), (1, True), (2, False), (100, False)])
+def test_seen_items_may_come_again_where_more_than_one_validation_target_in_a_hundred_repeats(
+    log_of, repeats, expected
+):
+    rows = {f"u{u:03}": ["a", "b", "a" if u < repeats else "c", "d"] for u in range(100)}
+
+    model = sasrec.train(sasrec.split(log_of(rows)), sasrec.Config(width=4, length=3, epochs=1, threads=1))
+
+    assert model.exclude_seen is expected
+    assert model.record["exclude_seen"] is expected
+
+
+def test_a_model_knows_everything_of_the_log(small_model, walks, data):
+    assert small_model.users.ids.equals(walks.users.ids)
+    assert small_model.items.ids.equals(walks.items.ids)
+    np.testing.assert_array_equal(small_model.histories.items, walks.histories.items)
+    assert small_model.record["data"] == data.fingerprint
+    assert small_model.record["split"] == data.rule
+    assert small_model.record["torch"] == torch.__version__
+
+
+# Learning
+
+
+@pytest.mark.parametrize("norm", ["paper", "pre"])
+def test_a_pattern_that_needs_two_items_of_memory_is_learned(log_of, norm):
+    # Four tracks t0 s t1 s t2 s t0 s ...: what follows s depends on the item before it.
+    rows = {
+        f"u{user:02}": ["s" if step % 2 else f"t{user % 4}{step // 2 % 3}" for step in range(8 + user // 4 % 6)]
+        for user in range(60)
+    }
+    data = sasrec.split(log_of(rows))
+    config = sasrec.Config(
+        width=16, length=12, norm=norm, dropout=0.0, batch=10, learning_rate=0.005, epochs=60, patience=30, threads=1
+    )
+
+    report = sasrec.evaluate(sasrec.train(data, config), data)
+
+    assert report["NDCG@10"] > 0.95
+    assert report.rows[1].metrics["NDCG@10"][0] < 0.75, "the last item alone does not tell"
+
+
+@both_losses
+def test_a_simple_cycle_is_learned_with_either_loss(log_of, loss):
+    rows = {f"u{user:02}": [f"i{(user + step) % 12:02}" for step in range(9)] for user in range(36)}
+    data = sasrec.split(log_of(rows))
+    config = sasrec.Config(
+        width=16, length=8, blocks=1, dropout=0.0, batch=12, learning_rate=0.01, epochs=40, loss=loss, threads=1
+    )
+
+    report = sasrec.evaluate(sasrec.train(data, config), data)
+
+    assert report["NDCG@10"] > 0.95
+
+
+# Unusual logs
+
+
+@both_losses
+@pytest.mark.parametrize(
+    "rows",
+    [
+        {"ada": ["x", "y", "z", "w"]},
+        {"ada": ["x"] * 5, "bob": ["x"] * 4},
+        {"ada": ["x", "y", "z", "w"], "bob": ["x"], "cyd": ["w"]},
+        {"ada": ["x", "y", "z", "w", "v"], "bob": ["x", "y"], "cyd": ["v", "x", "w"]},
+    ],
+    ids=["one user", "one item", "one-event users", "a user who owns every item"],
+)
+def test_unusual_logs_train_to_a_model_that_answers(log_of, rows, loss):
+    log = log_of(rows)
+
+    model = sasrec.train(sasrec.split(log), sasrec.Config(width=4, length=3, epochs=2, loss=loss, threads=1))
+
+    answer = model.recommend(log.users.ids, k=10, exclude_seen=False)
+    assert len(answer) == len(log.users) * len(log.items)
+    assert answer["score"].is_finite().all()
+
+
+@both_losses
+def test_a_history_of_twelve_thousand_events_is_trained_on_its_last_ones(log_of, loss):
+    rows = {"long": [f"i{i % 50}" for i in range(12_000)], "short": ["i1", "i2", "i3"]}
+    data = sasrec.split(log_of(rows))
+
+    model = sasrec.train(data, sasrec.Config(width=4, length=20, epochs=1, loss=loss, threads=1))
+
+    assert len(model.recommend(["long"], k=5)) == 5
+
+
+def test_users_of_one_event_change_nothing_that_is_learned(log_of, walks, small_config):
+    histories = {user: walks.items.raw(walks.histories[row]).to_list() for row, user in enumerate(walks.users.ids)}
+    more = log_of(histories | {f"v{one}": ["i03"] for one in range(50)})
+    config = replace(small_config, epochs=2)
+
+    assert equal_weights(sasrec.train(sasrec.split(walks), config), sasrec.train(sasrec.split(more), config))
+
+
+def test_a_log_without_two_training_events_is_refused(log_of):
+    data = sasrec.split(log_of({"ada": ["x", "y", "z"], "bob": ["x", "z", "y"]}))
+
+    with pytest.raises(DataError, match="no user has two events to train on; give a log with longer histories"):
+        sasrec.train(data)
+
+
+def test_a_split_without_validation_is_refused(log_of, walks):
+    whole = sasrec.split(walks)
+
+    with pytest.raises(DataError, match="the split leaves nobody to validate on"):
+        sasrec.train(replace(whole, valid_at=np.full_like(whole.valid_at, -1)))
+
+
+# Progress
+
+
+def test_lines_of_progress_appear_only_when_asked_for(data, small_config, capsys):
+    sasrec.train(data, replace(small_config, epochs=2))
+    silent = capsys.readouterr()
+    sasrec.train(data, replace(small_config, epochs=2), progress=True)
+    shown = capsys.readouterr()
+
+    assert (silent.out, silent.err, shown.out) == ("", "", "")
+    assert [line.split()[:2] for line in shown.err.splitlines()] == [["epoch", "1"], ["epoch", "2"]]
+    assert "valid NDCG@10" in shown.err
+
+
+def test_a_model_of_a_pandas_log_answers_in_pandas(small_config):
+    import pandas as pd
+
+    rows = pd.DataFrame({"user_id": ["a"] * 4 + ["b"] * 4, "item_id": ["x", "y", "z", "w", "w", "z", "y", "x"]})
+
+    model = sasrec.train(sasrec.split(sasrec.read_log(rows)), replace(small_config, epochs=1))
+
+    assert isinstance(model.recommend(["a"], exclude_seen=False), pd.DataFrame)
+    assert isinstance(model.recommend(pl.Series(["a"]), exclude_seen=False), pl.DataFrame)
