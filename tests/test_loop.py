@@ -238,6 +238,30 @@ def test_an_interrupt_during_validation_keeps_the_best_epoch_so_far(data, small_
     assert model.record["epochs"] == 2
 
 
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_an_interrupt_while_an_epoch_is_judged_leaves_record_and_weights_agreed(data, small_config, monkeypatch, epoch):
+    calls = []
+
+    def interrupted(ranks, k):
+        calls.append(ranks)
+        if len(calls) == epoch:
+            raise KeyboardInterrupt
+        return hit_rate(ranks, k)
+
+    monkeypatch.setattr(loop, "hit_rate", interrupted)
+    # Every epoch is better than the one before, so the interrupted one would have been kept.
+    values = iter([0.1, 0.2, 0.3])
+    monkeypatch.setattr(loop, "ndcg", lambda ranks, k: np.full(len(ranks), next(values)))
+
+    if epoch == 1:
+        with pytest.raises(TrainingError, match="nothing to keep"):
+            sasrec.train(data, small_config)
+    else:
+        model = sasrec.train(data, small_config)
+        assert model.record["best"]["epoch"] == 1
+        assert equal_weights(model, sasrec.train(data, replace(small_config, epochs=1)))
+
+
 def test_an_interrupt_in_the_first_epoch_has_nothing_to_keep(data, small_config, watch):
     def step(epoch, loss):
         raise KeyboardInterrupt

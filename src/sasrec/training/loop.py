@@ -178,12 +178,12 @@ def _until_no_better(
             started = time.perf_counter()
             loss = training.epoch(number, watcher)
             ranks = rank_targets(scorer, valid, exclude_seen=exclude_seen).ranks
-            score = float(ndcg(ranks, 10).mean())
+            score, hits = float(ndcg(ranks, 10).mean()), float(hit_rate(ranks, 10).mean())
             if better := score > best:
                 best, best_epoch = score, number
                 weights = {name: tensor.clone() for name, tensor in training.network.state_dict().items()}
             seconds = round(time.perf_counter() - started, 3)
-            results.append(EpochResult(number, loss, score, float(hit_rate(ranks, 10).mean()), seconds, better))
+            results.append(EpochResult(number, loss, score, hits, seconds, better))
             watcher.epoch(results[-1])
             if lines is not None:
                 lines.write(json.dumps(asdict(results[-1])) + "\n")
@@ -192,7 +192,7 @@ def _until_no_better(
                 stopped = f"no better for {training.config.patience} epochs"
                 break
     except KeyboardInterrupt:
-        if not weights:
+        if not results:
             raise TrainingError("interrupted before the first epoch was done; there is nothing to keep") from None
         stopped = "interrupted"
     training.network.load_state_dict(weights)
