@@ -1,0 +1,197 @@
+"""Settings are checked once, wherever they come from; a mistake is named with its remedy."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sasrec.config import Config
+from sasrec.errors import ConfigError
+
+NAMES = [field.name for field in dataclasses.fields(Config)]
+valid_settings = st.fixed_dictionaries(
+    {},
+    optional={
+        "width": st.sampled_from([1, 8, 64, 4096]),
+        "length": st.integers(1, 10_000),
+        "blocks": st.integers(0, 64),
+        "dropout": st.floats(0.0, 1.0, exclude_max=True) | st.just("auto"),
+        "norm": st.sampled_from(["paper", "pre"]),
+        "loss": st.sampled_from(["softmax", "bce"]),
+        "negatives": st.integers(1, 10_000),
+        "batch": st.integers(1, 1_000_000),
+        "learning_rate": st.floats(0.0, 10.0, exclude_min=True),
+        "weight_decay": st.floats(0.0, 10.0),
+        "epochs": st.integers(1, 1_000_000),
+        "patience": st.integers(1, 1_000_000),
+        "seed": st.integers(0, 2**63 - 1),
+        "threads": st.integers(1, 1024) | st.just("auto"),
+        "precision": st.sampled_from(["auto", "float32", "bfloat16"]),
+    },
+)
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(text, encoding="utf-8"):
+        path = tmp_path / "run.toml"
+        path.write_text(text, encoding=encoding)
+        return path
+
+    return write
+
+
+def test_the_defaults_are_settings_like_any_other():
+    assert Config.from_dict(Config().to_dict()) == Config()
+
+
+@given(settings=valid_settings)
+def test_settings_survive_a_dictionary(settings):
+    config = Config(**settings)
+
+    assert Config.from_dict(config.to_dict()) == config
+
+
+@given(settings=valid_settings)
+def test_settings_survive_a_toml_file(tmp_path_factory, settings):
+    path = tmp_path_factory.mktemp("config") / "run.toml"
+    config = Config(**settings)
+
+    path.write_text(config.to_toml())
+
+    assert Config.from_toml(path) == config
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    {
+        "width": [0, -8, 4097],
+        "length": [0, 10_001],
+        "blocks": [-1, 65],
+        "heads": [0, 65],
+        "dropout": [-0.1, 1.0, 1, 2],
+        "norm": ["post", ""],
+        "loss": ["bpr", "Softmax"],
+        "negatives": [0],
+        "batch": [0],
+        "learning_rate": [0.0, 0, -1e-3, 10.1],
+        "weight_decay": [-1e-9, 11],
+        "epochs": [0],
+        "patience": [0],
+        "seed": [-1, 2**63],
+        "threads": [0, -1, "all"],
+        "precision": ["float16", "float64"],
+    }.items(),
+)
+def test_a_value_out_of_range_is_refused_by_name(name, values):
+    for value in values:
+        with pytest.raises(ConfigError) as error:
+            Config(**{name: value})
+
+        assert str(error.value).startswith(f"{name}: ")
+        assert str(error.value).endswith(f"found {value!r}")
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "value", [None, True, False, [1], {"a": 1}, "8x", "64", math.nan, math.inf, -math.inf, np.array([1])], ids=repr
+)
+def test_a_value_of_another_type_is_refused_by_name(name, value):
+    with pytest.raises(ConfigError, match=f"^{name}: "):
+        Config(**{name: value})
+
+
+@pytest.mark.parametrize("name", ["width", "length", "blocks", "heads", "batch", "epochs", "seed", "threads"])
+def test_a_fraction_is_no_count_even_if_it_is_whole(name):
+    with pytest.raises(ConfigError, match=f"^{name}: "):
+        Config(**{name: 8.0})
+
+
+@pytest.mark.parametrize("name", ["dropout", "weight_decay"])
+def test_an_integer_where_a_fraction_is_meant_becomes_one(name):
+    value = getattr(Config(**{name: 0}), name)
+
+    assert value == 0.0
+    assert isinstance(value, float)
+
+
+def test_the_choices_are_named():
+    with pytest.raises(ConfigError, match=r"\(one of 'paper', 'pre'\), found 'post'"):
+        Config(norm="post")
+
+
+@pytest.mark.parametrize(("width", "heads"), [(64, 3), (1, 2), (10, 4)])
+def test_heads_divide_the_width(width, heads):
+    with pytest.raises(ConfigError, match=f"heads: must divide width, found heads={heads} and width={width}"):
+        Config(width=width, heads=heads)
+
+
+def test_settings_do_not_change_once_they_are_made():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Config().width = 8
+
+
+def test_settings_are_named_never_placed():
+    with pytest.raises(TypeError):
+        Config(64)
+
+
+@pytest.mark.parametrize(
+    ("typed", "hint"),
+    [
+        ("widht", "did you mean 'width'?"),
+        ("learningrate", "did you mean 'learning_rate'?"),
+        ("Dropout", "did you mean 'dropout'?"),
+        ("lr", "known are width, length, blocks, heads, dropout, norm, loss, negatives, batch, learning_rate, "),
+    ],
+)
+def test_an_unknown_setting_is_refused_with_a_suggestion(typed, hint):
+    with pytest.raises(ConfigError) as error:
+        Config.from_dict({"width": 8, typed: 1}, where="run.toml")
+
+    assert str(error.value).startswith(f"run.toml: unknown setting '{typed}'; {hint}")
+
+
+def test_a_refused_value_says_where_it_stands(write):
+    path = write("width = 0\n")
+
+    with pytest.raises(ConfigError) as error:
+        Config.from_toml(path)
+
+    assert str(error.value) == f"{path}: width: Expected int >= 1, found 0"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("width = ", "is not TOML"),
+        ("width: 8", "is not TOML"),
+        ("width = 8\nwidth = 9", "is not TOML"),
+        ("[model]\nwidth = 8", "unknown setting 'model'"),
+        ("seed = 1979-05-27", "seed: Expected int"),
+    ],
+)
+def test_a_file_that_is_no_list_of_settings_is_refused(write, text, message):
+    path = write(text)
+
+    with pytest.raises(ConfigError, match=message) as error:
+        Config.from_toml(path)
+
+    assert str(error.value).startswith(f"{path}: ")
+
+
+def test_a_file_that_cannot_be_read_is_refused(tmp_path, write):
+    for path, message in (
+        (tmp_path / "nowhere.toml", "No such file or directory"),
+        (tmp_path, "Is a directory"),
+        (write("norm = 'é'", encoding="latin-1"), "cannot be read"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            Config.from_toml(path)
+
+
+def test_an_empty_file_means_the_defaults(write):
+    assert Config.from_toml(write("# nothing set\n")) == Config()

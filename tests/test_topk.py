@@ -1,0 +1,83 @@
+"""The best k of a block are those of a full sort, and blocks cover everybody once."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sasrec.data.sequences import Sequences
+from sasrec.errors import ScoreError
+from sasrec.retrieval.topk import best, blocks, check_finite, hide, hide_items
+
+rows_of_scores = st.integers(1, 12).flatmap(
+    lambda items: st.lists(
+        st.lists(st.integers(-3, 3).map(float) | st.just(float("-inf")), min_size=items, max_size=items),
+        min_size=1,
+        max_size=4,
+    )
+)
+
+
+@given(rows_of_scores, st.integers(1, 15))
+def test_the_best_are_those_of_a_full_sort(rows, k):
+    scores = torch.tensor(rows)
+
+    values, places = best(scores, k)
+
+    assert values.tolist() == [sorted(row, reverse=True)[:k] for row in rows]
+    assert torch.equal(scores.gather(1, places), values)
+    assert all(len({*row}) == len(row) for row in places.tolist())
+
+
+@pytest.mark.parametrize("bytes_", [1, 4 * 7, 4 * 7 * 3, 10**9])
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 10])
+def test_blocks_cover_everybody_once_and_hold_few_scores(monkeypatch, count, bytes_):
+    monkeypatch.setattr("sasrec.retrieval.topk._BLOCK_BYTES", bytes_)
+
+    found = list(blocks(count, items=7))
+
+    assert np.concatenate([np.empty(0, int), *found]).tolist() == list(range(count))
+    assert all(len(block) == 1 or len(block) * 7 * 4 <= bytes_ for block in found)
+
+
+@pytest.mark.parametrize("items", [0, 1, 10**9])
+def test_any_size_of_catalogue_has_blocks(items):
+    assert sum(len(block) for block in blocks(5, items=items)) == 5
+
+
+def test_every_item_of_a_history_is_hidden_in_its_own_row_alone():
+    scores = torch.zeros(3, 4)
+
+    hide(scores, Sequences.of([[1, 1, 3], [], [0]]))
+
+    assert scores.isneginf().tolist() == [[False, True, False, True], [False] * 4, [True, False, False, False]]
+
+
+def test_hidden_items_are_hidden_for_everybody():
+    scores = torch.zeros(2, 3)
+
+    hide_items(scores, torch.tensor([True, False, True]))
+    hide_items(scores, None)
+
+    assert scores.isneginf().tolist() == [[True, False, True]] * 2
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_scores_without_an_order_are_refused(value):
+    with pytest.raises(ScoreError, match="NaN or infinite"):
+        check_finite(torch.tensor([[0.0, value]]))
+
+
+def test_a_hidden_score_is_no_fault():
+    check_finite(torch.tensor([[0.0, float("-inf")]]))
+
+
+@given(st.permutations(range(8)))
+def test_a_score_that_is_nan_is_among_the_best_so_that_it_is_noticed(order):
+    scores = torch.tensor([[0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, float("nan")]])[:, list(order)]
+
+    values, _ = best(scores, 1)
+
+    with pytest.raises(ScoreError):
+        check_finite(values)
