@@ -6,8 +6,9 @@ import re
 import polars as pl
 import pytest
 
-from sasrec.data.columns import Columns, choose_columns, read_fields
+from sasrec.data.columns import choose_columns, read_fields
 from sasrec.data.formats import Table
+from sasrec.data.log import Columns
 from sasrec.errors import DataError
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import sasrec
-from sasrec.data.columns import Columns
+from sasrec.data.log import Columns
 from sasrec.errors import DataError
 
 raw_ids = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=12) | st.sampled_from(

@@ -38,7 +38,9 @@ __all__ = [
 
 if TYPE_CHECKING:
     from sasrec.config import Config
-    from sasrec.data.log import Filters, Log, read_log
+    from sasrec.data.filters import Filters
+    from sasrec.data.log import Log
+    from sasrec.data.reading import read_log
     from sasrec.data.splits import Split, split
     from sasrec.errors import (
         BundleError,
@@ -57,9 +59,9 @@ else:
     # Hidden from type checkers: they take a module with __getattr__ to have every name that anybody mistypes.
     _HOMES = {
         "Config": "config",
-        "Filters": "data.log",
+        "Filters": "data.filters",
         "Log": "data.log",
-        "read_log": "data.log",
+        "read_log": "data.reading",
         "Split": "data.splits",
         "split": "data.splits",
         "Report": "evaluation.protocol",

@@ -2,16 +2,13 @@
 
 import difflib
 import re
-from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 import polars as pl
 
 from sasrec.data.formats import Table, row_list
+from sasrec.data.log import Columns, TimeUnit
 from sasrec.errors import DataError
-
-TimeUnit = Literal["s", "ms", "us", "ns", "steps", "order"]
-"""Seconds to nanoseconds since 1970, another clock that all users share, or a place in each user's own history."""
 
 # Names in the first group that matches win; two matches in one group are ambiguous.
 # Case, spaces, dots, hyphens and underscores are left out of the comparison.
@@ -47,21 +44,6 @@ _ISO = r"^\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d(?::?\
 _LEAST_TIMES: dict[TimeUnit, float] = {"ns": 1e17, "us": 1e14, "ms": 1e11, "s": 1e8}
 # Above this, neighbouring integers share one float.
 _LARGEST_EXACT_FLOAT = 2.0**53
-
-
-@dataclass(frozen=True)
-class Columns:
-    """The column that plays each part; None where the log has none."""
-
-    user: str
-    item: str
-    time: str | None = None
-    weight: str | None = None
-
-    def by_role(self) -> dict[str, str]:
-        """Role to column, for the roles that are filled."""
-        filled = {"user": self.user, "item": self.item, "time": self.time, "weight": self.weight}
-        return {role: name for role, name in filled.items() if name is not None}
 
 
 def choose_columns(

@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 
 from sasrec.data.formats import row_list
+from sasrec.data.sequences import pair_numbers
 from sasrec.errors import ConfigError, DataError
 
 Duplicates = Literal["keep", "first", "last"]
@@ -149,8 +150,3 @@ def _core(events: Events, user_core: int, item_core: int) -> Events:
         if chosen.all():
             return events
         events = events.take(chosen)
-
-
-def pair_numbers(users: np.ndarray, items: np.ndarray) -> np.ndarray:
-    """One number for each pair of user row and item row, int64."""
-    return users * (int(items.max(initial=0)) + 1) + items

@@ -19,15 +19,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import msgspec
 import polars as pl
 
 from sasrec.data.compression import unwrapped
+from sasrec.data.log import FrameKind
 from sasrec.errors import DataError
-
-FrameKind = Literal["polars", "pandas", "pyarrow"]
 
 FORMATS = ("csv", "tsv", "parquet", "jsonl", "inter", "pairs", "histories", "movielens")
 

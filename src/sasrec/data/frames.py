@@ -9,7 +9,8 @@ import polars as pl
 from narwhals.exceptions import DuplicateError
 from narwhals.stable.v2.typing import IntoFrame
 
-from sasrec.data.formats import FrameKind, Table
+from sasrec.data.formats import Table
+from sasrec.data.log import FrameKind
 from sasrec.errors import DataError
 
 

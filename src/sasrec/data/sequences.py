@@ -69,3 +69,8 @@ class Sequences:
     def owners(self) -> np.ndarray:
         """For every event, the sequence that it belongs to; int64 of shape (events,)."""
         return np.repeat(np.arange(len(self), dtype=np.int64), self.lengths)
+
+
+def pair_numbers(users: np.ndarray, items: np.ndarray) -> np.ndarray:
+    """One number for each pair of user row and item row, int64."""
+    return users * (int(items.max(initial=0)) + 1) + items

@@ -7,7 +7,7 @@ import narwhals.stable.v2 as nw
 import polars as pl
 from narwhals.stable.v2.typing import IntoFrame, IntoSeries
 
-from sasrec.data.formats import FrameKind
+from sasrec.data.log import FrameKind
 from sasrec.data.vocab import Id
 from sasrec.errors import DataError
 

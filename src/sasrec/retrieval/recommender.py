@@ -12,7 +12,7 @@ import polars as pl
 import torch
 
 from sasrec import bundle
-from sasrec.data.formats import FrameKind
+from sasrec.data.log import FrameKind
 from sasrec.data.sequences import Sequences
 from sasrec.data.vocab import Id, Vocabulary
 from sasrec.errors import BundleError, ConfigError, UnknownIdError

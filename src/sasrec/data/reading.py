@@ -1,0 +1,122 @@
+"""Reading a log: from a file or frame to histories of item rows."""
+
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+
+import numpy as np
+import polars as pl
+from narwhals.stable.v2.typing import IntoFrame
+
+from sasrec.data.columns import choose_columns, read_fields
+from sasrec.data.filters import Events, Filters, apply_filters, without_bad_rows
+from sasrec.data.formats import Table, open_file
+from sasrec.data.frames import frame_table
+from sasrec.data.log import Log, Source, TimeUnit
+from sasrec.data.sequences import Sequences
+from sasrec.data.vocab import Vocabulary
+from sasrec.errors import DataError
+
+_ALL_EVENTS = Filters()
+
+
+def read_log(
+    source: str | os.PathLike[str] | IntoFrame,
+    *,
+    user: str | None = None,
+    item: str | None = None,
+    time: str | None = None,
+    weight: str | None = None,
+    format: str | None = None,
+    time_unit: TimeUnit | None = None,
+    filters: Filters = _ALL_EVENTS,
+) -> Log:
+    """Read a log from a file or frame.
+
+    Ids stay text unless their column is one of integers. Histories are sorted by time; events of one time keep the
+    order of the rows.
+
+    Args:
+        source: A path, a polars DataFrame or LazyFrame, a pandas DataFrame or a pyarrow Table.
+        user: Column of the user ids; None looks for a usual name (`user_id`, `userId`, `visitorid`, ...).
+        item: Column of the item ids, as `user`.
+        time: Column of the times, as `user`; "" takes none, and rows count as sorted.
+        weight: Column of the weights, as `user`; "" takes none.
+        format: One of `sasrec.data.formats.FORMATS`; None goes by the suffix.
+        time_unit: What numbers in the time column count; None tells it from their size.
+        filters: Which events stay.
+    Raises:
+        DataError: The source cannot be read, has bad rows (unless they are to be dropped), or no event is left.
+    """
+    with _opened(source, format) as table:
+        columns = choose_columns(table, user=user, item=item, time=time, weight=weight)
+        rows = table.read(list(columns.by_role().values()))
+    if rows.is_empty():
+        raise DataError(f"{table.name}: there are no rows, only column names")
+    fields, unit = read_fields(rows, columns, table=table, time_unit=time_unit)
+    # A reader of text gives an empty line, as at the end of many files, as a row without any value.
+    blank = rows.select(pl.all_horizontal(pl.all().is_null() & (not table.typed))).to_series()
+    usable, dropped = without_bad_rows(fields, blank=blank, filters=filters, name=table.name)
+    events, users, items = _encoded(usable)
+    events, filtered = apply_filters(events, filters, name=table.name)
+    notes = (*_notes(users, rows[columns.user], "user"), *_notes(items, rows[columns.item], "item"))
+    origin = Source(table.name, table.format, table.frame, columns, unit, len(rows), dropped | filtered, notes)
+    if not len(events):
+        raise DataError(f"{table.name}: no event is left; {origin.left_out}; loosen the filters")
+    return _assembled(events, users, items, origin)
+
+
+def _opened(source: str | os.PathLike[str] | IntoFrame, format: str | None) -> AbstractContextManager[Table]:
+    if isinstance(source, str | os.PathLike):
+        return open_file(source, format)
+    if format is not None:
+        raise DataError(f"format={format!r} is for files; leave it out for a frame")
+    return nullcontext(frame_table(source))
+
+
+def _encoded(fields: pl.DataFrame) -> tuple[Events, pl.Series, pl.Series]:
+    """The events sorted by user and time, and the sorted distinct ids of users and items."""
+    users, user_rows = _distinct(fields["user"])
+    items, item_rows = _distinct(fields["item"])
+    times = fields["time"].to_numpy() if "time" in fields.columns else None
+    weights = fields["weight"].to_numpy() if "weight" in fields.columns else None
+    # Both sorts are stable, so that events of one time stay in the order of the rows.
+    order = np.argsort(user_rows, kind="stable") if times is None else np.lexsort((times, user_rows))
+    return Events(user_rows, item_rows, times, weights).take(order), users, items
+
+
+def _distinct(ids: pl.Series) -> tuple[pl.Series, np.ndarray]:
+    distinct = ids.unique().sort()
+    rows = ids.cast(pl.Enum(distinct)).to_physical() if ids.dtype == pl.String else distinct.search_sorted(ids)
+    return distinct, rows.cast(pl.Int64).to_numpy()
+
+
+def _assembled(events: Events, users: pl.Series, items: pl.Series, source: Source) -> Log:
+    """The log of the events that are left; ids without an event leave too."""
+    user_counts, item_counts = np.bincount(events.users), np.bincount(events.items, minlength=len(items))
+    lengths = user_counts[user_counts > 0]
+    item_row = np.cumsum(item_counts > 0, dtype=np.int32) - 1
+    histories = Sequences(
+        item_row[events.items],
+        np.concatenate(([0], np.cumsum(lengths))),
+        events.times,
+        None if events.weights is None else events.weights.astype(np.float32),
+    )
+    return Log(
+        Vocabulary(users.gather(np.flatnonzero(user_counts)), "user"),
+        Vocabulary(items.gather(np.flatnonzero(item_counts)), "item"),
+        histories,
+        source,
+    )
+
+
+def _notes(ids: pl.Series, column: pl.Series, kind: str) -> Iterator[str]:
+    if column.dtype.is_float():
+        yield f"{kind} ids came as floating-point numbers without a fraction and are read as integers"
+    if ids.dtype == pl.String:
+        broken = int(ids.str.contains("\n", literal=True).sum())
+        if broken:
+            yield f"{kind} ids that hold a line break: {broken:,}; look for a quotation mark that swallowed other lines"
+        alike = len(ids) - ids.str.strip_chars().str.normalize("NFC").n_unique()
+        if alike:
+            yield f"{kind} ids that differ from another one only in outer spaces or Unicode form: {alike:,}"
