@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from sasrec.data.splits import Holdout
 from sasrec.errors import ScoreError
@@ -63,11 +65,20 @@ def rank_targets(
         if exclude_seen:
             hide(scores, histories)
         reachable = scores.gather(1, targets).isfinite()
-        before = (scores > own).sum(dim=1) + ((scores == own).sum(dim=1) - 1) / 2
-        ranks[rows] = torch.where(reachable.squeeze(1), before.double(), torch.inf).numpy()
+        ranks[rows] = torch.where(reachable.squeeze(1), _expected_ranks(scores, own), torch.inf).numpy()
         if cuts:
             values, places = best(scores, max(cuts))
             for cut, found in recommended.items():
                 found[places[:, :cut][values[:, :cut] > float("-inf")]] = True
         progress(int(rows[-1]) + 1)
     return Ranks(ranks, {cut: found.numpy() for cut, found in recommended.items()})
+
+
+def _expected_ranks(scores: Float[Tensor, "B V"], own: Float[Tensor, "B 1"]) -> Float[Tensor, "B"]:
+    """Items of each row that score above its own one, and half of the others that tie with it."""
+    # Ones are added up as floats, exactly below 2^24 items: torch would turn truth values into int64 first, which
+    # takes five times as long.
+    counted = torch.empty_like(scores)
+    above = torch.gt(scores, own, out=counted).sum(dim=1)
+    not_below = torch.ge(scores, own, out=counted).sum(dim=1)
+    return (above.double() + not_below.double() - 1) / 2
