@@ -159,6 +159,24 @@ def test_gradients_add_up_over_steps_as_torchs_do():
     torch.testing.assert_close(table.grad, 3 * d_table, rtol=1e-10, atol=1e-13)
 
 
+def test_products_in_bfloat16_meet_few_numbers_of_rows():
+    # Each number of rows costs a compiled kernel that stays in memory.
+    rows = set()
+
+    class Rows(torch.utils._python_dispatch.TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            if function is torch.ops.aten.mm.out:
+                rows.add(len(args[0]))
+            return function(*args, **(kwargs or {}))
+
+    with Rows():
+        for positions in range(1, 600, 7):
+            ExactCrossEntropy(torch.bfloat16)(*drawn(positions, 9, dtype=torch.float32))
+
+    assert rows
+    assert len(rows) <= 4
+
+
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
 def test_memory_never_holds_the_scores_of_all_positions(precision):
     positions, items, width = 2_048, 500, 4

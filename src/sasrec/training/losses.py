@@ -10,6 +10,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 _CHUNK = {torch.float32: 64, torch.bfloat16: 256}  # positions whose scores fit the cache; measured, see docs/decisions
+# For bfloat16 torch calls oneDNN, which compiles and keeps a kernel for every number of rows: let there be few.
+_GRAIN = {torch.bfloat16: 64}
 _TINY = 1e-30
 
 
@@ -56,20 +58,24 @@ class _Exact(torch.autograd.Function):
     def forward(ctx: Any, states: Tensor, table: Tensor, targets: Tensor, loss: ExactCrossEntropy) -> Tensor:
         dtype = loss.precision if states.dtype == torch.float32 else states.dtype
         positions, items = len(states), len(table)
-        low_states, low_table = states.to(dtype), table.to(dtype)
         chunk = _CHUNK.get(dtype, 64)
+        grain = _GRAIN.get(dtype, 1)
+        rounded = -(-positions // grain) * grain
+        low_table = table.to(dtype)
+        # Rows of zeros fill the last chunk up; they add nothing to either gradient.
+        low_states = nn.functional.pad(states.to(dtype), (0, 0, 0, rounded - positions))
         total = states.new_zeros(())
         d_states = torch.empty_like(low_states)
         d_table = loss.buffer("d_table", tuple(table.shape), dtype)
-        for start in range(0, positions, chunk):
-            rows = slice(start, min(start + chunk, positions))
-            some = low_states[rows]
+        for start in range(0, rounded, chunk):
+            some = low_states[start : start + chunk]
             scores = loss.buffer("scores", (len(some), items), dtype)
             torch.mm(some, low_table.t(), out=scores)
-            total += _probabilities(scores, targets[rows], some, low_table)
-            torch.mm(scores, low_table, out=d_states[rows])
+            real = min(positions - start, len(some))
+            total += _probabilities(scores[:real], targets[start : start + real], some[:real], low_table)
+            torch.mm(scores, low_table, out=d_states[start : start + chunk])
             torch.addmm(d_table, scores.t(), some, beta=float(start > 0), out=d_table)
-        ctx.save_for_backward(d_states, d_table)
+        ctx.save_for_backward(d_states[:positions], d_table)
         ctx.dtypes = states.dtype, table.dtype
         return total / positions
 
