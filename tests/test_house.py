@@ -27,10 +27,9 @@ READING = [  # entry modules; the files and lines that one must have open to fol
     pytest.param(["sasrec.model.network"], 5, 500, id="network"),
     pytest.param(
         ["sasrec.data.log", "sasrec.data.splits", "sasrec.training.loop", "sasrec.evaluation.protocol"],
-        20,
-        2500,
+        28,  # the aim is 20 files and 2,500 lines, see docs/decisions.md; it may only come nearer
+        3150,
         id="from-log-to-report",
-        marks=pytest.mark.xfail(reason="34 files and 3,982 lines when first counted"),
     ),
 ]
 
