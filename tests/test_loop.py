@@ -18,6 +18,7 @@ from sasrec.evaluation.ranking import rank_targets
 from sasrec.training import loop
 from sasrec.training.losses import ExactCrossEntropy
 from sasrec.training.machine import granted_threads, torch_threads
+from sasrec.training.negatives import UnseenSampler
 
 both_losses = pytest.mark.parametrize("loss", ["softmax", "bce"])
 
@@ -394,6 +395,26 @@ def test_a_simple_cycle_is_learned_with_either_loss(log_of, loss):
     report = sasrec.evaluate(sasrec.train(data, config), data)
 
     assert report["NDCG@10"] > 0.95
+
+
+def test_negatives_are_never_of_the_users_training_history(data, small_config, monkeypatch):
+    draws = []
+    draw = UnseenSampler.draw
+
+    def recorded(self, users, count, rng):
+        draws.append((users, draw(self, users, count, rng)))
+        return draws[-1][1]
+
+    monkeypatch.setattr(UnseenSampler, "draw", recorded)
+
+    sasrec.train(data, replace(small_config, epochs=1, loss="bce", negatives=3))
+
+    train = data.train
+    assert len(draws) == 4
+    for users, negatives in draws:
+        assert negatives.shape == (len(users), 3)
+        for user, items in zip(users, negatives, strict=True):
+            assert not {*items.tolist()} & {*train[user].tolist()}
 
 
 # Unusual logs

@@ -128,6 +128,16 @@ def test_recommended_items_are_those_among_anybodys_first(exclude_seen):
         assert np.flatnonzero(items).tolist() == sorted(shown)
 
 
+def test_items_that_are_left_out_are_not_recommended_however_many_places_there_are():
+    found = rank_targets(Table([[3.0, 2.0, 1.0]]), holdout([2], [[0]]), exclude_seen=True, cuts=(1, 3, 50)).recommended
+
+    assert {cut: items.tolist() for cut, items in found.items()} == {
+        1: [False, True, False],
+        3: [False, True, True],
+        50: [False, True, True],
+    }
+
+
 def test_nobody_to_rank_gives_no_ranks():
     found = rank_targets(Table(np.zeros((0, 3))), holdout([], []), exclude_seen=True, cuts=(2,))
 

@@ -1,7 +1,6 @@
 """Every setting of a run, defined once for Python, TOML files and the command line."""
 
 import difflib
-import math
 import tomllib
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -115,8 +114,6 @@ class Config:
 def _checked(name: str, value: object, hint: Any) -> object:
     """The value as msgspec decodes it for the annotation; integers become floats where a float is meant."""
     try:
-        if isinstance(value, float) and math.isnan(value):
-            raise msgspec.ValidationError("Expected a finite number")
         return msgspec.convert(value, hint)
     except msgspec.ValidationError as error:
         words = [repr(word) for part in _parts(hint) for word in getattr(part, "__args__", ()) if isinstance(word, str)]
