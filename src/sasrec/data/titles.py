@@ -35,7 +35,7 @@ def read_titles(path: str | Path, items: Vocabulary) -> pl.DataFrame:
         rows = table.read([item, title])
     # Text first: an integer column has to match text ids, and text in a file without types has to match integers.
     ids = rows[item].cast(pl.String).cast(items.ids.dtype, strict=False)
-    titles = pl.DataFrame({"item_id": ids, "title": rows[title].cast(pl.String)}).filter(ids.is_in(items.ids))
+    titles = pl.DataFrame({"item_id": ids, "title": rows[title].cast(pl.String)}).filter(items.rows(ids) >= 0)
     if titles.is_empty():
         raise DataError(
             f"{table.name}: no item of it is known to the model; its ids are like {rows[item].head(3).to_list()}, "

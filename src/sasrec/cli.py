@@ -1,0 +1,112 @@
+"""The command line: which commands there are, and how each way of failing leaves it.
+
+Exit codes: 0 done; 1 a fault of ours, with its traceback; 2 a wrong use; 3 to 8 the errors of `sasrec.errors`; 130
+Ctrl-C.
+"""
+
+import os
+import re
+import shlex
+import sys
+import warnings
+from collections.abc import Sequence
+from io import TextIOWrapper
+
+from cyclopts import App, CycloptsError, Parameter
+
+from sasrec import __version__
+from sasrec.commands.defaults import fill
+from sasrec.errors import ConfigError, SasrecError
+
+COMMANDS = {
+    "demo": ("demonstration", "Show it all on a generated log: train, compare, save, recommend."),
+    "train": ("training", "Train a network on a log and save it."),
+    "evaluate": ("evaluation", "Measure how well a model predicts what was held out, beside models that only count."),
+    "recommend": ("recommendation", "Recommend items to known users, after a history, or to everybody."),
+    "similar": ("recommendation", "List the items most like one item."),
+    "info": ("information", "Say what a model or a log is."),
+}
+"""For every command its module in `sasrec.commands`, and its summary: the first line of its docstring."""
+
+
+def command_line(wanted: str | None = None) -> App:
+    """The program with all its commands, none of which is imported before it is called.
+
+    Args:
+        wanted: The command to be called. It goes without its summary here, which would hide its own docstring.
+    """
+    app = App(
+        name="sasrec",
+        help="Self-attentive sequential recommendation: from an interaction log to recommendations.",
+        help_epilogue="`sasrec COMMAND --help` says all about a command; `sasrec demo` is the place to start.",
+        version=f"sasrec {__version__}",
+        default_parameter=Parameter(negative="", show_default=_shown),
+        config=fill,
+        print_error=False,
+        exit_on_error=False,
+        suppress_keyboard_interrupt=False,
+        result_action="return_none",
+    )
+    for place, (name, (module, summary)) in enumerate(COMMANDS.items()):
+        path = f"sasrec.commands.{module}:{name}"
+        app.command(path, name=name, help=None if name == wanted else summary, help_epilogue="", sort_key=place)
+    return app
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; what a user can mend ends in one line on standard error.
+
+    Args:
+        arguments: What was typed after `sasrec`; None takes it from the process.
+
+    Returns:
+        The exit code.
+    """
+    typed = sys.argv[1:] if arguments is None else list(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            # A terminal that cannot show a title is no reason to fail.
+            stream.reconfigure(errors="replace")
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning  # type: ignore[assignment]  # all arguments come by position
+            command_line(typed[0] if typed else None)(typed)
+            sys.stdout.flush()
+    except CycloptsError as error:
+        return _refuse(str(error), ConfigError.exit_code)
+    except SasrecError as error:
+        return _refuse(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        return _refuse("interrupted", 130)
+    except BrokenPipeError:
+        # Nobody reads on, as in `sasrec recommend ... | head`; Python would complain when it closes the stream.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def _shown(default: object) -> object:
+    """A default as help shows it; that a switch is off and a list empty goes without saying."""
+    if default is None or default is False or default == ():
+        return None
+    return ", ".join(map(str, default)) if isinstance(default, tuple) else str(default)
+
+
+def _refuse(message: str, code: int) -> int:
+    print(f"error: {_in_flags(message)}", file=sys.stderr)
+    return code
+
+
+def _show_warning(message: Warning | str, *_where: object) -> None:
+    print(f"warning: {_in_flags(str(message))}", file=sys.stderr)
+
+
+def _in_flags(message: str) -> str:
+    """One line, with the arguments of Python functions that it advises (`user="id"`) as flags (`--user id`)."""
+    line = " ".join(message.split())
+
+    def flag(found: re.Match[str]) -> str:
+        name = {"how": "split"}.get(found["name"], found["name"])
+        return f"--{name.replace('_', '-')} {shlex.quote(found['value'])}"
+
+    line = re.sub(r"\b(?:filters=Filters\()?\b(?P<name>[a-z_]+)=(['\"])(?P<value>[^'\"]*)\2\)?", flag, line)
+    return re.sub(r"\b(pass|set) ([a-z_]+)=(?= |$)", r"\1 --\2", line)

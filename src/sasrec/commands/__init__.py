@@ -1,0 +1,1 @@
+"""The commands of `sasrec`, one function each; all that is printed for people is printed here."""

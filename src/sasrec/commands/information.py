@@ -1,0 +1,64 @@
+"""`sasrec info`, and the sentences about models that other commands print too."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sasrec.commands.output import in_bytes, say, wrapped
+from sasrec.commands.reading import LogFlags, Reading
+
+if TYPE_CHECKING:
+    from sasrec.retrieval.recommender import Recommender
+
+
+def info(path: Path, /, *, reading: LogFlags = Reading()) -> None:
+    """Say what a model or a log is.
+
+    Of a model: its kind and settings, what it knows, how it was trained, how good it was on validation. Every byte of
+    it is checked. Of a log: what it holds, and how it would be split.
+
+    Args:
+        path: A folder written by `sasrec train`, or a log file.
+    """
+    if path.is_dir():
+        from sasrec.retrieval.recommender import load
+
+        say(_about(load(path), path))
+    else:
+        log = reading.log(path)
+        say(str(log.summary()), "")
+        say(str(reading.divided(log)))
+
+
+def _about(model: "Recommender", path: Path) -> str:
+    config, tensors = model.scorer.to_parts()
+    record = model.record
+    known = {
+        "model": f"{path} ({in_bytes(path)}), every byte verified",
+        "kind": f"{model.scorer.kind}, {sum(tensor.numel() for tensor in tensors.values()):,} numbers",
+        "items": f"{len(model.items):,}, such as {', '.join(map(str, model.items.ids.head(3)))}",
+        "users": f"{len(model.users):,}, such as {', '.join(map(str, model.users.ids.head(3)))}",
+        "events": f"{len(model.histories.items):,} in their histories",
+        "seen items": "left out of recommendations" if model.exclude_seen else "may be recommended again",
+        "settings": in_words(config),
+        "log": record.get("log", ""),
+        "read with": in_words(dict(record.get("reading", {}).items() - Reading().to_dict().items())),
+        "split": record.get("split", ""),
+        "trained": outcome(record) if "best" in record else "",
+        "made with": ", ".join(f"{name} {record[name]}" for name in ("python", "torch", "processor") if name in record),
+    }
+    return "\n".join(wrapped(f"{name:<12}{words}", indent=12) for name, words in known.items() if words)
+
+
+def in_words(settings: Mapping[str, Any]) -> str:
+    """Settings on one line."""
+    return ", ".join(f"{name}={value}" for name, value in settings.items())
+
+
+def outcome(record: Mapping[str, Any]) -> str:
+    """How training ended, from a model's record."""
+    best = record["best"]
+    return (
+        f"{record['epochs']:,} epochs ({record['steps']:,} steps) in {record['seconds']:,.1f} s, {record['stopped']}; "
+        f"best is epoch {best['epoch']} with validation NDCG@10 {best['ndcg']:.4f}, HR@10 {best['hit_rate']:.4f}"
+    )

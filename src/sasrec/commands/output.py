@@ -1,0 +1,117 @@
+"""What commands print: tables of plain text, suggestions to paste, answers for people or programs."""
+
+import os
+import re
+import shlex
+import shutil
+import sys
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import polars as pl
+from rich.cells import cell_len
+
+from sasrec.data.titles import read_titles
+from sasrec.data.vocab import Vocabulary
+
+
+def say(*lines: str) -> None:
+    """Print at once, so that the order holds where standard error goes to the same place."""
+    print(*lines, sep="\n", flush=True)
+
+
+def aligned(rows: Sequence[Sequence[str]], *, numbers: Sequence[int] = ()) -> str:
+    """Rows of cells as columns.
+
+    Args:
+        numbers: Columns that are flush right.
+    """
+    widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
+
+    def padded(cell: str, column: int) -> str:
+        space = " " * (widths[column] - cell_len(cell))
+        return space + cell if column in numbers else cell + space
+
+    return "\n".join("  ".join(padded(cell, at) for at, cell in enumerate(row)).rstrip() for row in rows)
+
+
+def wrapped(text: str, *, indent: int = 2) -> str:
+    """A long line as several, the later ones indented; words stay whole."""
+    return textwrap.fill(text, 110, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False)
+
+
+def suggest(*commands: Sequence[str | Path]) -> None:
+    """Print commands to try next, such that they work when pasted."""
+    say("next, try:", *(f"  {program()} {shlex.join(map(str, command))}" for command in commands))
+
+
+def program() -> str:
+    """How this process was called."""
+    called = Path(sys.argv[0])
+    if called.parts[-2:] == ("sasrec", "__main__.py"):
+        return f"{shlex.quote(sys.executable)} -m sasrec"
+    found = shutil.which("sasrec")
+    if called.name != "sasrec" or (found and os.path.exists(called) and os.path.samefile(found, called)):
+        return "sasrec"
+    return shlex.quote(sys.argv[0])
+
+
+def in_bytes(path: Path) -> str:
+    """Size of a file, or of all files of a folder, in words."""
+    files = path.iterdir() if path.is_dir() else [path]
+    size = float(sum(file.stat().st_size for file in files))
+    for unit in ("kB", "MB"):
+        size /= 1000
+        if size < 1000:
+            return f"{size:.1f} {unit}"
+    return f"{size / 1000:,.1f} GB"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """How an answer is printed.
+
+    Attributes:
+        titles: File of items with a column of titles, to be shown beside the ids.
+        format: A table for people; JSON (a list of objects) or CSV for programs.
+    """
+
+    titles: Path | None = None
+    format: Literal["table", "json", "csv"] = "table"
+
+    def show(self, answer: pl.DataFrame, items: Vocabulary) -> None:
+        """Print an answer of `items`."""
+        if self.titles is not None:
+            answer = titled(answer, read_titles(self.titles, items))
+        if self.format == "json":
+            say("[" + answer.write_ndjson().rstrip("\n").replace("\n", ",\n ") + "]")
+        elif self.format == "csv":
+            say(answer.write_csv().rstrip("\n"))
+        else:
+            say(in_columns(answer))
+
+
+def titled(answer: pl.DataFrame, titles: pl.DataFrame) -> pl.DataFrame:
+    """The answer with the title beside each item id; null where there is none."""
+    joined = answer.join(titles, on="item_id", how="left", maintain_order="left")
+    place = answer.columns.index("item_id") + 1
+    return joined.select(*answer.columns[:place], "title", *answer.columns[place:])
+
+
+def in_columns(answer: pl.DataFrame) -> str:
+    """A frame as a table of plain text, the rank before what is ranked."""
+    names = sorted(answer.columns, key=["user_id", "rank", "item_id", "title", "score", "source"].index)
+    columns = [[name, *(_cell(value) for value in answer[name].to_list())] for name in names]
+    return aligned(
+        list(zip(*columns, strict=True)), numbers=[at for at, n in enumerate(names) if n in ("rank", "score")]
+    )
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    # An id or title may hold line breaks, or characters that steer a terminal.
+    return f"{value:.4f}" if isinstance(value, float) else re.sub("[\x00-\x1f\x7f-\x9f\u2028\u2029]", "�", str(value))

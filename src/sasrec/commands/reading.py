@@ -1,0 +1,70 @@
+"""How the commands read a log: one set of flags for all of them, kept with the model for later."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Group, Parameter
+
+from sasrec.data import splits
+from sasrec.data.filters import Filters
+from sasrec.data.log import Log, TimeUnit
+from sasrec.data.reading import read_log
+from sasrec.data.splits import How, Split
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How a log is read and split.
+
+    Attributes:
+        user: Column of the user ids; else one of a usual name (user_id, userId, visitorid, ...).
+        item: Column of the item ids; else one of a usual name (item_id, movieId, asin, ...).
+        time: Column of the times; else one of a usual name (timestamp, datetime, ...). An empty name takes none:
+            rows are in order.
+        weight: Column of the weights; else one of a usual name (rating, stars, ...). An empty name takes none.
+        format: Format of the file (csv, tsv, parquet, jsonl, inter, pairs, histories, movielens); else by its suffix.
+        time_unit: What numbers in the time column count; else told from their size.
+        filters: Which events stay.
+        split: What is held out: each user's last item, or the last period by time.
+        share: Share of the events in the test period, in (0, 0.5); used by the split by time alone.
+    """
+
+    user: str | None = None
+    item: str | None = None
+    time: str | None = None
+    weight: str | None = None
+    format: str | None = None
+    time_unit: TimeUnit | None = None
+    filters: Annotated[Filters, Parameter(name="*")] = Filters()
+    split: How = "last-item"
+    share: float = 0.1
+
+    def log(self, path: Path) -> Log:
+        """The log in a file; DataError as `read_log`."""
+        return read_log(
+            path,
+            user=self.user,
+            item=self.item,
+            time=self.time,
+            weight=self.weight,
+            format=self.format,
+            time_unit=self.time_unit,
+            filters=self.filters,
+        )
+
+    def divided(self, log: Log) -> Split:
+        """The log with what is held out; errors as `split`."""
+        return splits.split(log, self.split, share=self.share)
+
+    def to_dict(self) -> dict[str, str | int | float]:
+        """The value of every flag that has one, by its name."""
+        flags = asdict(self)
+        flags |= flags.pop("filters")
+        return {name: value for name, value in flags.items() if value is not None}
+
+
+LogFlags = Annotated[Reading, Parameter(name="*", group=Group("Log", sort_key=1))]
+LogFlagsAsTrained = Annotated[
+    Reading, Parameter(name="*", group=Group("Log (where not given, as in training)", sort_key=1), show_default=False)
+]

@@ -1,0 +1,124 @@
+"""`sasrec recommend` and `sasrec similar`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import polars as pl
+from cyclopts import Group, Parameter
+
+from sasrec.commands.output import Shape, in_bytes, say
+from sasrec.data.vocab import Id, Vocabulary
+from sasrec.errors import ConfigError
+from sasrec.files import check_free
+from sasrec.retrieval.answers import Unknown
+
+if TYPE_CHECKING:
+    from sasrec.retrieval.recommender import Recommender
+
+_WHO = Group("Whom to recommend to (one of these)", sort_key=1)
+_OUTPUT = Group("Output", sort_key=3)
+_SEVERAL = Parameter(consume_multiple=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+    """What may be recommended.
+
+    Attributes:
+        k: Items for each user.
+        exclude_seen: Leave out, or keep, what the user had; else as chosen in training.
+        allow: Only these items.
+        deny: None of these items.
+        unknown: What to do about users, or items of a history, that the model does not know: refuse, leave them out
+            with a warning, or give the popular items instead, marked so.
+    """
+
+    k: Annotated[int, Parameter(alias="-k")] = 10
+    exclude_seen: Annotated[bool | None, Parameter(negative="--no-exclude-seen")] = None
+    allow: Annotated[tuple[str, ...], _SEVERAL] = ()
+    deny: Annotated[tuple[str, ...], _SEVERAL] = ()
+    unknown: Unknown = "raise"
+
+
+def recommend(
+    model: Path,
+    /,
+    *,
+    user: Annotated[tuple[str, ...], _SEVERAL, Parameter(group=_WHO)] = (),
+    history: Annotated[tuple[str, ...], _SEVERAL, Parameter(group=_WHO)] = (),
+    everybody: Annotated[bool, Parameter(name="--all", group=_WHO)] = False,
+    rules: Annotated[Rules, Parameter(name="*", group=Group("What to recommend", sort_key=2))] = Rules(),
+    shape: Annotated[Shape, Parameter(name="*", group=_OUTPUT)] = Shape(),
+    out: Annotated[Path | None, Parameter(group=_OUTPUT)] = None,
+    replace: Annotated[bool, Parameter(group=_OUTPUT)] = False,
+) -> None:
+    """Recommend items to known users, after a history, or to everybody.
+
+    Args:
+        model: Folder that `sasrec train` wrote.
+        user: Known users.
+        history: Items that somebody had, oldest first; the user need not be known.
+        everybody: Every known user, streamed to the Parquet file of --out.
+        out: Parquet file for --all, with columns user_id, item_id, score and rank.
+        replace: Take the place of a file that is there already.
+    """
+    if bool(user) + bool(history) + everybody != 1:
+        raise ConfigError("name whom to recommend to: either --user ID ..., --history ITEM ... or --all")
+    if everybody != (out is not None):
+        raise ConfigError("--all writes to a file and needs --out FILE.parquet; --out goes with --all alone")
+    from sasrec.retrieval.recommender import load
+
+    if out is not None:
+        _check_plain(rules, shape)
+        check_free(out, replace=replace)
+        made = load(model)
+        rows = made.recommend_all(out, k=rules.k, exclude_seen=rules.exclude_seen, replace=replace)
+        say(f"wrote {rows:,} recommendations for {len(made.users):,} users to {out} ({in_bytes(out)})")
+    else:
+        made = load(model)
+        shape.show(_answer(made, user, history, rules), made.items)
+
+
+def similar(
+    model: Path,
+    item: str,
+    /,
+    *,
+    k: Annotated[int, Parameter(alias="-k")] = 10,
+    shape: Annotated[Shape, Parameter(name="*", group=_OUTPUT)] = Shape(),
+) -> None:
+    """List the items most like one item.
+
+    The score is the cosine between what the model knows of the two items.
+
+    Args:
+        model: Folder that `sasrec train` wrote.
+        item: The item.
+        k: Items to list.
+    """
+    from sasrec.retrieval.recommender import load
+
+    made = load(model)
+    shape.show(made.similar(made.items.parse(item), k=k), made.items)
+
+
+def _check_plain(rules: Rules, shape: Shape) -> None:
+    if rules != Rules(k=rules.k, exclude_seen=rules.exclude_seen) or shape != Shape():
+        raise ConfigError("--all goes with --out, --k, --exclude-seen and --replace alone; name users for other flags")
+
+
+def _answer(model: "Recommender", user: tuple[str, ...], history: tuple[str, ...], rules: Rules) -> pl.DataFrame:
+    ask, ids, known = (model.recommend, user, model.users) if user else (model.continue_from, history, model.items)
+    return ask(
+        _parsed(ids, known),
+        k=rules.k,
+        exclude_seen=rules.exclude_seen,
+        allow=_parsed(rules.allow, model.items) or None,
+        deny=_parsed(rules.deny, model.items) or None,
+        unknown=rules.unknown,
+    )
+
+
+def _parsed(typed: tuple[str, ...], ids: Vocabulary) -> list[Id]:
+    return [ids.parse(one) for one in typed]

@@ -1,0 +1,503 @@
+"""The command line, used as a person would: what it prints, writes and refuses, and how it leaves."""
+
+import importlib
+import inspect
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+import sasrec
+from sasrec import cli
+
+DOCS = Path(__file__).parents[1] / "docs" / "cli.md"
+
+# Small enough to train in a moment.
+SETTINGS = ["--width", "8", "--length", "10", "--blocks", "1", "--epochs", "2", "--threads", "1"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A log of 60 users who walk round 12 items, its titles, and a model trained from the command line."""
+    folder = tmp_path_factory.mktemp("cli")
+    events = [
+        (f"u{user:02}", (user + step) % 12 + 1, 1000 + step) for user in range(60) for step in range(4 + user % 5)
+    ]
+    pl.DataFrame(events, schema=["user_id", "item_id", "timestamp"], orient="row").write_csv(folder / "log.csv")
+    titles = [(item, f"Title of {item}, {'which goes on, ' * 8}to the end") for item in range(1, 13)]
+    pl.DataFrame(titles, schema=["item_id", "title"], orient="row").write_csv(folder / "items.csv")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert cli.main(["train", "log.csv", "--out", "walk.model", "--quiet", *SETTINGS]) == 0
+    return folder
+
+
+@pytest.fixture
+def run(folder, monkeypatch, capsys):
+    """Runs a command in the folder; gives exit code, standard output and standard error."""
+    monkeypatch.chdir(folder)
+    # As wide as when nobody says otherwise, whatever the terminal that the tests run in.
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def call(*arguments):
+        capsys.readouterr()
+        code = cli.main(list(map(str, arguments)))
+        return code, *capsys.readouterr()
+
+    return call
+
+
+def process(*arguments, cwd, **options):
+    """The same in a process of its own."""
+    command = [sys.executable, "-m", "sasrec", *map(str, arguments)]
+    return subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+
+
+# Help
+
+
+def test_help_names_every_command_and_loads_nothing_heavy():
+    code = "import sys; from sasrec.cli import main; main(['--help']); print(*sys.modules, file=sys.stderr)"
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert [line.split()[1] for line in done.stdout.splitlines() if re.match("│ [a-z]", line)] == list(cli.COMMANDS)
+    assert not {"torch", "polars", "numpy", "narwhals", "msgspec"} & set(done.stderr.split())
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_a_summary_is_the_first_line_of_the_command_s_docstring(name):
+    module, summary = cli.COMMANDS[name]
+
+    command = getattr(importlib.import_module(f"sasrec.commands.{module}"), name)
+
+    assert summary == inspect.getdoc(command).splitlines()[0]
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_every_flag_of_a_command_is_explained(name, run):
+    code, out, _ = run(name, "--help")
+
+    entries = re.findall(r"^│ ([* ] )? ?(--[a-z-]+|[A-Z]+)(.*)│$", out, re.MULTILINE)
+    assert code == 0
+    assert entries
+    assert "[default: None]" not in out
+
+
+def test_training_takes_every_setting_as_a_flag_with_its_documentation_and_default(run):
+    _, out, _ = run("train", "--help")
+    words = " ".join(out.replace("│", " ").split())
+
+    for name, value in sasrec.Config().to_dict().items():
+        assert f"--{name.replace('_', '-')} " in words
+        assert f"[default: {value}]" in words
+    assert "Most recent events of a history that the network looks at (the paper's n)." in words
+
+
+def test_the_documentation_shows_the_help_that_the_program_prints(run, monkeypatch):
+    """To bring it up to date: UPDATE_DOCS=1 python -m pytest tests/test_cli.py -k documentation."""
+    monkeypatch.setenv("COLUMNS", "100")
+    shown = DOCS.read_text(encoding="utf-8")
+
+    def printed(block):
+        _, out, _ = run(*shlex.split(block["command"]))
+        lines = "\n".join(line.rstrip() for line in out.strip().splitlines())
+        return f"```text\n$ sasrec {block['command']}\n{lines}\n```"
+
+    true = re.sub(r"```text\n\$ sasrec (?P<command>[^\n]*--help)\n.*?```", printed, shown, flags=re.DOTALL)
+    if os.environ.get("UPDATE_DOCS"):
+        DOCS.write_text(true, encoding="utf-8")
+
+    assert set(re.findall(r"^\$ sasrec (.*)--help$", true, re.MULTILINE)) == {
+        "",
+        *(f"{name} " for name in cli.COMMANDS),
+    }
+    assert shown == true or os.environ.get("UPDATE_DOCS")
+
+
+def test_the_version_is_printed(run):
+    assert run("--version")[:2] == (0, f"sasrec {sasrec.__version__}\n")
+
+
+# Errors
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "words"),
+    [
+        ("trian log.csv", 2, ["trian", 'Did you mean "train"']),
+        ("train log.csv --out new --widht 8", 2, ["--widht", "Did you mean --width?"]),
+        ("train log.csv", 2, ["--out"]),
+        ("train log.csv --out new --width eight", 2, ["--width", "eight"]),
+        ("train log.csv --out new --width 0", 2, ["width", "found 0"]),
+        ("train log.csv --out new --width 10 --heads 3", 2, ["heads", "width=10"]),
+        ("train log.csv --out new --norm post", 2, ["--norm", "post", "paper"]),
+        ("train log.csv --out new --split item", 2, ["--split", "last-item"]),
+        ("train log.csv --out new --split time --share 0.9", 2, ["share", "0.9"]),
+        ("train log.csv --out new --user uid", 3, ["log.csv", "uid", "user_id", "pass --user user_id"]),
+        ("train lgo.csv --out new", 3, ["lgo.csv", "did you mean log.csv"]),
+        ("train . --out new", 3, ["directory"]),
+        ("train log.csv --out new --user-core 99", 3, ["log.csv", "no event is left", "outside the core"]),
+        ("train log.csv --out new --min-weight 4", 3, ["log.csv", "weights", "pass --weight"]),
+        ("train log.csv --out walk.model", 6, ["walk.model", "exists already", "--replace"]),
+        ("train log.csv --out items.csv --replace", 6, ["items.csv", "not a sasrec model"]),
+        ("train log.csv --out new --history items.csv", 6, ["items.csv", "exists already"]),
+        ("train log.csv --out missing/new", 6, ["missing", "does not exist"]),
+        ("train log.csv --out new --config missing.toml", 2, ["missing.toml", "cannot be read"]),
+        ("evaluate walk.model log.csv -k 0", 2, ["k", "found (0,)"]),
+        ("evaluate walk.model log.csv --on train", 2, ["--on", "train", "valid"]),
+        ("evaluate walk.model log.csv --user uid", 3, ["log.csv", "uid", "pass --user user_id"]),
+        ("evaluate walk.model items.csv", 3, ["items.csv", "user"]),
+        ("evaluate walk.model log.csv --item-core 61", 3, ["log.csv", "no event is left"]),
+        ("evaluate walk.model log.csv --json log.csv", 6, ["log.csv", "exists already"]),
+        ("evaluate missing log.csv", 5, ["missing", "does not exist"]),
+        ("recommend log.csv --user u01", 5, ["log.csv", "is not a folder"]),
+        ("recommend . --user u01", 5, ["manifest.json"]),
+        ("recommend walk.model", 2, ["--user", "--history", "--all"]),
+        ("recommend walk.model --user u01 --history 1", 2, ["--user", "--history", "--all"]),
+        ("recommend walk.model --all", 2, ["--all", "--out"]),
+        ("recommend walk.model --user u01 --out new.parquet", 2, ["--all", "--out"]),
+        ("recommend walk.model --all --out new.parquet --deny 1", 2, ["--all"]),
+        ("recommend walk.model --all --out log.csv", 6, ["log.csv", "exists already"]),
+        ("recommend walk.model --user nobody", 4, ["'nobody'", "knows 60 users"]),
+        ("recommend walk.model --history 99", 4, ["99", "knows 12 items"]),
+        ("recommend walk.model --user u01 --allow 99", 4, ["99"]),
+        ("recommend walk.model --user u01 -k 0", 2, ["k", "found 0"]),
+        ("recommend walk.model --user u01 --titles log.csv", 3, ["log.csv", "titles", "user_id, item_id, timestamp"]),
+        ("similar walk.model", 2, ["ITEM"]),
+        ("similar walk.model 99", 4, ["99"]),
+        ("info missing", 3, ["missing", "no such file"]),
+        ("info log.csv --bad-rows mend", 2, ["--bad-rows", "mend", "drop"]),
+    ],
+)
+def test_a_mistake_is_one_line_that_says_what_to_mend(command, code, words, run, folder):
+    before = sorted(folder.iterdir())
+
+    found, out, err = run(*shlex.split(command))
+
+    assert (found, out) == (code, "")
+    assert re.fullmatch(r"error: [^\n]+\n", err)
+    assert not [word for word in words if word not in err]
+    assert sorted(folder.iterdir()) == before
+
+
+def test_a_taken_name_is_refused_before_anything_is_read(run):
+    code, _, err = run("train", "no-such-log.csv", "--out", "walk.model")
+
+    assert (code, "walk.model" in err, "no-such-log" in err) == (6, True, False)
+
+
+def test_a_folder_that_is_no_model_is_refused_before_anything_is_read_even_with_replace(run, tmp_path):
+    (tmp_path / "mine.txt").write_text("dear")
+
+    code, _, err = run("train", "no-such-log.csv", "--out", tmp_path, "--replace")
+
+    assert (code, "is not a sasrec model" in err) == (6, True)
+    assert (tmp_path / "mine.txt").read_text() == "dear"
+
+
+@pytest.mark.parametrize(
+    ("message", "line"),
+    [
+        ('no column; pass user="user_id"', "no column; pass --user user_id"),
+        ("nobody can be tested with how='time'", "nobody can be tested with --split time"),
+        ('use filters=Filters(bad_rows="drop") or time="" now', "use --bad-rows drop or --time '' now"),
+        ("set learning_rate='a b'", "set --learning-rate 'a b'"),
+        ("or pass format= with one of csv", "or pass --format with one of csv"),
+        ("heads=3 and 'width'", "heads=3 and 'width'"),
+        ("one\n  line", "one line"),
+    ],
+)
+def test_advice_about_arguments_of_python_is_given_in_flags(message, line):
+    assert cli._in_flags(message) == line
+
+
+def test_a_fault_of_ours_keeps_its_traceback(run, monkeypatch):
+    monkeypatch.setattr("sasrec.commands.information.Reading.log", lambda *_: 1 / 0)
+
+    with pytest.raises(ZeroDivisionError):
+        run("info", "log.csv")
+
+
+def test_ctrl_c_leaves_with_130(run, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sasrec.commands.information.Reading.log", interrupt)
+
+    assert run("info", "log.csv") == (130, "", "error: interrupted\n")
+
+
+def test_a_reader_who_has_read_enough_is_no_error(folder):
+    running = process("recommend", "walk.model", "--user", "u01", cwd=folder)
+    running.stdout.close()
+
+    assert (running.wait(), running.stderr.read()) == (0, "")
+    running.stderr.close()
+
+
+def test_a_process_leaves_with_the_exit_code_and_without_a_traceback(folder):
+    _, err = (running := process("info", "missing.csv", cwd=folder)).communicate()
+
+    assert (running.returncode, err.count("\n")) == (3, 1)
+
+
+# Training
+
+
+def test_training_shows_log_split_settings_progress_and_outcome(run, tmp_path):
+    code, out, err = run("train", "log.csv", "--out", tmp_path / "m", *SETTINGS, "--history", tmp_path / "h.jsonl")
+
+    assert code == 0
+    for words in (
+        "log.csv (csv): user 'user_id', item 'item_id', time 'timestamp'",
+        "60 users, 12 items, 360 events",
+        "split: each user's last event is the test",
+        "settings: width=8, length=10, blocks=1, heads=1, dropout=0.5,",
+        "best is epoch",
+        f"saved to {tmp_path / 'm'}",
+    ):
+        assert words in out
+    assert re.findall("^epoch +([0-9]+) +loss", err, re.MULTILINE) == ["1", "2"]
+    assert [json.loads(line)["epoch"] for line in (tmp_path / "h.jsonl").read_text().splitlines()] == [1, 2]
+    assert "\x1b" not in out + err
+
+
+def test_training_trains_as_the_library_does(folder):
+    config = sasrec.Config(width=8, length=10, blocks=1, epochs=2, threads=1)
+    data = sasrec.split(sasrec.read_log(folder / "log.csv"))
+
+    ours, theirs = sasrec.load(folder / "walk.model"), sasrec.train(data, config, progress=False)
+
+    assert ours.recommend(["u07"]).equals(theirs.recommend(["u07"]))
+
+
+def test_quiet_training_prints_nothing(run, tmp_path):
+    assert run("train", "log.csv", "--out", tmp_path / "m", "--quiet", *SETTINGS) == (0, "", "")
+
+
+def test_a_model_is_replaced_when_that_is_asked_for(run, tmp_path):
+    run("train", "log.csv", "--out", tmp_path / "m", "--quiet", *SETTINGS)
+
+    code, _, _ = run("train", "log.csv", "--out", tmp_path / "m", "--quiet", *SETTINGS, "--seed", "4", "--replace")
+
+    assert code == 0
+    assert sasrec.load(tmp_path / "m").scorer.config.seed == 4
+
+
+def test_the_commands_that_training_suggests_work(run, tmp_path, monkeypatch):
+    _, out, _ = run("train", "log.csv", "--out", tmp_path / "my model", *SETTINGS)
+    suggested = [shlex.split(line) for line in out.partition("next, try:\n")[2].splitlines()]
+
+    codes = [(program, command[0], run(*command)[0]) for program, *command in suggested]
+
+    assert codes == [("sasrec", name, 0) for name in ("evaluate", "recommend", "similar", "info")]
+
+
+def test_a_suggestion_calls_the_program_as_it_was_called(monkeypatch, tmp_path):
+    from sasrec.commands.output import program
+
+    (tmp_path / "sasrec").touch(mode=0o755)
+    found = {}
+    for called in (tmp_path / "sasrec", ".venv/bin/sasrec", "lib/sasrec/__main__.py"):
+        monkeypatch.setattr(sys, "argv", [str(called)])
+        monkeypatch.setenv("PATH", str(tmp_path))
+        found[str(called)] = program()
+
+    assert list(found.values()) == ["sasrec", ".venv/bin/sasrec", f"{shlex.quote(sys.executable)} -m sasrec"]
+
+
+def test_flags_go_before_the_settings_file_and_the_file_before_defaults(run, tmp_path):
+    (tmp_path / "run.toml").write_text('width = 12\nblocks = 1\nepochs = 1\nlength = 5\nnorm = "pre"\n')
+
+    code, _, err = run(
+        *("train", "log.csv", "--out", tmp_path / "m", "--quiet", "--threads", "1", "--heads", "3"),
+        *("--config", tmp_path / "run.toml", "--width", "6", "--norm", "paper"),
+    )
+
+    config = sasrec.load(tmp_path / "m").scorer.config
+    assert (code, err) == (0, "")
+    assert (config.width, config.norm, config.heads, config.length, config.batch) == (6, "paper", 3, 5, 128)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("widht = 8", ["unknown setting 'widht'", "did you mean 'width'"]),
+        ("replace = true", ["unknown setting 'replace'"]),
+        ('width = "8"', ["width", "found '8'"]),
+        ("width 8", ["is not TOML"]),
+    ],
+)
+def test_a_settings_file_with_a_mistake_is_refused(text, words, run, tmp_path):
+    (tmp_path / "run.toml").write_text(text)
+
+    code, _, err = run("train", "log.csv", "--out", tmp_path / "m", "--config", tmp_path / "run.toml")
+
+    assert code == 2
+    assert not [word for word in ["run.toml", *words] if word not in err]
+
+
+# Evaluation
+
+
+def test_an_evaluation_prints_the_report_of_the_library(run, folder):
+    data = sasrec.split(sasrec.read_log(folder / "log.csv"))
+    report = sasrec.evaluate(sasrec.load(folder / "walk.model"), data, k=(5, 10), exclude_seen=False, on="valid")
+
+    code, out, _ = run(*"evaluate walk.model log.csv -k 5 10 --no-exclude-seen --on valid".split())
+
+    assert (code, out) == (0, f"{report}\n")
+    assert run(*"evaluate walk.model log.csv --k 5 --k 10 --no-exclude-seen --on valid".split())[1] == out
+
+
+def test_an_evaluation_is_saved_as_json(run, tmp_path):
+    run("evaluate", "walk.model", "log.csv", "--json", tmp_path / "report.json")
+
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert set(report["models"]) == {"SASRec", "Markov", "Popularity"}
+    assert 0 <= report["models"]["SASRec"]["NDCG@10"]["mean"] <= 1
+
+
+def test_an_evaluation_reads_the_log_as_training_did_unless_told_otherwise(run, tmp_path):
+    odd = pl.read_csv("log.csv").rename({"user_id": "who", "item_id": "what"}).with_columns(rating=pl.col("what") % 2)
+    odd.write_csv(tmp_path / "odd.log", separator="\t")
+    flags = ["--user", "who", "--item", "what", "--format", "tsv", "--time-unit", "s", "--weight", "rating"]
+    flags += ["--min-weight", "0.0", "--user-core", "6", "--split", "time", "--share", "0.3"]
+    run("train", tmp_path / "odd.log", "--out", tmp_path / "m", "--quiet", *SETTINGS, *flags)
+
+    remembered = run("evaluate", tmp_path / "m", tmp_path / "odd.log")
+    otherwise = run("evaluate", tmp_path / "m", tmp_path / "odd.log", "--split", "last-item")
+
+    assert (remembered[0], "time split" in remembered[1], "another log" in remembered[1]) == (0, True, False)
+    assert (otherwise[0], "last-item split" in otherwise[1], "another log" in otherwise[1]) == (0, True, True)
+
+
+def test_a_log_without_times_stays_one_in_evaluation(run, tmp_path):
+    run("train", "log.csv", "--out", tmp_path / "m", "--quiet", *SETTINGS, "--time", "")
+
+    code, out, _ = run("evaluate", tmp_path / "m", "log.csv")
+
+    assert (code, "another log" in out) == (0, False)
+    assert sasrec.load(tmp_path / "m").record["reading"]["time"] == ""
+
+
+# Recommendations
+
+
+def test_answers_for_programs_are_those_of_the_library(run, folder):
+    model = sasrec.load(folder / "walk.model")
+    for flags, answer in (
+        ("--user u03 u14 -k 3", model.recommend(["u03", "u14"], k=3)),
+        ("--user u03 --user u14 --no-exclude-seen", model.recommend(["u03", "u14"], exclude_seen=False)),
+        ("--user u03 --deny 1 2 --allow 1 2 9 10", model.recommend(["u03"], allow=[1, 2, 9, 10], deny=[1, 2])),
+        ("--history 5 6 7 -k 2", model.continue_from([5, 6, 7], k=2)),
+        ("--user u03 nobody --unknown popular", model.recommend(["u03", "nobody"], unknown="popular")),
+    ):
+        _, as_json, _ = run("recommend", "walk.model", *flags.split(), "--format", "json")
+        _, as_csv, _ = run("recommend", "walk.model", *flags.split(), "--format", "csv")
+
+        assert pl.DataFrame(json.loads(as_json), schema=answer.schema).equals(answer)
+        assert pl.read_csv(as_csv.encode(), schema=answer.schema).equals(answer)
+
+
+def test_similar_items_are_those_of_the_library(run, folder):
+    answer = sasrec.load(folder / "walk.model").similar(4, k=3)
+
+    code, out, _ = run("similar", "walk.model", "4", "-k", "3", "--format", "csv")
+
+    assert code == 0
+    assert pl.read_csv(out.encode(), schema=answer.schema).equals(answer)
+
+
+def test_recommendations_for_everybody_are_those_of_the_library(run, folder, tmp_path):
+    model = sasrec.load(folder / "walk.model")
+    answer = model.recommend(model.users.ids, k=4, exclude_seen=False)
+
+    flags = ["--all", "--out", tmp_path / "all.parquet", "-k", 4, "--no-exclude-seen"]
+    code, out, _ = run("recommend", "walk.model", *flags)
+
+    assert (code, f"{len(answer):,} recommendations for 60 users" in out) == (0, True)
+    assert pl.read_parquet(tmp_path / "all.parquet").equals(answer)
+
+
+def test_a_file_of_recommendations_is_replaced_when_that_is_asked_for(run, tmp_path):
+    for flags, expected in ([], 0), ([], 6), (["--replace"], 0):
+        assert run("recommend", "walk.model", "--all", "--out", tmp_path / "all.parquet", *flags)[0] == expected
+
+
+@pytest.mark.filterwarnings("default")
+def test_users_that_are_left_out_are_said_in_one_line(run):
+    code, out, err = run("recommend", "walk.model", "--user", "nobody", "u03", "--unknown", "skip", "-k", 2)
+
+    assert (code, len(out.splitlines())) == (0, 3)
+    assert re.fullmatch(r"warning: skipped 1 unknown user: 'nobody'[^\n]*\n", err)
+
+
+def test_titles_stand_beside_the_ids_whole_and_in_line(run, folder):
+    titles = dict(pl.read_csv(folder / "items.csv").iter_rows())
+
+    _, table, _ = run("recommend", "walk.model", "--user", "u03", "--titles", "items.csv")
+    _, rows, _ = run("similar", "walk.model", 4, "--titles", "items.csv", "--format", "json")
+
+    header, *lines = table.splitlines()
+    assert header.split() == ["user_id", "rank", "item_id", "title", "score"]
+    for line in lines:
+        assert titles[int(line.split()[2])].strip() in line
+        assert line.index("Title of") == header.index("title")
+    assert [row["title"] for row in json.loads(rows)] == [titles[row["item_id"]] for row in json.loads(rows)]
+
+
+def test_a_table_shows_neither_line_breaks_nor_control_characters(capsys):
+    from sasrec.commands.output import in_columns
+
+    table = in_columns(pl.DataFrame({"item_id": ["a\nb", "\x1b[31m"], "score": [0.5, 1.0], "rank": [1, 2]}))
+
+    assert table.splitlines() == ["rank  item_id   score", "   1  a�b      0.5000", "   2  �[31m    1.0000"]
+
+
+# Information
+
+
+def test_info_says_what_a_model_is(run):
+    code, out, _ = run("info", "walk.model")
+
+    assert code == 0
+    for words in (
+        "every byte verified",
+        "12, such as 1, 2, 3",
+        "60, such as u00",
+        "width=8",
+        "log.csv",
+        "epoch",
+        "NDCG",
+    ):
+        assert words in out
+    assert len(max(out.splitlines(), key=len)) <= 110
+
+
+def test_info_finds_a_flipped_bit(run, folder, tmp_path):
+    (tmp_path / "m").mkdir()
+    for file in (folder / "walk.model").iterdir():
+        (tmp_path / "m" / file.name).write_bytes(file.read_bytes())
+    weights = bytearray((tmp_path / "m" / "weights.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (tmp_path / "m" / "weights.safetensors").write_bytes(weights)
+
+    code, _, err = run("info", tmp_path / "m")
+
+    assert (code, "is damaged" in err) == (5, True)
+
+
+def test_info_says_what_a_log_is_and_how_it_would_be_split(run, folder):
+    log = sasrec.read_log(folder / "log.csv", filters=sasrec.Filters(user_core=6))
+
+    code, out, _ = run("info", "log.csv", "--user-core", 6)
+
+    assert (code, out) == (0, f"{log.summary()}\n\n{sasrec.split(log)}\n")
