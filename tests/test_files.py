@@ -113,6 +113,18 @@ def test_a_file_takes_the_place_of_another_when_told_to(tmp_path):
     assert tree(tmp_path) == {"a.txt": "new"}
 
 
+def test_whoever_reads_a_file_while_it_is_replaced_reads_the_old_one_to_its_end(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+
+    with path.open() as reader:
+        with durable_file(path, replace=True) as draft:
+            draft.write_text("new")
+        read = reader.read()
+
+    assert read == "old"
+
+
 def test_a_file_never_takes_the_place_of_a_folder(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "b").write_text("old")
