@@ -146,7 +146,7 @@ def test_a_scorer_of_another_catalogue_makes_no_model(model, log_of):
 
 
 @given(data=st.data())
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_recommendations_are_the_best_allowed_items_by_brute_force(model, data):
     items = model.items.ids.to_list()
     user = data.draw(st.sampled_from(model.users.ids.to_list()))
