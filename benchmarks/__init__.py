@@ -1,0 +1,16 @@
+"""Measurements of time and memory: `python -m benchmarks --help`.
+
+    __main__.py   the command: which cases, how often, on what
+    measure.py    one sample: a function, alone in a fresh process, with its time and memory
+    child.py      the process that a sample is taken in
+    report.py     many samples as rows, a table and JSON
+    run.py        what the cases of one run share: the log, the folder, the threads
+    inputs.py     the logs and the model that cases work on, made before anything is measured
+    training.py   an epoch
+    ranking.py    top-10 and evaluation of every user
+    reading.py    from a file to a log
+    startup.py    the import and the command line
+
+A module of cases is a list `CASES` and the functions that they name. All of them import what they measure inside
+these functions: the process that starts the others stays small (see `measure.py`).
+"""

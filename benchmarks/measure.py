@@ -1,0 +1,125 @@
+"""One sample of a case: a function, called once in a process of its own, with its time and memory.
+
+Only the standard library and `Run` are imported here. So the interpreter of another environment can take a sample too,
+and the process that starts the others stays small: Linux counts what it holds into the peak memory of its children.
+"""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks.run import Run
+
+ROOT = Path(__file__).parents[1]
+
+# Each library reads its own; all do so when they are imported.
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS")
+ANSWER = "RESULT "  # what the line with the answer begins with
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is measured: one row of the table.
+
+    Attributes:
+        name: What `--only` calls it.
+        title: What is done, in words.
+        function: "module:function" of this package; called with the `Run` and `settings`, it gives a `Sample`.
+        settings: Keyword arguments that tell this case from others of the same function.
+        limits: The most that is asked for, by name of a field or fact of the sample.
+        inputs: The function of `inputs` that makes what this case works on; empty for the log alone.
+        needs_bfloat16: True where it means something only on a CPU that has bfloat16 in hardware.
+    """
+
+    name: str
+    title: str
+    function: str
+    settings: Mapping[str, str] = field(default_factory=dict)
+    limits: Mapping[str, float] = field(default_factory=dict)
+    inputs: str = ""
+    needs_bfloat16: bool = False
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What one process found.
+
+    Attributes:
+        cpu_s: CPU seconds of the measured part, user and system, all threads.
+        wall_s: Seconds by the clock.
+        others: Cores that other processes kept busy meanwhile. Where this and our own come near the number of cores,
+            the caches and the memory were shared: CPU seconds are then too high as well.
+        peak_mb: Most memory of the whole process, in MB of 2^20 bytes.
+        facts: Further numbers by name, such as the count of what was done.
+    """
+
+    cpu_s: float
+    wall_s: float
+    others: float
+    peak_mb: float
+    facts: dict[str, float] = field(default_factory=dict)
+
+
+class Stopwatch:
+    """CPU seconds, seconds by the clock and the cores that others kept busy, of the `with` blocks of `timed`."""
+
+    def __init__(self) -> None:
+        self.cpu_s = self.wall_s = self.others = 0.0
+
+    def sample(self, **facts: float) -> Sample:
+        """The last block's time, and the memory of the process so far."""
+        peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        return Sample(self.cpu_s, self.wall_s, self.others, peak_mb, facts)
+
+
+@contextmanager
+def timed() -> Iterator[Stopwatch]:
+    """Time the block; the result stands in the stopwatch afterwards."""
+    watch = Stopwatch()
+    wall, cpu, machine = time.perf_counter(), time.process_time(), _machine_cpu()
+    yield watch
+    watch.cpu_s, watch.wall_s = time.process_time() - cpu, time.perf_counter() - wall
+    watch.others = max(0.0, (_machine_cpu() - machine - watch.cpu_s) / watch.wall_s)
+
+
+def _machine_cpu() -> float:
+    """CPU seconds of all processes since the machine started; 0 where the system does not tell."""
+    try:
+        with open("/proc/stat") as file:
+            user, nice, system, _idle, _waiting, *interrupts = map(int, file.readline().split()[1:9])
+    except OSError:
+        return 0.0
+    return (user + nice + system + sum(interrupts)) / os.sysconf("SC_CLK_TCK")
+
+
+def call(function: str, run: Run, settings: Mapping[str, str], *, python: str = sys.executable) -> dict[str, Any]:
+    """What "module:function" of this package answers in a fresh process.
+
+    Args:
+        python: The interpreter.
+
+    Raises:
+        ChildProcessError: The process failed; what it said stands on standard error.
+    """
+    threads = dict.fromkeys(_THREAD_VARIABLES, str(run.threads))
+    request = json.dumps({"run": asdict(run), "settings": dict(settings)})
+    done = subprocess.run(
+        [python, "-m", "benchmarks.child", function, request],
+        check=False,
+        cwd=ROOT,
+        env=os.environ | threads,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    answers = [line for line in done.stdout.splitlines() if line.startswith(ANSWER)]
+    if done.returncode or not answers:
+        raise ChildProcessError(f"{function} left with code {done.returncode}")
+    return json.loads(answers[-1].removeprefix(ANSWER))

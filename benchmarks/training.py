@@ -1,0 +1,73 @@
+"""An epoch of training."""
+
+from typing import TYPE_CHECKING
+
+from benchmarks.inputs import NETWORK, read
+from benchmarks.measure import Case, Sample, timed
+from benchmarks.run import Run
+
+if TYPE_CHECKING:
+    from sasrec import Split
+
+# Of Beauty at length 50: every event of a user's training part but the first, at most 50 a user.
+BEAUTY_TARGETS = 128_031
+
+CASES = [
+    Case(
+        f"epoch-{loss}-{precision}",
+        f"one epoch, {words}, {precision}",
+        "training:epoch",
+        {"loss": loss, "precision": precision},
+        {"cpu_s": 8.0, "peak_mb": 700.0} if loss == "softmax" else {},
+        needs_bfloat16=precision == "bfloat16",
+    )
+    for loss, precision, words in (
+        ("softmax", "bfloat16", "exact cross-entropy"),
+        ("softmax", "float32", "exact cross-entropy"),
+        ("bce", "float32", "binary cross-entropy"),
+    )
+]
+
+
+def epoch(run: Run, *, loss: str, precision: str) -> Sample:
+    """The middle one of some epochs after one to warm up, training alone; one validation counts for the peak."""
+    import sasrec
+    from sasrec.evaluation.ranking import rank_targets
+    from sasrec.retrieval.neural import Neural
+    from sasrec.training.loop import _Training, settled
+    from sasrec.training.machine import torch_threads
+    from sasrec.training.progress import Silent
+
+    data = sasrec.split(read(run))
+    config = settled(sasrec.Config(**NETWORK, threads=run.threads, loss=loss, precision=precision), data.train)
+    targets = real_targets(data, run)
+    with torch_threads(run.threads):
+        training = _Training(data.train, items=len(data.log.items), config=config)
+        training.epoch(1, Silent())
+        rank_targets(Neural(training.network, config), data.valid, exclude_seen=True)
+        epochs = []
+        for number in range(run.epochs):
+            with timed() as watch:
+                training.epoch(2 + number, Silent())
+            epochs.append(watch)
+    middle = sorted(epochs, key=lambda one: one.cpu_s)[(run.epochs - 1) // 2]
+    return middle.sample(targets=targets, us_per_target=1e6 * middle.cpu_s / targets)
+
+
+def real_targets(data: "Split", run: Run) -> int:
+    """The targets of an epoch, counted from the split.
+
+    Raises:
+        ValueError: The batches hold another number, or Beauty has not its own: the figures would mean something else.
+    """
+    import numpy as np
+
+    from sasrec.training.batches import epoch_batches
+
+    length, size = NETWORK["length"], NETWORK["batch"]
+    expected = int((data.train.lengths - 1).clip(0, length).sum())
+    batches = epoch_batches(data.train, length=length, size=size, rng=np.random.default_rng(0))
+    found = sum(len(batch.targets) for batch in batches)
+    if found != expected or (run.is_beauty and found != BEAUTY_TARGETS):
+        raise ValueError(f"an epoch has {found:,} targets; the split has {expected:,}, Beauty {BEAUTY_TARGETS:,}")
+    return found

@@ -1,0 +1,222 @@
+"""The harness of the benchmarks: what it starts, counts and says. Nothing is timed here."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from benchmarks import __main__ as command
+from benchmarks import child, inputs, measure, startup, training
+from benchmarks.measure import Case, Sample
+from benchmarks.report import Row, Spread, plain, table
+from benchmarks.run import Run
+
+CASE = Case("one", "first thing", "startup:importing", limits={"cpu_s": 2.0, "whole_s": 0.5})
+MACHINE = {"torch": "2.0", "bfloat16": False}
+SIZES = {"users": 3, "items": 2, "events": 9}
+
+
+def sample(cpu_s, *, whole_s=0.4):
+    return Sample(cpu_s, 2 * cpu_s, 0.0, 100.0, {"whole_s": whole_s})
+
+
+def run_on(folder, *, is_beauty=False):
+    return Run(str(folder), str(folder / "log.txt"), is_beauty, threads=1, epochs=1)
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """Answers for processes instead of processes; holds the names of the functions asked for, in order."""
+    names = []
+
+    def answer(function, run, settings):
+        names.append(function)
+        if function == "reading:log":
+            raise ChildProcessError("reading:log left with code 3")
+        found = {"inputs:describe_machine": MACHINE, "inputs:describe_log": SIZES}
+        return found.get(function, {"cpu_s": 9.0, "wall_s": 9.0, "others": 0.0, "peak_mb": 1.0, "facts": {}})
+
+    monkeypatch.setattr(command, "call", answer)
+    monkeypatch.delenv(command.FOLDER, raising=False)
+    return names
+
+
+def test_the_process_that_starts_the_others_stays_small():
+    code = "import sys, benchmarks.__main__; print(*sys.modules)"
+
+    loaded = subprocess.run([sys.executable, "-c", code], cwd=measure.ROOT, capture_output=True, text=True, check=True)
+
+    assert "benchmarks.training" in loaded.stdout.split()
+    assert not {"sasrec", "torch", "numpy", "polars"} & set(loaded.stdout.split())
+
+
+def test_a_child_is_told_its_threads_and_its_last_answer_counts(monkeypatch, tmp_path):
+    def run(arguments, **options):
+        assert arguments[1:4] == ["-m", "benchmarks.child", "some:thing"]
+        assert {options["env"][name] for name in ("OMP_NUM_THREADS", "POLARS_MAX_THREADS")} == {"2"}
+        return SimpleNamespace(returncode=0, stdout='chatter\nRESULT {"a": 1}\nRESULT {"a": 2}\n')
+
+    monkeypatch.setattr(measure.subprocess, "run", run)
+
+    assert measure.call("some:thing", Run(str(tmp_path), "log", False, threads=2, epochs=1), {}) == {"a": 2}
+
+
+@pytest.mark.parametrize(("code", "output"), [(1, "RESULT {}\n"), (0, "nothing to say\n")])
+def test_a_child_that_fails_or_is_silent_gives_no_sample(monkeypatch, tmp_path, code, output):
+    done = SimpleNamespace(returncode=code, stdout=output)
+    monkeypatch.setattr(measure.subprocess, "run", lambda *arguments, **options: done)
+
+    with pytest.raises(ChildProcessError, match="some:thing"):
+        measure.call("some:thing", run_on(tmp_path), {})
+
+
+def test_a_child_hands_run_and_settings_to_the_function_and_its_sample_back(monkeypatch, tmp_path):
+    run = run_on(tmp_path)
+    request = json.dumps({"run": vars(run), "settings": {"loss": "bce"}})
+    monkeypatch.setattr(startup, "importing", lambda got, *, loss: sample(float(got == run and loss == "bce")))
+
+    line = child.answer("startup:importing", request)
+
+    assert Sample(**json.loads(line.removeprefix("RESULT "))) == sample(1.0)
+
+
+def test_every_case_names_a_function_that_exists():
+    functions = [case.function.partition(":")[::2] for case in command.CASES.values()]
+
+    assert all(callable(getattr(sys.modules[f"benchmarks.{module}"], name)) for module, name in functions)
+    assert all(hasattr(inputs, case.inputs) for case in command.CASES.values() if case.inputs)
+
+
+def test_cases_take_turns_and_their_inputs_are_made_once(asked, tmp_path):
+    cases = [Case(name, "", f"x:{name}", inputs="make_model") for name in ("a", "b")]
+
+    rows = command.measure(cases, run_on(tmp_path), repeats=2)
+
+    assert asked == ["inputs:make_model", "x:a", "x:b", "x:a", "x:b"]
+    assert [len(row.samples) for row in rows] == [2, 2]
+
+
+def test_a_case_that_fails_is_named_and_the_others_go_on(asked, tmp_path):
+    rows = command.measure([command.CASES["read-csv"], CASE], run_on(tmp_path), repeats=2)
+
+    assert asked.count("reading:log") == 1
+    assert "left with code 3" in rows[0].fault
+    assert rows[0].verdicts() == {"cpu_s": False}
+    assert len(rows[1].samples) == 2
+    assert "left with code 3" in table(rows)
+
+
+def test_the_median_decides_about_a_limit_of_a_measure_or_a_fact():
+    kept = Row(CASE, (sample(1.0), sample(1.5), sample(9.0)))
+    missed = Row(CASE, (sample(1.0), sample(2.5, whole_s=0.6), sample(9.0, whole_s=0.7)))
+
+    assert kept.spreads()["cpu_s"] == Spread(1.5, 1.0, 9.0)
+    assert kept.verdicts() == {"cpu_s": True, "whole_s": True}
+    assert missed.verdicts() == {"cpu_s": False, "whole_s": False}
+
+
+def test_the_table_shows_medians_ends_and_verdicts():
+    lines = table([Row(CASE, (sample(1.0), sample(1.5), sample(9.0)))]).splitlines()
+
+    assert len(lines) == 2
+    assert "1.5 (1-9)" in lines[1]
+    assert "cpu_s <= 2: pass" in lines[1]
+    assert "whole_s 0.4" in lines[1]
+
+
+def test_rows_are_json_with_every_sample():
+    found = json.loads(json.dumps(plain([Row(CASE, (sample(1.0), sample(3.0)))])))
+
+    assert [one["cpu_s"] for one in found[0]["samples"]] == [1.0, 3.0]
+    assert found[0]["limits"]["cpu_s"] == {"most": 2.0, "pass": True}
+
+
+def test_without_beauty_the_stand_in_is_called_so_and_the_option_named(asked, tmp_path, capsys):
+    output = tmp_path / "new" / "out.json"
+
+    code = command.main(["--only", "top10-frame", "--quick", "--json", str(output)])
+
+    shown, result = capsys.readouterr().out, json.loads(output.read_text())
+    assert code == 0, "a limit that is missed is no failure"
+    assert "Beauty was not found" in shown
+    assert "--beauty PATH" in shown
+    assert "FAIL" in shown
+    assert result["log"]["name"] == "generated"
+    assert asked[0] == "inputs:make_log"
+
+
+def test_results_name_no_path_of_the_machine(asked, tmp_path):
+    beauty, output = tmp_path / "Beauty.txt", tmp_path / "out.json"
+    beauty.write_text("1 2 3\n")
+
+    command.main(["--beauty", str(beauty), "--only", "top10-frame", "--quick", "--json", str(output)])
+
+    assert json.loads(output.read_text())["log"] == {"name": "Beauty", **SIZES}
+    assert str(tmp_path) not in output.read_text()
+    assert "sasrec-benchmarks-" not in output.read_text()
+    assert "inputs:make_log" not in asked
+
+
+def test_a_case_that_could_not_be_measured_is_a_failure(asked, tmp_path):
+    assert command.main(["--only", "read-csv", "--quick", "--json", str(tmp_path / "out.json")]) == 1
+
+
+def test_bfloat16_is_left_out_and_said_where_the_processor_has_none(asked, tmp_path, capsys):
+    command.main(["--only", "epoch-softmax-bfloat16", "import", "--quick", "--json", str(tmp_path / "out.json")])
+
+    assert "training:epoch" not in asked
+    assert "epoch-softmax-bfloat16: not measured" in capsys.readouterr().out
+
+
+def test_a_file_that_is_not_there_is_said_before_anything_is_measured(asked, capsys):
+    assert command.main(["--beauty", "nowhere.txt"]) == 2
+    assert "nowhere.txt: no such file" in capsys.readouterr().err
+    assert not asked
+
+
+def test_beauty_is_the_named_file_or_the_one_below_the_folder(tmp_path):
+    below = tmp_path / "some" / "Beauty.txt"
+    below.parent.mkdir()
+    below.write_text("1 2 3\n")
+    other = tmp_path / "other.txt"
+    other.write_text("1 2 3\n")
+
+    assert inputs.find_beauty(str(other), str(tmp_path)) == other
+    assert inputs.find_beauty(None, str(tmp_path)) == below
+    assert inputs.find_beauty(None, None) is None
+    with pytest.raises(FileNotFoundError, match="SASREC_BENCH_DATA"):
+        inputs.find_beauty(None, str(other.parent / "empty"))
+
+
+def test_another_log_under_the_name_of_beauty_is_refused(tmp_path):
+    (tmp_path / "log.txt").write_text("a x y z\nb x y\n")
+
+    with pytest.raises(ValueError, match=r"expected users, items, events \(22363, 12101, 198502\), got \(2, 3, 5\)"):
+        inputs.read(run_on(tmp_path, is_beauty=True))
+
+
+def test_targets_are_counted_by_hand(tmp_path, log_of):
+    import sasrec
+
+    # Training parts of 1, 3 and 60 events: none, two and fifty targets at length 50.
+    data = sasrec.split(log_of({"a": range(3), "b": range(5), "c": range(62)}))
+
+    assert training.real_targets(data, run_on(tmp_path)) == 52
+    with pytest.raises(ValueError, match="128,031"):
+        training.real_targets(data, run_on(tmp_path, is_beauty=True))
+
+
+def test_the_stand_in_has_beautys_users_and_is_the_same_in_every_run(tmp_path):
+    logs = [run_on(tmp_path / name) for name in ("a", "b")]
+    for run in logs:
+        Path(run.folder).mkdir()
+        inputs.make_log(run)
+
+    lines = [Path(run.log).read_text() for run in logs]
+    found = inputs.describe_log(logs[0])
+
+    assert lines[0] == lines[1]
+    assert found["users"] == inputs.BEAUTY[0]
+    assert 0.9 < found["events"] / inputs.BEAUTY[2] < 1.1
