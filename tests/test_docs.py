@@ -1,0 +1,74 @@
+"""Every block of Python in the README and the docs runs, in the order in which a reader meets it."""
+
+import re
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = ("README.md", "docs/evaluation.md", "docs/data.md")
+
+
+@pytest.fixture
+def reader(tmp_path, monkeypatch):
+    """A folder with the files that the pages name."""
+    from sasrec.data.demo import generate
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "demo").mkdir()
+    generate(users=120, items=60).log.write_csv(tmp_path / "demo" / "log.csv")
+    names = ["ada", "grace", "alan", "edsger", "barbara", "donald", "tony", "niklaus"]
+    rows = [
+        (who, f"film {(start + step) % 9}", step, 4.0 + step % 2)
+        for start, who in enumerate(names)
+        for step in range(8)
+    ]
+    pl.DataFrame(rows, schema=["who", "what", "when", "stars"], orient="row").write_csv(tmp_path / "ratings.csv")
+
+
+def blocks(page: str) -> list[str]:
+    return re.findall(
+        r"^```python\n(.*?)^```", (ROOT / page).read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE
+    )
+
+
+def _small(block: str, users: pl.Series, items: pl.Series) -> str:
+    """The block with ids of the small log of this test and few epochs: the shape of the calls is what is claimed."""
+    for place, shown in enumerate(re.findall(r'"(reader-\d+|b\d{4})"', block)):
+        block = block.replace(f'"{shown}"', f'"{(users if shown.startswith("reader") else items)[place]}"')
+    return block.replace("seed=7", "seed=7, epochs=2, threads=1")
+
+
+def test_every_block_of_the_pages_runs(reader):
+    log = pl.read_csv("demo/log.csv")
+    users, items = log["user_id"].unique().sort(), log["item_id"].unique().sort()
+    names: dict[str, object] = {}
+
+    for page in PAGES:
+        for block in blocks(page):
+            exec(compile(_small(block, users, items), page, "exec"), names)  # the pages are ours
+
+    assert Path("books.sasrec/manifest.json").is_file()
+    assert len(pl.read_parquet("recommendations.parquet")) == 10 * len(users)
+
+
+def test_every_page_that_the_readme_names_exists():
+    linked = re.findall(r"\]\(((?!http)[^)#]+)\)", (ROOT / "README.md").read_text(encoding="utf-8"))
+
+    assert linked
+    assert [page for page in linked if not (ROOT / page).exists()] == []
+
+
+def test_the_tree_of_the_readme_names_every_module():
+    tree = re.search(r"```\nsrc/sasrec/\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL)
+    assert tree
+    modules = {
+        path.relative_to(ROOT / "src/sasrec").as_posix()
+        for path in (ROOT / "src/sasrec").rglob("*.py")
+        if not path.name.startswith("__")
+    }
+
+    missing = [one for one in sorted(modules) if Path(one).name not in tree[1]]
+
+    assert missing == []
