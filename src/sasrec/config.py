@@ -32,7 +32,8 @@ class Config:
         epochs: Most epochs to train.
         patience: Stop after so many epochs without a better validation NDCG@10.
         seed: Fixes every random draw.
-        threads: CPU threads; "auto" takes what the machine grants this process.
+        threads: CPU threads; "auto" takes what the machine grants this process. One is the default: on a machine that
+            others use too, several threads wait for each other and can take many times as long.
         precision: Number format of the loss's matrix products: "bfloat16" is about twice as fast on CPUs that have
             it in hardware; "auto" takes it exactly there. The loss itself and all weights are always float32.
     """
@@ -51,7 +52,7 @@ class Config:
     epochs: Annotated[int, Meta(ge=1, le=1_000_000)] = 200
     patience: Annotated[int, Meta(ge=1, le=1_000_000)] = 10
     seed: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 0
-    threads: Annotated[int, Meta(ge=1, le=1024)] | Literal["auto"] = "auto"
+    threads: Annotated[int, Meta(ge=1, le=1024)] | Literal["auto"] = 1
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
 
     def __post_init__(self) -> None:

@@ -38,7 +38,7 @@ class Recommender:
         users: The users it knows.
         items: The catalogue.
         histories: Everything known of each user, oldest first.
-        record: How it came to be: settings, data, training, versions.
+        record: How it came to be: data, training, versions.
     """
 
     def __init__(
