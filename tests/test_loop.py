@@ -326,9 +326,9 @@ def test_dropout_that_was_set_stays(data):
 
 def test_nothing_is_automatic_any_more_once_it_is_settled(data, monkeypatch):
     monkeypatch.setattr(loop, "has_fast_bfloat16", lambda: True)
-    fast = loop.settled(sasrec.Config(), data.train)
+    fast = loop.settled(sasrec.Config(threads="auto"), data.train)
     monkeypatch.setattr(loop, "has_fast_bfloat16", lambda: False)
-    slow = loop.settled(sasrec.Config(), data.train)
+    slow = loop.settled(sasrec.Config(threads="auto"), data.train)
 
     assert "auto" not in fast.to_dict().values()
     assert (fast.precision, slow.precision) == ("bfloat16", "float32")
