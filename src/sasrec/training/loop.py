@@ -25,7 +25,7 @@ from sasrec.retrieval.recommender import Recommender
 from sasrec.training.batches import Batch, epoch_batches, trainable
 from sasrec.training.dropout import Dropout
 from sasrec.training.losses import ExactCrossEntropy, binary_cross_entropy
-from sasrec.training.machine import describe, granted_threads, has_fast_bfloat16, torch_threads
+from sasrec.training.machine import describe, granted_threads, has_fast_bfloat16, keep_freed_memory, torch_threads
 from sasrec.training.negatives import UnseenSampler
 from sasrec.training.progress import EpochResult, Watcher, watched
 
@@ -115,6 +115,7 @@ class _Training:
     """A network with everything that changes as it learns. One seed fixes all of its draws."""
 
     def __init__(self, train: Sequences, *, items: int, config: Config) -> None:
+        keep_freed_memory()
         self.train, self.config = train, config
         self.generator = torch.Generator().manual_seed(config.seed)
         self.rng = np.random.default_rng(config.seed)
