@@ -9,6 +9,8 @@ import pytest
 
 import sasrec
 from sasrec import cli
+from sasrec.commands import demonstration
+from sasrec.data.demo import generate
 
 
 @pytest.fixture(scope="module")
@@ -128,3 +130,17 @@ def test_an_empty_folder_is_used_and_a_file_is_not(run, tmp_path):
     assert codes == [0, 6, 6]
     assert (tmp_path / "empty" / "model.sasrec").is_dir()
     assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.slow
+def test_the_network_reaches_60_percent_of_the_best_possible_and_beats_both_counting_models():
+    made = generate()
+    data = sasrec.split(sasrec.read_log(made.log))
+
+    model = sasrec.train(data, demonstration._SETTINGS)
+    rows = {row.model: row.metrics["NDCG@10"] for row in sasrec.evaluate(model, data).rows}
+
+    assert rows["SASRec"][0] >= 0.6 * made.best["NDCG@10"][0]
+    for other in ("Markov", "Popularity"):
+        mean, error = rows[other]
+        assert rows["SASRec"][0] > mean + 5 * error
