@@ -9,6 +9,7 @@ from typing import get_args
 
 import numpy as np
 
+from sasrec.data.sequences import Sequences
 from sasrec.data.splits import Part, Split
 from sasrec.errors import ConfigError, DataError
 from sasrec.evaluation.metrics import METRICS, mean_and_error
@@ -139,16 +140,18 @@ def evaluate(
         found = rank_targets(scorer, holdout, exclude_seen=seen, cuts=cuts)
         values = {f"{metric}@{one}": of(found.ranks, one) for one in cuts for metric, of in METRICS.items()}
         metrics = {metric: mean_and_error(each) for metric, each in values.items()}
-        coverage = {f"coverage@{one}": float(items.mean()) for one, items in found.recommended.items()}
+        coverage = {f"coverage@{one}": float(given.mean()) for one, given in found.recommended.items()}
         rows.append(Row(name, metrics, coverage, found.ranks))
     protocol = (
         f"protocol: {data.how} split, {on}; {len(holdout):,} users, whole catalogue of {items:,} items ranked, "
         f"exclude_seen={seen}, ties at their expected rank; mean ± standard error over users"
     )
-    return Report(protocol, _notes(model, data, rows[0].ranks, holdout.targets), tuple(rows), cuts)
+    return Report(protocol, _notes(model, data, train, rows[0].ranks, holdout.targets), tuple(rows), cuts)
 
 
-def _notes(model: Recommender, data: Split, ranks: np.ndarray, targets: np.ndarray) -> tuple[str, ...]:
+def _notes(
+    model: Recommender, data: Split, train: Sequences, ranks: np.ndarray, targets: np.ndarray
+) -> tuple[str, ...]:
     notes = []
     unreachable = int(np.isinf(ranks).sum())
     if unreachable:
@@ -156,7 +159,7 @@ def _notes(model: Recommender, data: Split, ranks: np.ndarray, targets: np.ndarr
             f"{unreachable:,} of {len(ranks):,} targets were seen before and cannot be hit with exclude_seen=True"
         )
     trained = np.zeros(len(model.items), dtype=bool)
-    trained[data.train.items] = True
+    trained[train.items] = True
     cold = int((~trained[targets]).sum())
     if cold:
         notes.append(f"{cold:,} of {len(ranks):,} targets never occur in training")

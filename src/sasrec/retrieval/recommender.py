@@ -99,8 +99,9 @@ class Recommender:
             raw, rows = [one for one, row in zip(raw, rows, strict=True) if row >= 0], rows[rows >= 0]
         known = np.flatnonzero(rows >= 0)
         hidden = self._hidden(allow, deny)
-        seen = self.exclude_seen if exclude_seen is None else exclude_seen
-        answer = _joined(self._ranked(self.histories.take(rows[known]), known, k=k, seen=seen, hidden=hidden))
+        answer = _joined(
+            self._ranked(self.histories.take(rows[known]), known, k=k, exclude_seen=exclude_seen, hidden=hidden)
+        )
         if unknown == "popular":
             answer = self._with_popular(answer, np.flatnonzero(rows < 0), k=k, hidden=hidden)
         return framed(self._named(answer, _as_given(raw, rows, self.users)), kind or self._frame)
@@ -136,9 +137,10 @@ class Recommender:
         if not len(rows) and unknown != "popular":
             raise UnknownIdError("history: no item of it is known to the model; unknown='popular' gives popular items")
         hidden = self._hidden(allow, deny)
-        seen = self.exclude_seen if exclude_seen is None else exclude_seen
         histories = Sequences.of([rows] if len(rows) else [])
-        answer = _joined(self._ranked(histories, np.arange(len(histories)), k=k, seen=seen, hidden=hidden))
+        answer = _joined(
+            self._ranked(histories, np.arange(len(histories)), k=k, exclude_seen=exclude_seen, hidden=hidden)
+        )
         if unknown == "popular":
             answer = self._with_popular(answer, np.arange(1 - len(histories)), k=k, hidden=hidden)
         return framed(self._named(answer), kind or self._frame)
@@ -197,9 +199,8 @@ class Recommender:
         Raises:
             OutputError: The file exists and `replace` is False, or cannot be written.
         """
-        seen = self.exclude_seen if exclude_seen is None else exclude_seen
         everybody = np.arange(len(self.users))
-        ranked = self._ranked(self.histories, everybody, k=k, seen=seen, hidden=None)
+        ranked = self._ranked(self.histories, everybody, k=k, exclude_seen=exclude_seen, hidden=None)
         return write_parquet(Path(path), (self._named(some, self.users.ids) for some in ranked), replace=replace)
 
     def save(self, path: str | Path, *, replace: bool = False) -> None:
@@ -224,10 +225,17 @@ class Recommender:
         return hidden
 
     def _ranked(
-        self, histories: Sequences, places: np.ndarray, *, k: int, seen: bool, hidden: torch.Tensor | None
+        self,
+        histories: Sequences,
+        places: np.ndarray,
+        *,
+        k: int,
+        exclude_seen: bool | None,
+        hidden: torch.Tensor | None,
     ) -> Iterator[pl.DataFrame]:
         """Rankings block by block, as `_ranking` gives them; `places[i]` names history i in the answer."""
         k = _checked_k(k)
+        seen = self.exclude_seen if exclude_seen is None else exclude_seen
         for rows in blocks(len(histories), items=len(self.items)):
             yield _rank_block(self.scorer, histories.take(rows), places[rows], k=k, seen=seen, hidden=hidden)
 
