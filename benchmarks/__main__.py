@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     result |= {"load_after": os.getloadavg(), "rows": plain(rows)}
     print(table(rows))
     for case in skipped:
-        print(f"{case.name}: not measured, this CPU has no bfloat16 in hardware")
+        print(f"{case.name}: not measured, bfloat16 is no faster on this CPU")
     options.json.parent.mkdir(parents=True, exist_ok=True)
     options.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(f"load average {_words(result['load_after'])} at the end; written to {options.json}")

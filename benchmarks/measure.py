@@ -36,7 +36,7 @@ class Case:
         settings: Keyword arguments that tell this case from others of the same function.
         limits: The most that is asked for, by name of a field or fact of the sample.
         inputs: The function of `inputs` that makes what this case works on; empty for the log alone.
-        needs_bfloat16: True where it means something only on a CPU that has bfloat16 in hardware.
+        needs_bfloat16: True where it means something only where bfloat16 is faster than float32.
     """
 
     name: str

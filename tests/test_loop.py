@@ -15,7 +15,7 @@ from sasrec.data.sequences import Sequences
 from sasrec.errors import DataError, OutputError, TrainingError
 from sasrec.evaluation.metrics import hit_rate, ndcg
 from sasrec.evaluation.ranking import rank_targets
-from sasrec.training import loop
+from sasrec.training import loop, machine
 from sasrec.training.losses import ExactCrossEntropy
 from sasrec.training.machine import granted_threads, torch_threads
 from sasrec.training.negatives import UnseenSampler
@@ -334,6 +334,23 @@ def test_nothing_is_automatic_any_more_once_it_is_settled(data, monkeypatch):
     assert (fast.precision, slow.precision) == ("bfloat16", "float32")
     assert fast.threads == granted_threads() >= 1
     assert loop.settled(fast, data.train) == fast
+
+
+@pytest.mark.parametrize(
+    ("found", "processor", "fast"),
+    [
+        ({"amx_bf16": True, "avx512_bf16": True}, "Intel(R) Xeon(R) Platinum 8488C", True),
+        ({"amx_bf16": False, "avx512_bf16": True}, "Intel(R) Xeon(R) Processor", False),
+        ({"avx512_bf16": True}, "AMD EPYC 9R14", True),
+        ({"avx512_bf16": False}, "AMD EPYC 7R13", False),
+        ({}, "Neoverse-V1", False),
+    ],
+)
+def test_bfloat16_counts_as_fast_only_where_it_beats_float32(monkeypatch, found, processor, fast):
+    monkeypatch.setattr(machine.torch.cpu, "get_capabilities", lambda: found)
+    monkeypatch.setattr(machine, "_processor", lambda: processor)
+
+    assert machine.has_fast_bfloat16() is fast
 
 
 def test_a_model_knows_the_settings_as_they_were_settled(data):

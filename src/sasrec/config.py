@@ -34,8 +34,9 @@ class Config:
         seed: Fixes every random draw.
         threads: CPU threads; "auto" takes what the machine grants this process. One is the default: on a machine that
             others use too, several threads wait for each other and can take many times as long.
-        precision: Number format of the loss's matrix products: "bfloat16" is about twice as fast on CPUs that have
-            it in hardware; "auto" takes it exactly there. The loss itself and all weights are always float32.
+        precision: Number format of the loss's matrix products: "bfloat16" is about twice as fast on CPUs that multiply
+            it at a higher rate than float32; "auto" takes it exactly there. The loss itself and all weights are always
+            float32.
     """
 
     width: Annotated[int, Meta(ge=1, le=4096)] = 64
