@@ -35,7 +35,7 @@ def epoch(run: Run, *, loss: str, precision: str) -> Sample:
     import sasrec
     from sasrec.evaluation.ranking import rank_targets
     from sasrec.retrieval.neural import Neural
-    from sasrec.training.loop import _Training, settled
+    from sasrec.training.loop import Training, settled
     from sasrec.training.machine import torch_threads
     from sasrec.training.progress import Silent
 
@@ -43,7 +43,7 @@ def epoch(run: Run, *, loss: str, precision: str) -> Sample:
     config = settled(sasrec.Config(**NETWORK, threads=run.threads, loss=loss, precision=precision), data.train)
     targets = real_targets(data, run)
     with torch_threads(run.threads):
-        training = _Training(data.train, items=len(data.log.items), config=config)
+        training = Training(data.train, items=len(data.log.items), config=config)
         training.epoch(1, Silent())
         rank_targets(Neural(training.network, config), data.valid, exclude_seen=True)
         epochs = []
@@ -63,12 +63,12 @@ def real_targets(data: "Split", run: Run) -> int:
     """
     import numpy as np
 
-    from sasrec.training.batches import epoch_batches
+    from sasrec.training.batches import batches, last_windows
 
     length, size = NETWORK["length"], NETWORK["batch"]
     expected = int((data.train.lengths - 1).clip(0, length).sum())
-    batches = epoch_batches(data.train, length=length, size=size, rng=np.random.default_rng(0))
-    found = sum(len(batch.targets) for batch in batches)
+    windows = last_windows(data.train, length=length)
+    found = sum(len(one.targets) for one in batches(data.train, windows, size=size, rng=np.random.default_rng(0)))
     if found != expected or (run.is_beauty and found != BEAUTY_TARGETS):
         raise ValueError(f"an epoch has {found:,} targets; the split has {expected:,}, Beauty {BEAUTY_TARGETS:,}")
     return found

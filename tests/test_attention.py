@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sasrec.model.attention import CausalAttention, Layout, keep_all
+from sasrec.model.attention import Attention, Layout, keep_all
 from sasrec.training.dropout import Dropout
 
 lengths_of_a_batch = st.lists(st.integers(1, 40), min_size=1, max_size=12)
@@ -14,7 +14,7 @@ lengths_of_a_batch = st.lists(st.integers(1, 40), min_size=1, max_size=12)
 
 def attention_of(*, width=8, heads=2, project=True, seed=0):
     torch.manual_seed(seed)
-    return CausalAttention(width, heads=heads, project=project).double()
+    return Attention(width, inner=width, heads=heads, project=project, causal=True).double()
 
 
 def states_of(lengths, *, width=8, seed=0):

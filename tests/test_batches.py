@@ -6,22 +6,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sasrec.data.sequences import Sequences
-from sasrec.training.batches import epoch_batches, trainable
+from sasrec.training.batches import batches, last_windows, trainable
 
 histories = st.lists(st.lists(st.integers(0, 99), max_size=9), min_size=1, max_size=12)
 
 
 def epoch(lists, *, length=4, size=3, seed=0):
-    rng = np.random.default_rng(seed)
-    return list(epoch_batches(Sequences.of(lists), length=length, size=size, rng=rng))
+    return list(epoch_of(Sequences.of(lists), length=length, size=size, rng=np.random.default_rng(seed)))
+
+
+def epoch_of(histories, *, length, size, rng):
+    return batches(histories, last_windows(histories, length=length), size=size, rng=rng)
 
 
 def steps_of(batch):
     """(user, items, targets) of each history in a batch."""
     stops = [last + 1 for last in batch.layout.lasts.tolist()]
     for start, stop in zip([0, *stops], stops, strict=False):
-        assert len({*batch.users[start:stop]}) == 1
-        yield int(batch.users[start]), batch.items[start:stop].tolist(), batch.targets[start:stop].tolist()
+        assert len({*batch.owners[start:stop]}) == 1
+        yield int(batch.owners[start]), batch.items[start:stop].tolist(), batch.targets[start:stop].tolist()
 
 
 @given(histories, st.integers(1, 10), st.integers(1, 6))
@@ -38,7 +41,7 @@ def test_users_of_one_event_or_none_never_appear(lists):
     rows = trainable(Sequences.of(lists))
 
     assert rows.tolist() == [user for user, one in enumerate(lists) if len(one) >= 2]
-    assert all(user in rows for batch in epoch(lists) for user in batch.users)
+    assert all(user in rows for batch in epoch(lists) for user in batch.users.tolist())
 
 
 @given(histories, st.integers(1, 6))
@@ -52,7 +55,7 @@ def test_batches_are_full_but_for_the_last(lists, size):
 @given(histories)
 def test_only_real_positions_are_in_a_batch(lists):
     for batch in epoch(lists, length=3):
-        assert len(batch.items) == len(batch.targets) == len(batch.users) == len(batch.layout.ages)
+        assert len(batch.items) == len(batch.targets) == len(batch.owners) == len(batch.layout.ages)
         assert len(batch.items) == sum(min(len(lists[user]) - 1, 3) for user in {*batch.users.tolist()})
 
 
@@ -70,7 +73,7 @@ def test_two_epochs_of_one_generator_differ_in_order_alone():
     histories = Sequences.of([[user, user + 1] for user in range(40)])
 
     first, second = (
-        np.concatenate([batch.users for batch in epoch_batches(histories, length=4, size=7, rng=rng)]) for _ in range(2)
+        np.concatenate([batch.users for batch in epoch_of(histories, length=4, size=7, rng=rng)]) for _ in range(2)
     )
 
     assert (first != second).any()

@@ -12,6 +12,7 @@ from sasrec.config import Config
 from sasrec.errors import ConfigError
 
 NAMES = [field.name for field in dataclasses.fields(Config)]
+DEFAULTS = dataclasses.asdict(Config())
 valid_settings = st.fixed_dictionaries(
     {},
     optional={
@@ -19,8 +20,10 @@ valid_settings = st.fixed_dictionaries(
         "length": st.integers(1, 10_000),
         "blocks": st.integers(0, 64),
         "dropout": st.floats(0.0, 1.0, exclude_max=True) | st.just("auto"),
-        "norm": st.sampled_from(["paper", "pre"]),
-        "loss": st.sampled_from(["softmax", "bce"]),
+        "norm": st.sampled_from(["paper", "pre", "post"]),
+        "weighted": st.booleans(),
+        "temperature": st.floats(0.0, 1000.0, exclude_min=True),
+        "loss": st.sampled_from(["softmax", "bce", "bpr"]),
         "negatives": st.integers(1, 10_000),
         "batch": st.integers(1, 1_000_000),
         "learning_rate": st.floats(0.0, 10.0, exclude_min=True),
@@ -73,8 +76,12 @@ def test_settings_survive_a_toml_file(tmp_path_factory, settings):
         "blocks": [-1, 65],
         "heads": [0, 65],
         "dropout": [-0.1, 1.0, 1, 2],
-        "norm": ["post", ""],
-        "loss": ["bpr", "Softmax"],
+        "norm": ["Post", ""],
+        "loss": ["ce", "Softmax"],
+        "network": ["SASRec", "gru"],
+        "temperature": [0.0, 1001],
+        "swap_users": [-0.1, 1.0],
+        "calibration": [-0.1, 1.1],
         "negatives": [0],
         "batch": [0],
         "learning_rate": [0.0, 0, -1e-3, 10.1],
@@ -95,13 +102,40 @@ def test_a_value_out_of_range_is_refused_by_name(name, values):
         assert str(error.value).endswith(f"found {value!r}")
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [name for name in NAMES if not isinstance(DEFAULTS[name], bool)])
 @pytest.mark.parametrize(
     "value", [None, True, False, [1], {"a": 1}, "8x", "64", math.nan, math.inf, -math.inf, np.array([1])], ids=repr
 )
 def test_a_value_of_another_type_is_refused_by_name(name, value):
     with pytest.raises(ConfigError, match=f"^{name}: "):
         Config(**{name: value})
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if isinstance(DEFAULTS[name], bool)])
+@pytest.mark.parametrize("value", [None, 0, 1, "true", [True], math.nan], ids=repr)
+def test_a_switch_is_true_or_false_and_off_by_default(name, value):
+    assert DEFAULTS[name] is False
+    with pytest.raises(ConfigError, match=f"^{name}: "):
+        Config(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"gated": True}, "gated: needs norm='pre', found norm='paper'"),
+        ({"bidirectional": True}, "bidirectional: .*set learn='last'"),
+        ({"network": "stamp"}, "network='stamp': .*set learn='last'"),
+        ({"network": "stamp", "learn": "last", "user_width": 8}, "user_width: network='stamp' tells no users apart"),
+        ({"swap_users": 0.5}, "swap_users: .*set user_width"),
+        ({"user_width": 8, "similarity": "cosine"}, "similarity: user vectors need 'dot'"),
+        ({"share_negatives": True}, "share_negatives: .*set sampler="),
+        ({"logq": True}, "logq: .*set another sampler"),
+        ({"width": 8, "user_width": 1, "heads": 2}, "heads: must divide .*heads=2 and 9"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused_with_a_way_out(settings, named):
+    with pytest.raises(ConfigError, match=named):
+        Config(**settings)
 
 
 @pytest.mark.parametrize("name", ["width", "length", "blocks", "heads", "batch", "epochs", "seed", "threads"])
@@ -119,13 +153,15 @@ def test_an_integer_where_a_fraction_is_meant_becomes_one(name):
 
 
 def test_the_choices_are_named():
-    with pytest.raises(ConfigError, match=r"\(one of 'paper', 'pre'\), found 'post'"):
-        Config(norm="post")
+    with pytest.raises(ConfigError, match=r"\(one of 'all', 'last'\), found 'first'"):
+        Config(learn="first")
 
 
 @pytest.mark.parametrize(("width", "heads"), [(64, 3), (1, 2), (10, 4)])
 def test_heads_divide_the_width(width, heads):
-    with pytest.raises(ConfigError, match=f"heads: must divide width, found heads={heads} and width={width}"):
+    with pytest.raises(
+        ConfigError, match=f"heads: must divide the width of the attention, found heads={heads} and {width}"
+    ):
         Config(width=width, heads=heads)
 
 
@@ -145,7 +181,7 @@ def test_settings_are_named_never_placed():
         ("widht", "did you mean 'width'?"),
         ("learningrate", "did you mean 'learning_rate'?"),
         ("Dropout", "did you mean 'dropout'?"),
-        ("lr", "known are width, length, blocks, heads, dropout, norm, loss, negatives, batch, learning_rate, "),
+        ("lr", "known are network, width, length, blocks, heads, dropout, norm, attention_width, "),
     ],
 )
 def test_an_unknown_setting_is_refused_with_a_suggestion(typed, hint):

@@ -269,7 +269,9 @@ def test_an_interrupt_in_the_first_epoch_has_nothing_to_keep(data, small_config,
 
     watch(step)
 
-    with pytest.raises(TrainingError, match="interrupted before the first epoch was done; there is nothing to keep"):
+    with pytest.raises(
+        TrainingError, match="interrupted before the first epoch was validated; there is nothing to keep"
+    ):
         sasrec.train(data, small_config)
 
 
@@ -278,9 +280,9 @@ def test_a_loss_that_is_no_number_names_the_step_and_a_remedy(data, small_config
     calls = []
     exact = ExactCrossEntropy.__call__
 
-    def breaking(self, states, table, targets):
+    def breaking(self, states, table, targets, weights):
         calls.append(states)
-        loss = exact(self, states, table, targets)
+        loss = exact(self, states, table, targets, weights)
         return loss * value if len(calls) == 6 else loss
 
     monkeypatch.setattr(ExactCrossEntropy, "__call__", breaking)
@@ -296,14 +298,15 @@ def test_a_loss_that_is_no_number_names_the_step_and_a_remedy(data, small_config
 
 
 def test_weights_that_leave_the_number_range_are_noticed(data, small_config, monkeypatch):
-    initialise = loop.SASRec._initialise
+    build = loop.build
 
-    def huge(self, generator):
-        initialise(self, generator)
+    def huge(config, **sizes):
+        network = build(config, **sizes)
         with torch.no_grad():
-            self.items.weight.mul_(1e38)
+            network.items.weight.mul_(1e38)
+        return network
 
-    monkeypatch.setattr(loop.SASRec, "_initialise", huge)
+    monkeypatch.setattr(loop, "build", huge)
 
     with pytest.raises(TrainingError, match=r"the loss is (nan|inf) at step 1 of epoch 1; lower learning_rate"):
         sasrec.train(data, small_config)

@@ -6,7 +6,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sasrec.training.losses import ExactCrossEntropy, binary_cross_entropy
+from sasrec.config import Config
+from sasrec.training.losses import ExactCrossEntropy, sampled
+from sasrec.training.negatives import Negatives
 
 
 def drawn(positions, items, *, width=5, spread=1.0, dtype=torch.float64, seed=0):
@@ -199,17 +201,21 @@ def test_memory_never_holds_the_scores_of_all_positions(precision):
     assert 0 < largest <= 256 * items < positions * items
 
 
+def binary(states, table, targets, others):
+    return sampled(Config(loss="bce"), states, table, targets, Negatives(others))
+
+
 @given(seed=st.integers(0, 10_000), positions=st.integers(1, 30), negatives=st.integers(1, 4))
 @settings(max_examples=30)
 def test_binary_cross_entropy_is_its_formula_in_value_and_gradients(seed, positions, negatives):
     states, table, targets = drawn(positions, 9, seed=seed)
     generator = torch.Generator().manual_seed(seed)
-    others = torch.randint(0, 9, (positions, negatives), generator=generator)
+    others = (targets.unsqueeze(1) + torch.randint(1, 9, (positions, negatives), generator=generator)) % 9
 
     positive = (states * table[targets]).sum(dim=1)
     negative = torch.stack([(states * table[others[:, n]]).sum(dim=1) for n in range(negatives)], dim=1)
     formula = (-torch.sigmoid(positive).log() - (1 - torch.sigmoid(negative)).log().mean(dim=1)).mean()
-    found = value_and_gradients(binary_cross_entropy(states, table, targets, others), states, table)
+    found = value_and_gradients(binary(states, table, targets, others), states, table)
 
     for ours, theirs in zip(found, value_and_gradients(formula, states, table), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-8, atol=1e-12)
@@ -220,7 +226,7 @@ def test_one_negative_gives_the_papers_sum_worked_by_hand():
     states = torch.tensor([[1.0]], dtype=torch.float64)
     table = torch.tensor([[np.log(3.0)], [-np.log(4.0)]], dtype=torch.float64)
 
-    loss = binary_cross_entropy(states, table, torch.tensor([0]), torch.tensor([[1]]))
+    loss = binary(states, table, torch.tensor([0]), torch.tensor([[1]]))
 
     assert loss.item() == pytest.approx(-np.log(3 / 4) - np.log(4 / 5), rel=1e-12)
 
@@ -230,7 +236,7 @@ def test_a_confident_mistake_keeps_its_full_gradient(score):
     states = torch.ones(1, 1, requires_grad=True)
     table = torch.tensor([[-score], [score]], requires_grad=True)
 
-    loss = binary_cross_entropy(states, table, torch.tensor([0]), torch.tensor([[1]]))
+    loss = binary(states, table, torch.tensor([0]), torch.tensor([[1]]))
     loss.backward()
 
     assert loss.item() == pytest.approx(2 * score, rel=1e-5)
@@ -241,7 +247,7 @@ def test_a_user_who_owns_every_item_lends_the_target_alone():
     states, table, _ = drawn(2, 9)
     targets, others = torch.tensor([7, 8]), torch.tensor([[-1, -1], [4, 5]])
 
-    loss = binary_cross_entropy(states, table, targets, others)
+    loss = binary(states, table, targets, others)
     positive = torch.nn.functional.softplus(-(states * table[targets]).sum(dim=1))
     negative = torch.nn.functional.softplus(states[1] @ table[[4, 5]].t()).mean()
 

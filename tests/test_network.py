@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 import sasrec
 from sasrec.data.sequences import Sequences
 from sasrec.model.attention import Layout
-from sasrec.model.network import SASRec
+from sasrec.model.building import build
 from sasrec.retrieval.neural import Neural
 from sasrec.training.dropout import Dropout
 
@@ -28,7 +28,7 @@ histories_of_any_length = st.lists(
 def network_of(architecture, *, length=LENGTH, seed=0):
     """A float64 network whose norms, biases and vectors are all far from their initial values."""
     generator = torch.Generator().manual_seed(seed)
-    network = SASRec(ITEMS, sasrec.Config(width=8, length=length, **architecture), generator=generator).double()
+    network = build(sasrec.Config(width=8, length=length, **architecture), items=ITEMS, generator=generator).double()
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.add_(torch.randn(parameter.shape, generator=generator, dtype=torch.float64), alpha=0.3)
@@ -144,8 +144,8 @@ def test_a_history_of_one_item_has_finite_states_and_gradients(architecture, rat
 
 @every_architecture
 def test_an_untrained_network_has_finite_states(architecture):
-    network = SASRec(
-        ITEMS, sasrec.Config(width=8, length=4, **architecture), generator=torch.Generator().manual_seed(3)
+    network = build(
+        sasrec.Config(width=8, length=4, **architecture), items=ITEMS, generator=torch.Generator().manual_seed(3)
     )
 
     states = torch.cat(states_of(network, [[0], [1, 2, 3, 4], [5, 5]]))
@@ -180,17 +180,16 @@ def test_no_blocks_score_by_the_last_item_and_its_position_alone():
 
 @pytest.mark.parametrize("items", [10, 1_000, 30_000])
 def test_the_initial_spread_of_item_vectors_does_not_depend_on_the_catalogue(items):
-    network = SASRec(items, sasrec.Config(), generator=torch.Generator().manual_seed(0))
+    network = build(sasrec.Config(), items=items, generator=torch.Generator().manual_seed(0))
 
     assert network.items.weight.std().item() == pytest.approx(0.02, rel=0.1)
     assert network.items.weight.mean().item() == pytest.approx(0.0, abs=0.003)
 
 
 def test_nothing_but_real_items_has_a_vector():
-    network = SASRec(5, sasrec.Config(width=4, length=3), generator=torch.Generator().manual_seed(0))
+    network = build(sasrec.Config(width=4, length=3), items=5, generator=torch.Generator().manual_seed(0))
 
     assert network.items.weight.shape == (5, 4)
-    assert network.items.padding_idx is None
     assert (network.items.weight != 0).all()
 
 
@@ -209,7 +208,7 @@ def test_one_generator_draws_all_weights_and_torchs_own_is_left_alone(architectu
     config = sasrec.Config(width=8, length=4, **architecture)
     before = torch.get_rng_state()
 
-    first, again, other = (SASRec(7, config, generator=torch.Generator().manual_seed(seed)) for seed in (5, 5, 6))
+    first, again, other = (build(config, items=7, generator=torch.Generator().manual_seed(seed)) for seed in (5, 5, 6))
 
     assert torch.equal(before, torch.get_rng_state())
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters(), strict=True))
@@ -217,14 +216,14 @@ def test_one_generator_draws_all_weights_and_torchs_own_is_left_alone(architectu
 
 
 def test_a_network_to_be_loaded_takes_no_memory():
-    network = SASRec(10**9, sasrec.Config(width=4096), generator=None)
+    network = build(sasrec.Config(width=4096), items=10**9, generator=None)
 
     assert all(parameter.is_meta for parameter in network.parameters())
 
 
 @every_architecture
 def test_norms_start_as_plain_norms_and_biases_at_zero(architecture):
-    network = SASRec(7, sasrec.Config(width=8, **architecture), generator=torch.Generator().manual_seed(0))
+    network = build(sasrec.Config(width=8, **architecture), items=7, generator=torch.Generator().manual_seed(0))
 
     flat = {name: tensor for name, tensor in network.named_parameters() if tensor.dim() == 1}
 
@@ -235,7 +234,7 @@ def test_norms_start_as_plain_norms_and_biases_at_zero(architecture):
 
 @every_architecture
 def test_every_norm_has_the_papers_epsilon_and_one_gain_per_feature(architecture):
-    network = SASRec(7, sasrec.Config(width=8, **architecture), generator=None)
+    network = build(sasrec.Config(width=8, **architecture), items=7, generator=None)
 
     norms = [module for module in network.modules() if isinstance(module, torch.nn.LayerNorm)]
 

@@ -1,6 +1,7 @@
 """Every setting of a run, defined once for Python, TOML files and the command line."""
 
 import difflib
+import json
 import tomllib
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -16,21 +17,59 @@ from sasrec.errors import ConfigError
 class Config:
     """How a network is built and trained.
 
+    The defaults are what is recommended. What else can be set is there because a published system has it; the
+    presets (`sasrec.preset`) put it together as these systems do.
+
     Attributes:
+        network: "sasrec", or "stamp" (attention from the last item, without blocks), of which "stamp-memory" and
+            "stamp-last" keep one of the two halves alone.
         width: Size of item vectors and states (the paper's d).
         length: Most recent events of a history that the network looks at (the paper's n).
         blocks: Attention blocks; 0 scores the catalogue by the last item's vector alone.
-        heads: Attention heads; must divide `width`.
+        heads: Attention heads; must divide the width of the attention.
         dropout: Share of values dropped in training; "auto" takes it from the log: 0.5 for short histories,
             0.2 for long ones.
-        norm: Where a block normalises: "paper" as in the paper's code, "pre" as in its text.
-        loss: "softmax" is exact cross-entropy over the whole catalogue; "bce" the paper's binary cross-entropy.
-        negatives: Items drawn against each target; used by "bce" alone.
-        batch: Histories in a training step.
-        learning_rate: Step size of Adam(0.9, 0.98).
+        norm: Where a block normalises: "paper" as in the paper's code, "pre" as in its text, "post" after each half,
+            "query" like "paper" but with residuals of raw states, "query-only" like "paper" but without a norm before
+            the feed-forward half and with gains for every position, "key" the attention's keys and each half's result.
+        attention_width: Width of queries, keys and values; "auto" is the width of the states.
+        feed_forward: Inner width of the feed-forward half; "auto" is the width of the states.
+        activation: Of the feed-forward half: "relu", "gelu" or "swiglu".
+        gated: Multiply what each half of a block adds by a learned gate of its input (LiGR); needs norm="pre".
+        positions: "learned", "sinusoidal" or "none"; counted from the end of the history.
+        unscaled: Let item vectors enter the network as they are, not multiplied by the root of their size.
+        bidirectional: Let a position see what comes after it too; needs learn="last".
+        similarity: "dot" product or "cosine" of state and item vector.
+        temperature: What the similarity is divided by.
+        user_width: Size of user vectors, which are joined to the item vectors (SSE-PT); 0 tells no users apart.
+        initial: How weights are drawn: "small" gives item vectors a fixed spread of 0.02, "xavier-uniform" and
+            "xavier-normal" one that shrinks with the catalogue, as several systems have it.
+        windows: Which stretch of a long history an epoch learns from: the "last", a "random" one (SSE-PT++), or
+            "rolling": a window for every event to predict.
+        shortest: Fewest events before the predicted one in a rolling window.
+        learn: Learn from the targets of "all" positions of a window, or of the "last" alone.
+        weighted: Multiply the loss of a target by the weight of its event.
+        swap_items: Share of items that become random ones in training, among inputs and targets (SSE).
+        swap_users: Share of users that become random ones in training (SSE).
+        loss: "softmax" is exact cross-entropy over the whole catalogue; "sampled-softmax" the same over drawn
+            negatives; "bce" the paper's binary cross-entropy; "gbce" its calibrated form (gSASRec); "bpr" pairwise.
+        negatives: Items drawn against each target; not for "softmax".
+        sampler: Where negatives come from: "unseen" draws evenly from what the user never had, "uniform" from the
+            catalogue, "popularity" as often as items occur, "in-batch" from the targets of the step, "mixed" half
+            uniform and half in-batch.
+        share_negatives: Draw once for all targets of a step.
+        logq: Take the logarithm of its expected count from a negative's score, which undoes the sampler's bias.
+        calibration: The t of "gbce", from 0 (binary cross-entropy summed over negatives) to 1 (calibrated).
+        batch: Windows in a training step.
+        learning_rate: Step size of Adam.
+        beta2: Adam's decay of squared gradients; that of gradients is 0.9.
         weight_decay: L2 penalty that Adam adds to every gradient.
+        item_l2: L2 penalty on item vectors alone, added to `weight_decay` there.
+        schedule: "constant", "cosine" or "one-cycle" learning rate over `epochs`.
+        warmup: Share of all steps in which "cosine" and "one-cycle" raise the rate.
         epochs: Most epochs to train.
-        patience: Stop after so many epochs without a better validation NDCG@10.
+        patience: Stop after so many validations without a better validation NDCG@10.
+        validate_every: Epochs from one validation to the next.
         seed: Fixes every random draw.
         threads: CPU threads; "auto" takes what the machine grants this process. One is the default: on a machine that
             others use too, several threads wait for each other and can take many times as long.
@@ -39,19 +78,46 @@ class Config:
             float32.
     """
 
+    network: Literal["sasrec", "stamp", "stamp-memory", "stamp-last"] = "sasrec"
     width: Annotated[int, Meta(ge=1, le=4096)] = 64
     length: Annotated[int, Meta(ge=1, le=10_000)] = 50
     blocks: Annotated[int, Meta(ge=0, le=64)] = 2
     heads: Annotated[int, Meta(ge=1, le=64)] = 1
     dropout: Annotated[float, Meta(ge=0.0, lt=1.0)] | Literal["auto"] = "auto"
-    norm: Literal["paper", "pre"] = "paper"
-    loss: Literal["softmax", "bce"] = "softmax"
+    norm: Literal["paper", "pre", "post", "query", "query-only", "key"] = "paper"
+    attention_width: Annotated[int, Meta(ge=1, le=4096)] | Literal["auto"] = "auto"
+    feed_forward: Annotated[int, Meta(ge=1, le=65536)] | Literal["auto"] = "auto"
+    activation: Literal["relu", "gelu", "swiglu"] = "relu"
+    gated: bool = False
+    positions: Literal["learned", "sinusoidal", "none"] = "learned"
+    unscaled: bool = False
+    bidirectional: bool = False
+    similarity: Literal["dot", "cosine"] = "dot"
+    temperature: Annotated[float, Meta(gt=0.0, le=1000.0)] = 1.0
+    user_width: Annotated[int, Meta(ge=0, le=4096)] = 0
+    initial: Literal["small", "xavier-uniform", "xavier-normal"] = "small"
+    windows: Literal["last", "random", "rolling"] = "last"
+    shortest: Annotated[int, Meta(ge=1, le=10_000)] = 1
+    learn: Literal["all", "last"] = "all"
+    weighted: bool = False
+    swap_items: Annotated[float, Meta(ge=0.0, lt=1.0)] = 0.0
+    swap_users: Annotated[float, Meta(ge=0.0, lt=1.0)] = 0.0
+    loss: Literal["softmax", "sampled-softmax", "bce", "gbce", "bpr"] = "softmax"
     negatives: Annotated[int, Meta(ge=1, le=10_000)] = 1
+    sampler: Literal["unseen", "uniform", "popularity", "in-batch", "mixed"] = "unseen"
+    share_negatives: bool = False
+    logq: bool = False
+    calibration: Annotated[float, Meta(ge=0.0, le=1.0)] = 0.75
     batch: Annotated[int, Meta(ge=1, le=1_000_000)] = 128
     learning_rate: Annotated[float, Meta(gt=0.0, le=10.0)] = 1e-3
+    beta2: Annotated[float, Meta(gt=0.0, lt=1.0)] = 0.98
     weight_decay: Annotated[float, Meta(ge=0.0, le=10.0)] = 0.0
+    item_l2: Annotated[float, Meta(ge=0.0, le=10.0)] = 0.0
+    schedule: Literal["constant", "cosine", "one-cycle"] = "constant"
+    warmup: Annotated[float, Meta(ge=0.0, lt=1.0)] = 0.05
     epochs: Annotated[int, Meta(ge=1, le=1_000_000)] = 200
     patience: Annotated[int, Meta(ge=1, le=1_000_000)] = 10
+    validate_every: Annotated[int, Meta(ge=1, le=1_000_000)] = 1
     seed: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 0
     threads: Annotated[int, Meta(ge=1, le=1024)] | Literal["auto"] = 1
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -64,8 +130,36 @@ class Config:
         """
         for name, hint in get_type_hints(type(self), include_extras=True).items():
             object.__setattr__(self, name, _checked(name, getattr(self, name), hint))
-        if self.width % self.heads:
-            raise ConfigError(f"heads: must divide width, found heads={self.heads} and width={self.width}")
+        for message, wrong in self._conflicts().items():
+            if wrong:
+                raise ConfigError(message)
+
+    def _conflicts(self) -> dict[str, bool]:
+        """What may be wrong between two settings, and whether it is."""
+        stamp = self.network != "sasrec"
+        inner = self.width + self.user_width if self.attention_width == "auto" else self.attention_width
+        return {
+            f"heads: must divide the width of the attention, found heads={self.heads} and {inner}": bool(
+                inner % self.heads
+            ),
+            f"gated: needs norm='pre', found norm={self.norm!r}": self.gated and self.norm != "pre",
+            "bidirectional: a position would see its own target; set learn='last', which learns from the last alone": (
+                self.bidirectional and self.learn != "last"
+            ),
+            f"network={self.network!r}: scores after the last position alone; set learn='last'": (
+                stamp and self.learn != "last"
+            ),
+            f"user_width: network={self.network!r} tells no users apart; leave it at 0": stamp and self.user_width > 0,
+            "swap_users: there are no user vectors to swap; set user_width": self.swap_users > 0
+            and not self.user_width,
+            "similarity: user vectors need 'dot', found 'cosine'": self.user_width > 0 and self.similarity != "dot",
+            "share_negatives: sampler='unseen' draws for each user; set sampler='uniform', 'popularity' or 'mixed'": (
+                self.share_negatives and self.sampler == "unseen"
+            ),
+            "logq: draws from what a user never had have no common chance; set another sampler": (
+                self.logq and self.sampler == "unseen"
+            ),
+        }
 
     @classmethod
     def from_dict(cls, settings: dict[str, Any], *, where: str = "config") -> Self:
@@ -109,8 +203,8 @@ class Config:
 
     def to_toml(self) -> str:
         """The text of a TOML file that `from_toml` reads back."""
-        lines = (f'{k} = "{v}"' if isinstance(v, str) else f"{k} = {v!r}" for k, v in self.to_dict().items())
-        return "\n".join(lines) + "\n"
+        # JSON writes texts, numbers and truth values as TOML does.
+        return "".join(f"{name} = {json.dumps(value)}\n" for name, value in self.to_dict().items())
 
 
 def _checked(name: str, value: object, hint: Any) -> object:

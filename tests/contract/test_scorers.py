@@ -13,7 +13,7 @@ from polars.testing import assert_frame_equal
 import sasrec
 from sasrec.data.sequences import Sequences
 from sasrec.errors import BundleError, ConfigError
-from sasrec.model.network import SASRec
+from sasrec.model.building import build
 from sasrec.retrieval import topk
 from sasrec.retrieval.counting import Markov, Popularity
 from sasrec.retrieval.neural import Neural
@@ -26,7 +26,7 @@ HUNGRY = 39  # this user had every item
 def neural(histories):
     config = sasrec.Config(width=8, length=5, heads=2)
     generator = torch.Generator().manual_seed(3)
-    network = SASRec(ITEMS, config, generator=generator)
+    network = build(config, items=ITEMS, generator=generator)
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.5)

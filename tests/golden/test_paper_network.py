@@ -13,7 +13,7 @@ import torch
 import sasrec
 from sasrec.data.sequences import Sequences
 from sasrec.model.attention import Layout
-from sasrec.model.network import SASRec
+from sasrec.model.building import build
 from sasrec.retrieval.neural import Neural
 from sasrec.training.dropout import Dropout
 
@@ -93,7 +93,7 @@ def forward(histories, weights, *, norm, blocks, heads):
 def network_of(norm, blocks, heads):
     config = sasrec.Config(width=WIDTH, length=LENGTH, norm=norm, blocks=blocks, heads=heads)
     generator = torch.Generator().manual_seed(blocks + 10 * heads)
-    network = SASRec(ITEMS, config, generator=generator)
+    network = build(config, items=ITEMS, generator=generator)
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.3)

@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from sasrec.commands.output import in_bytes, say, wrapped
 from sasrec.commands.reading import LogFlags, Reading
+from sasrec.config import Config
+
+_USUAL = ("width", "length", "blocks", "heads", "dropout", "norm", "loss", "batch", "learning_rate", "seed")
 
 if TYPE_CHECKING:
     from sasrec.retrieval.recommender import Recommender
@@ -40,7 +43,7 @@ def _about(model: "Recommender", path: Path) -> str:
         "users": f"{len(model.users):,}, such as {', '.join(map(str, model.users.ids.head(3)))}",
         "events": f"{len(model.histories.items):,} in their histories",
         "seen items": "left out of recommendations" if model.exclude_seen else "may be recommended again",
-        "settings": in_words(config),
+        "settings": chosen(config),
         "log": record.get("log", ""),
         "read with": in_words(dict(record.get("reading", {}).items() - Reading().to_dict().items())),
         "split": record.get("split", ""),
@@ -53,6 +56,12 @@ def _about(model: "Recommender", path: Path) -> str:
 def in_words(settings: Mapping[str, Any]) -> str:
     """Settings on one line."""
     return ", ".join(f"{name}={value}" for name, value in settings.items())
+
+
+def chosen(settings: Mapping[str, Any]) -> str:
+    """A network's settings on one line: the usual ones, and of the others those that differ from their defaults."""
+    defaults = Config().to_dict()
+    return in_words({name: value for name, value in settings.items() if name in _USUAL or value != defaults.get(name)})
 
 
 def outcome(record: Mapping[str, Any]) -> str:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from cyclopts import Group, Parameter
 
-from sasrec.commands.information import in_words, outcome
+from sasrec.commands.information import chosen, outcome
 from sasrec.commands.output import in_bytes, say, suggest, wrapped
 from sasrec.commands.reading import LogFlags, Reading
 from sasrec.config import Config
@@ -50,7 +50,7 @@ def train(
     data = reading.divided(content)
     if not quiet:
         say(str(content.summary()), "", str(data), "")
-        say(wrapped(f"settings: {in_words(loop.settled(config, data.train).to_dict())}"), "")
+        say(wrapped(f"settings: {chosen(loop.settled(config, data.train).to_dict())}"), "")
     model = loop.train(data, config, history=history, progress=not quiet)
     model.record |= {"log": log.name, "reading": reading.to_dict()}
     model.save(out, replace=replace)

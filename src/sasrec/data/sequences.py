@@ -15,12 +15,15 @@ class Sequences:
         offsets: Sequence s is `items[offsets[s]:offsets[s + 1]]`; int64 of shape (sequences + 1,).
         times: Time of each event in the log's own unit, or None where the log has no time.
         weights: Weight of each event, float32, or None where all weigh the same.
+        users: User row of each sequence, int64 of shape (sequences,), -1 for somebody unknown; None where nobody is
+            known.
     """
 
     items: np.ndarray
     offsets: np.ndarray
     times: np.ndarray | None = None
     weights: np.ndarray | None = None
+    users: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -55,6 +58,7 @@ class Sequences:
             offsets,
             None if self.times is None else self.times[source],
             None if self.weights is None else self.weights[source],
+            None if self.users is None else self.users[rows],
         )
 
     def take(self, rows: np.ndarray) -> "Sequences":

@@ -1,6 +1,6 @@
 """What each user lends to training, to validation and to the test."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
@@ -53,8 +53,9 @@ class Split:
     @property
     def train(self) -> Sequences:
         """The training part of every user's history; some are empty."""
-        return self.log.histories.slices(
-            np.arange(len(self.log.users)), np.zeros_like(self.train_lengths), self.train_lengths
+        users = np.arange(len(self.log.users))
+        return replace(
+            self.log.histories.slices(users, np.zeros_like(self.train_lengths), self.train_lengths), users=users
         )
 
     @property
@@ -89,7 +90,8 @@ class Split:
         users = np.flatnonzero(places != _NONE)
         histories = self.log.histories
         targets = histories.items[histories.offsets[users] + places[users]]
-        return Holdout(users, histories.slices(users, np.zeros(len(users), dtype=np.int64), places[users]), targets)
+        before = histories.slices(users, np.zeros(len(users), dtype=np.int64), places[users])
+        return Holdout(users, replace(before, users=users), targets)
 
     def __str__(self) -> str:
         tested, validated = int((self.test_at != _NONE).sum()), int((self.valid_at != _NONE).sum())

@@ -1,4 +1,4 @@
-"""Causal self-attention over histories of different lengths, with nothing computed on padding.
+"""Self-attention over histories of different lengths, with nothing computed on padding.
 
 Axes: B sequences, L positions of a length group, P real positions of all sequences one after the other,
 S padded slots of all length groups, D width, H heads.
@@ -10,7 +10,7 @@ from typing import final
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
 Drop = Callable[[Tensor], Tensor]
@@ -36,6 +36,7 @@ class Layout:
         ages: For every real position, its distance from the end of its sequence; 0 is the last.
         lasts: Flat index of the last position of every sequence.
         shapes: (sequences, longest) of every length group; their products add up to S.
+        lengths: Length of every sequence, group after group.
         sources: For every padded slot, the flat position that fills it; a slot beyond a sequence's end repeats its
             last position, which is harmless because no real position attends to it.
         slots: For every real position, its padded slot.
@@ -44,6 +45,7 @@ class Layout:
     ages: Int[Tensor, "P"]
     lasts: Int[Tensor, "B"]
     shapes: tuple[tuple[int, int], ...]
+    lengths: Int[Tensor, "B"]
     sources: Int[Tensor, "S"]
     slots: Int[Tensor, "P"]
 
@@ -62,7 +64,8 @@ class Layout:
         positions = np.arange(stops[-1])
         slots = np.empty_like(positions)
         shapes, sources, laid = [], [], 0
-        for rows in _rows_by_length(lengths):
+        groups = _rows_by_length(lengths)
+        for rows in groups:
             longest = int(lengths[rows].max())
             source = starts[rows, None] + np.arange(longest)
             real = source < stops[rows, None]
@@ -70,11 +73,15 @@ class Layout:
             shapes.append((len(rows), longest))
             sources.append(np.minimum(source, stops[rows, None] - 1).ravel())
             laid += source.size
-        ages = np.repeat(stops - 1, lengths) - positions
-        as_tensor = torch.from_numpy
-        return cls(
-            as_tensor(ages), as_tensor(stops - 1), tuple(shapes), as_tensor(np.concatenate(sources)), as_tensor(slots)
-        )
+        ages, grouped = np.repeat(stops - 1, lengths) - positions, lengths[np.concatenate(groups)]
+        arrays = (ages, stops - 1, grouped, np.concatenate(sources), slots)
+        ages_, lasts, lengths_, sources_, slots_ = map(torch.from_numpy, arrays)
+        return cls(ages_, lasts, tuple(shapes), lengths_, sources_, slots_)
+
+    def spread(self, values: Shaped[Tensor, "B *rest"]) -> Shaped[Tensor, "P *rest"]:
+        """For every real position, the value of its sequence."""
+        lengths = torch.diff(self.lasts, prepend=self.lasts.new_full((1,), -1))
+        return values.repeat_interleave(lengths, dim=0)
 
     def pad(self, states: Float[Tensor, "P width"]) -> Float[Tensor, "S width"]:
         """Flat states moved to their padded slots, group after group."""
@@ -87,52 +94,83 @@ class Layout:
 
 
 @final
-class CausalAttention(nn.Module):
-    """Multi-head attention in which a position sees itself and the positions before it.
+class Attention(nn.Module):
+    """Multi-head attention in which a position sees itself and the positions before it, or all of its sequence.
 
-    There is no key padding mask: `Layout` pads on the right, so padding lies in every real position's future.
-    Source: Vaswani et al., NeurIPS 2017, arXiv:1706.03762.
+    Where it is causal there is no key padding mask: `Layout` pads on the right, so padding lies in every real
+    position's future. Source: Vaswani et al., NeurIPS 2017, arXiv:1706.03762.
     """
 
-    def __init__(self, width: int, *, heads: int, project: bool) -> None:
-        """Args: project: Mix the heads with an output projection, which the SASRec paper's code leaves out."""
+    def __init__(self, width: int, *, inner: int, heads: int, project: bool, causal: bool) -> None:
+        """A layer without memory for its weights.
+
+        Args:
+            width: Size of the states (D).
+            inner: Size of queries, keys and values, over all heads.
+            project: Bring the mixed values back to `width`, which the SASRec paper's code leaves out; needed where
+                `inner` differs.
+            causal: Hide what comes later.
+        """
         super().__init__()
-        self.heads = heads
-        self.query = nn.Linear(width, width)
-        self.key_value = nn.Linear(width, 2 * width)
-        self.project = nn.Linear(width, width) if project else None
+        self.heads, self.causal = heads, causal
+        self.query = nn.Linear(width, inner)
+        self.key_value = nn.Linear(width, 2 * inner)
+        self.project = nn.Linear(inner, width) if project or inner != width else None
 
     def forward(
-        self, queries: Float[Tensor, "P D"], memory: Float[Tensor, "P D"], layout: Layout, drop: Drop
+        self,
+        queries: Float[Tensor, "P D"],
+        memory: Float[Tensor, "P D"],
+        layout: Layout,
+        drop: Drop,
+        *,
+        keys: Float[Tensor, "P D"] | None = None,
     ) -> Float[Tensor, "P D"]:
-        """What each position takes from its own past.
+        """What each position takes from its sequence.
 
         Args:
             queries: What asks; `memory` gives keys and values, so a block may normalise the two differently.
+            keys: What keys are made from where it is not `memory`.
         """
-        width = queries.shape[1]
-        padded = layout.pad(torch.cat([self.query(queries), self.key_value(memory)], dim=1))
+        padded = layout.pad(torch.cat([self.query(queries), self._keys_and_values(memory, keys)], dim=1))
+        inner = padded.shape[1] // 3
         mixed = []
-        for group, (sequences, longest) in zip(
-            padded.split([rows * columns for rows, columns in layout.shapes]), layout.shapes, strict=True
-        ):
+        sizes = [rows * longest for rows, longest in layout.shapes]
+        lengths = layout.lengths.split([rows for rows, _ in layout.shapes])
+        for group, (rows, longest), real in zip(padded.split(sizes), layout.shapes, lengths, strict=True):
             # (B L 3D) -> three of (B H L D/H)
-            split = group.view(sequences, longest, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
+            split = group.view(rows, longest, 3, self.heads, inner // self.heads).permute(2, 0, 3, 1, 4)
             query, key, value = split.unbind(0)
-            mixed.append(_attend(query, key, value, drop).transpose(1, 2).reshape(-1, width))
+            mask = None if self.causal else (torch.arange(longest) < real.unsqueeze(1)).view(rows, 1, 1, longest)
+            mixed.append(_attend(query, key, value, mask, drop).transpose(1, 2).reshape(-1, inner))
         states = layout.unpad(torch.cat(mixed))
         return states if self.project is None else self.project(states)
 
+    def _keys_and_values(self, memory: Tensor, keys: Tensor | None) -> Tensor:
+        both: Tensor = self.key_value(memory)
+        if keys is None:
+            return both
+        (key, _), (bias, _) = self.key_value.weight.chunk(2), self.key_value.bias.chunk(2)
+        return torch.cat([nn.functional.linear(keys, key, bias), both.chunk(2, dim=1)[1]], dim=1)
+
 
 def _attend(
-    query: Float[Tensor, "B H L d"], key: Float[Tensor, "B H L d"], value: Float[Tensor, "B H L d"], drop: Drop
+    query: Float[Tensor, "B H L d"],
+    key: Float[Tensor, "B H L d"],
+    value: Float[Tensor, "B H L d"],
+    mask: Bool[Tensor, "B 1 1 L"] | None,
+    drop: Drop,
 ) -> Float[Tensor, "B H L d"]:
+    """Values mixed by attention; without a mask of the real keys, causally."""
     if drop is keep_all:
-        return nn.functional.scaled_dot_product_attention(query, key, value, is_causal=True)
+        return nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=mask is None)
     # Torch's fused kernel on the CPU knows no dropout on the weights, so in training the weights are formed here.
-    longest = query.shape[2]
-    future = torch.full((longest, longest), float("-inf")).triu(1)
-    scores = (query * query.shape[3] ** -0.5) @ key.transpose(2, 3) + future
+    scores = (query * query.shape[3] ** -0.5) @ key.transpose(2, 3)
+    if mask is None:
+        longest = query.shape[2]
+        scores = scores + torch.full((longest, longest), float("-inf")).triu(1)
+    else:
+        scores = scores.masked_fill(~mask, float("-inf"))
     return drop(scores.softmax(dim=3)) @ value
 
 

@@ -1,67 +1,119 @@
-"""The two kinds of block that SASRec is built from.
+"""What SASRec is stacked from: attention and feed-forward, with norms and residuals around them.
 
 Axes: P real positions, D width.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import final
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from sasrec.model.attention import CausalAttention, Drop, Layout
+from sasrec.model.attention import Attention, Drop, Layout
 
-_EPSILON = 1e-8  # as in the paper's code; the states of an untrained network are small
+EPSILON = 1e-8  # as in the paper's code; the states of an untrained network are small
+
+_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": torch.relu,
+    "gelu": nn.functional.gelu,
+    "swiglu": nn.functional.silu,
+}
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What all blocks of a network have in common; see the settings of the same names."""
+
+    width: int
+    length: int
+    heads: int
+    attention_width: int
+    feed_forward: int
+    activation: str
+    causal: bool
+
+    def attention(self, *, project: bool) -> Attention:
+        """An attention half."""
+        return Attention(self.width, inner=self.attention_width, heads=self.heads, project=project, causal=self.causal)
 
 
 @final
 class FeedForward(nn.Module):
-    """Two point-wise layers with a ReLU between; the paper's code writes them as convolutions of width 1."""
+    """Two point-wise layers with an activation between; the paper's code writes them as convolutions of width 1.
 
-    def __init__(self, width: int) -> None:
+    With "swiglu" a second inner layer gates the first. Source: Shazeer, arXiv:2002.05202.
+    """
+
+    def __init__(self, shape: Shape) -> None:
         super().__init__()
-        self.inner = nn.Linear(width, width)
-        self.outer = nn.Linear(width, width)
+        self.inner = nn.Linear(shape.width, shape.feed_forward)
+        self.gate = nn.Linear(shape.width, shape.feed_forward) if shape.activation == "swiglu" else None
+        self.outer = nn.Linear(shape.feed_forward, shape.width)
+        self.activation = _ACTIVATIONS[shape.activation]
 
     def forward(self, states: Float[Tensor, "P D"], drop: Drop) -> Float[Tensor, "P D"]:
-        """The states after both layers; `drop` follows each."""
-        return drop(self.outer(drop(self.inner(states).relu())))
+        """The states after both layers; `drop` follows the first."""
+        inner = self.activation(self.inner(states))
+        if self.gate is not None:
+            inner = inner * self.gate(states)
+        outer: Tensor = self.outer(drop(inner))
+        return outer
 
 
 @final
 class PaperBlock(nn.Module):
-    """The block of the paper's code: only queries are normalised, and the residuals add the normalised states.
+    """The block of the paper's code: only queries are normalised, and the residual adds the normalised states.
 
     Source: Kang & McAuley, ICDM 2018, arXiv:1808.09781, and its published code. The text of the paper describes the
     pre-norm block below; the published figures come from this one.
+
+    Args:
+        raw_residual: Let the residual add the states as they came, as FreeRec does.
     """
 
-    def __init__(self, width: int, *, heads: int) -> None:
+    def __init__(self, shape: Shape, *, raw_residual: bool = False) -> None:
         super().__init__()
-        self.attention_norm = nn.LayerNorm(width, eps=_EPSILON)
-        self.attention = CausalAttention(width, heads=heads, project=False)
-        self.feed_forward_norm = nn.LayerNorm(width, eps=_EPSILON)
-        self.feed_forward = FeedForward(width)
+        self.attention_norm = nn.LayerNorm(shape.width, eps=EPSILON)
+        self.attention = shape.attention(project=raw_residual)
+        self.feed_forward_norm = nn.LayerNorm(shape.width, eps=EPSILON)
+        self.feed_forward = FeedForward(shape)
+        self.raw_residual = raw_residual
 
     def forward(self, states: Float[Tensor, "P D"], layout: Layout, drop: Drop) -> Float[Tensor, "P D"]:
         """The states after attention and feed-forward."""
         queries = self.attention_norm(states)
-        states = self.feed_forward_norm(queries + self.attention(queries, states, layout, drop))
-        return states + self.feed_forward(states, drop)
+        taken = self.attention(queries, states, layout, drop)
+        states = self.feed_forward_norm((states if self.raw_residual else queries) + taken)
+        return states + drop(self.feed_forward(states, drop))
 
 
 @final
 class PreNormBlock(nn.Module):
-    """The block of the paper's text, as later transformers have it: x + drop(f(norm(x))) twice."""
+    """The block of the paper's text, as later transformers have it: x + drop(f(norm(x))) twice.
 
-    def __init__(self, width: int, *, heads: int) -> None:
+    Args:
+        gated: Multiply what a half adds by a sigmoid of its input (LiGR). Source: Borisyuk et al., arXiv:2502.03417.
+    """
+
+    def __init__(self, shape: Shape, *, gated: bool = False) -> None:
         super().__init__()
-        self.attention_norm = nn.LayerNorm(width, eps=_EPSILON)
-        self.attention = CausalAttention(width, heads=heads, project=True)
-        self.feed_forward_norm = nn.LayerNorm(width, eps=_EPSILON)
-        self.feed_forward = FeedForward(width)
+        self.attention_norm = nn.LayerNorm(shape.width, eps=EPSILON)
+        self.attention = shape.attention(project=True)
+        self.feed_forward_norm = nn.LayerNorm(shape.width, eps=EPSILON)
+        self.feed_forward = FeedForward(shape)
+        self.attention_gate = nn.Linear(shape.width, shape.width) if gated else None
+        self.feed_forward_gate = nn.Linear(shape.width, shape.width) if gated else None
 
     def forward(self, states: Float[Tensor, "P D"], layout: Layout, drop: Drop) -> Float[Tensor, "P D"]:
         """The states after attention and feed-forward."""
         normed = self.attention_norm(states)
-        states = states + drop(self.attention(normed, normed, layout, drop))
-        return states + self.feed_forward(self.feed_forward_norm(states), drop)
+        taken = self.attention(normed, normed, layout, drop)
+        states = states + drop(_gated(taken, states, self.attention_gate))
+        made = self.feed_forward(self.feed_forward_norm(states), drop)
+        return states + drop(_gated(made, states, self.feed_forward_gate))
+
+
+def _gated(made: Tensor, states: Tensor, gate: nn.Module | None) -> Tensor:
+    return made if gate is None else made * gate(states).sigmoid()

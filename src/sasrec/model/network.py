@@ -1,19 +1,17 @@
 """SASRec: from the items of a history to a state that scores the catalogue.
 
-Axes: B sequences, P real positions of all sequences, D width, V catalogue.
+Axes: B sequences, P real positions of all sequences, D width of item vectors, V catalogue.
 """
 
+from collections.abc import Sequence
 from typing import final
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from sasrec.config import Config
 from sasrec.model.attention import Drop, Layout, keep_all
-from sasrec.model.blocks import PaperBlock, PreNormBlock
-
-_INITIAL_STD = 0.02
+from sasrec.model.embeddings import ItemVectors, UserVectors
 
 
 @final
@@ -24,53 +22,88 @@ class SASRec(nn.Module):
     product with the same item vectors that it was made from. There is no padding item: histories come without
     padding, so nothing else can be scored or recommended than real items.
 
-    Source: Kang & McAuley, ICDM 2018, arXiv:1808.09781. We differ in three ways, each so that a score depends on
-    the history alone: positions are counted from the end of the history (the paper's left padding does the same for
-    a fixed length), padding is never computed, and the item vectors start with a fixed spread instead of one that
-    shrinks with the catalogue.
+    With user vectors it is SSE-PT: they are joined to the item vectors at every position, and a state's user half
+    times the user's vector is part of each score. That part is one number for all items, and is carried as one more
+    column of the states, which meets a column of ones in the table.
+
+    Source: Kang & McAuley, ICDM 2018, arXiv:1808.09781; Wu et al., RecSys 2020 (SSE-PT). We differ so that a score
+    depends on the history alone: positions are counted from the end of the history (the paper's left padding does the
+    same for a fixed length), padding is never computed, and item vectors start with a spread that is fixed.
     """
 
-    def __init__(self, items: int, config: Config, *, generator: torch.Generator | None) -> None:
-        """A network with drawn weights, or with none.
+    def __init__(
+        self,
+        items: ItemVectors,
+        positions: nn.Module | None,
+        users: UserVectors | None,
+        blocks: Sequence[nn.Module],
+        norm: nn.LayerNorm | None,
+        *,
+        input_scale: float = 1.0,
+        cosine: bool = False,
+        temperature: float = 1.0,
+    ) -> None:
+        """A network of these parts; `sasrec.model.building` makes them from settings.
 
         Args:
-            items: Catalogue size V.
-            generator: Draws the initial weights; None leaves them without memory, to be loaded.
+            positions: Adds what tells positions apart; see `sasrec.model.embeddings.LearnedPositions`.
+            blocks: One after the other; see `sasrec.model.blocks`.
+            norm: Normalises the states after the last block.
+            input_scale: What item vectors are multiplied by where they enter.
+            cosine: Score by the cosine instead of the dot product.
+            temperature: What scores are divided by.
         """
         super().__init__()
-        block = {"paper": PaperBlock, "pre": PreNormBlock}[config.norm]
-        self.length = config.length
-        # Torch's layers would draw weights of their own, from a generator that belongs to the caller.
-        with torch.device("meta"):
-            self.items = nn.Embedding(items, config.width)
-            self.positions = nn.Embedding(config.length, config.width)
-            self.blocks = nn.ModuleList(block(config.width, heads=config.heads) for _ in range(config.blocks))
-            self.norm = nn.LayerNorm(config.width, eps=1e-8)
-        if generator is not None:
-            self.to_empty(device=generator.device)
-            self._initialise(generator)
+        self.items, self.positions, self.users = items, positions, users
+        self.blocks = nn.ModuleList(blocks)
+        self.norm = norm
+        self.input_scale, self.cosine, self.temperature = input_scale, cosine, temperature
 
-    def forward(self, items: Int[Tensor, "P"], layout: Layout, drop: Drop = keep_all) -> Float[Tensor, "P D"]:
+    def forward(
+        self, items: Int[Tensor, "P"], layout: Layout, drop: Drop = keep_all, users: Int[Tensor, "B"] | None = None
+    ) -> Float[Tensor, "P state"]:
         """The state of every position.
 
         Args:
             items: Item rows of all histories, oldest first, one history after the other; none longer than `length`.
             drop: Dropout; the default drops nothing.
+            users: User row of every history, -1 for the unknown; None where nobody is known.
         """
-        width = self.items.embedding_dim
-        states = drop(self.items(items) * width**0.5 + self.positions(layout.ages))
+        states = nn.functional.embedding(items, self.items())
+        own = None
+        if self.users is not None:
+            known = users if users is not None else layout.lasts.new_full(layout.lasts.shape, -1)
+            own = layout.spread(self.users(known))
+            states = torch.cat([states, own], dim=1)
+        states = states * self.input_scale
+        if self.positions is not None:
+            states = self.positions(states, layout.ages)
+        states = drop(states)
         for block in self.blocks:
             states = block(states, layout, drop)
-        return self.norm(states)
+        return self._finished(states, own)
 
-    @torch.no_grad()
-    def _initialise(self, generator: torch.Generator) -> None:
-        for name, parameter in self.named_parameters():
-            if parameter.dim() == 2 and "items" not in name and "positions" not in name:
-                nn.init.xavier_uniform_(parameter, generator=generator)
-            elif parameter.dim() == 2:
-                nn.init.normal_(parameter, std=_INITIAL_STD, generator=generator)
-            elif "norm" in name and name.endswith("weight"):
-                nn.init.ones_(parameter)
-            else:
-                nn.init.zeros_(parameter)
+    def last(
+        self, items: Int[Tensor, "P"], layout: Layout, drop: Drop = keep_all, users: Int[Tensor, "B"] | None = None
+    ) -> Float[Tensor, "B state"]:
+        """The state after the last position of every history."""
+        states: Tensor = self(items, layout, drop, users)
+        return states[layout.lasts]
+
+    def table(self) -> Float[Tensor, "V state"]:
+        """What a state is multiplied by to score each item: item vectors, with what their kind of score needs."""
+        vectors: Tensor = self.items()
+        if self.cosine:
+            return nn.functional.normalize(vectors, dim=1)
+        return vectors if self.users is None else torch.cat([vectors, vectors.new_ones(len(vectors), 1)], dim=1)
+
+    def _finished(self, states: Tensor, own: Tensor | None) -> Tensor:
+        """States normalised and turned into what meets the table."""
+        if self.norm is not None:
+            states = self.norm(states)
+        if own is not None:
+            width = self.items.weight.shape[1]
+            states = torch.cat([states[:, :width], (states[:, width:] * own).sum(dim=1, keepdim=True)], dim=1)
+        if self.cosine:
+            states = nn.functional.normalize(states, dim=1)
+        return states if self.temperature == 1.0 else states / self.temperature

@@ -3,7 +3,7 @@
 Axes: B histories, P real positions, D width, V catalogue.
 """
 
-from typing import Any, Self, final
+from typing import Any, Self, TypedDict, final
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from sasrec.config import Config
 from sasrec.data.sequences import Sequences
 from sasrec.errors import BundleError, ConfigError
 from sasrec.model.attention import Layout
-from sasrec.model.network import SASRec
+from sasrec.model.building import Network, build
 
 _PART = 1024  # items a product; whole rows of a length that no 16 divides take MKL twice as long
 
@@ -25,32 +25,33 @@ class Neural:
 
     kind = "sasrec"
 
-    def __init__(self, network: SASRec, config: Config) -> None:
+    def __init__(self, network: Network, config: Config) -> None:
         """Args: config: The settings that `network` was built with."""
         self.network = network
         self.config = config
-        self.items = network.items.num_embeddings
+        self.items = len(network.items.weight)
 
     @torch.inference_mode()
     def scores(self, histories: Sequences) -> Float[Tensor, "B V"]:
         """A score for every item after each history."""
-        states, table = self.states(histories), self.network.items.weight
+        states, table = self.states(histories), self.network.table()
         scores = states.new_empty(len(states), len(table))
         for part, items in zip(scores.split(_PART, dim=1), table.split(_PART), strict=True):
             torch.mm(states, items.t(), out=part)
         return scores
 
     @torch.inference_mode()
-    def states(self, histories: Sequences) -> Float[Tensor, "B D"]:
+    def states(self, histories: Sequences) -> Float[Tensor, "B state"]:
         """The state after each history's last event."""
         recent = histories.last(self.config.length)
-        layout = Layout.of(recent.lengths)
-        return self.network(torch.from_numpy(recent.items.astype(np.int64)), layout)[layout.lasts]
+        users = None if recent.users is None else torch.from_numpy(recent.users)
+        items = torch.from_numpy(recent.items.astype(np.int64))
+        return self.network.last(items, Layout.of(recent.lengths), users=users)
 
     @torch.inference_mode()
     def similarities(self, item: int) -> Float[Tensor, "V"]:
         """Cosine of item vectors."""
-        vectors = self.network.items.weight
+        vectors = self.network.items()
         norms = vectors.norm(dim=1).clamp_min(1e-12)
         return (vectors @ vectors[item]) / (norms * norms[item])
 
@@ -67,16 +68,48 @@ class Neural:
         """
         try:
             settings = Config.from_dict(config, where="config.json")
-            # Without memory behind it: shapes are compared before anything is allocated.
-            network = SASRec(items, settings, generator=None)
         except ConfigError as error:
             raise BundleError(str(error)) from None
-        expected = {name: tensor.shape for name, tensor in network.state_dict().items()}
-        found = {name: tensor.shape for name, tensor in tensors.items()}
+        # Without memory behind it: shapes are compared before anything is allocated.
+        network = build(settings, items=items, generator=None, **_sizes(tensors, items))
+        expected = {name: (tensor.shape, tensor.dtype) for name, tensor in network.state_dict().items()}
+        found = {name: (tensor.shape, tensor.dtype) for name, tensor in tensors.items()}
         if found != expected:
             wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
             raise BundleError(f"weights do not fit the config: {', '.join(wrong[:3])}")
-        if not all(tensor.dtype == torch.float32 and tensor.isfinite().all() for tensor in tensors.values()):
-            raise BundleError("weights are not finite float32 numbers")
+        if not all(tensor.isfinite().all() for tensor in tensors.values()):
+            raise BundleError("weights are not finite numbers")
         network.load_state_dict(tensors, assign=True)
         return cls(network, settings)
+
+
+class _Sizes(TypedDict):
+    users: int
+    features: tuple[Tensor, Tensor] | None
+    values: int
+
+
+def _sizes(tensors: dict[str, Tensor], items: int) -> _Sizes:
+    """What the settings do not say about a network and its weights do.
+
+    Raises:
+        BundleError: The items' features point beyond their values.
+    """
+    users = len(tensors["users.weight"]) - 1 if "users.weight" in tensors else 0
+    if "items.values" not in tensors:
+        return {"users": users, "features": None, "values": 0}
+    rows, offsets = tensors.get("items.feature_rows"), tensors.get("items.feature_offsets")
+    values = len(tensors["items.values"])
+    fits = (
+        rows is not None
+        and offsets is not None
+        and rows.dtype == offsets.dtype == torch.int64
+        and offsets.shape == (items + 1,)
+        and int(offsets[0]) == 0
+        and int(offsets[-1]) == len(rows)
+        and bool((offsets.diff() >= 0).all())
+        and bool(((rows >= 0) & (rows < values)).all())
+    )
+    if rows is None or offsets is None or not fits:
+        raise BundleError("the features of items point beyond their values")
+    return {"users": users, "features": (rows, offsets), "values": values}

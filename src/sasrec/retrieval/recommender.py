@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from functools import cached_property
 from numbers import Integral
 from pathlib import Path
@@ -54,7 +55,8 @@ class Recommender:
         """Args: frame: Kind of frame to answer with where the question does not come in one."""
         if scorer.items != len(items):
             raise BundleError(f"the scorer ranks {scorer.items:,} items, the vocabulary holds {len(items):,}")
-        self.scorer, self.users, self.items, self.histories = scorer, users, items, histories
+        self.scorer, self.users, self.items = scorer, users, items
+        self.histories = replace(histories, users=np.arange(len(users)))
         self.record = record or {}
         self._frame = frame
 

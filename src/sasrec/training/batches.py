@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from sasrec.data.sequences import Sequences
@@ -14,19 +15,37 @@ from sasrec.model.attention import Layout
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """One step's work; P real positions, one after the other.
+    """One step's work; B windows, P real positions, one window after the other, T targets that are learned from.
 
     Attributes:
         items: Item row at each position.
-        targets: The item that followed it.
         layout: Which positions belong together.
-        users: For every position, its row in the training histories; int64 of shape (P,).
+        users: User row of every window.
+        targets: Item to predict: at every position the one that followed it, or after each window alone.
+        owners: For every target, the row of its history in the training part; int64 of shape (T,).
+        weights: Weight of each target's event; None where all weigh the same.
     """
 
     items: Int[Tensor, "P"]
-    targets: Int[Tensor, "P"]
     layout: Layout
-    users: np.ndarray
+    users: Int[Tensor, "B"]
+    targets: Int[Tensor, "T"]
+    owners: np.ndarray
+    weights: Float[Tensor, "T"] | None
+
+
+class Windows(NamedTuple):
+    """Stretches of histories that are learned from, each with the events to predict.
+
+    Attributes:
+        rows: Row of the history, int64 of shape (windows,).
+        starts: First event, counted within the history.
+        stops: One past the last event, which is only predicted.
+    """
+
+    rows: np.ndarray
+    starts: np.ndarray
+    stops: np.ndarray
 
 
 def trainable(train: Sequences) -> np.ndarray:
@@ -34,24 +53,66 @@ def trainable(train: Sequences) -> np.ndarray:
     return np.flatnonzero(train.lengths >= 2)
 
 
-def epoch_batches(train: Sequences, *, length: int, size: int, rng: np.random.Generator) -> Iterator[Batch]:
-    """Every trainable history once, in random order, `size` at a time.
+def last_windows(train: Sequences, *, length: int) -> Windows:
+    """The last `length` positions of every history, as the paper has it."""
+    rows = trainable(train)
+    stops = train.lengths[rows]
+    return Windows(rows, np.maximum(stops - length - 1, 0), stops)
+
+
+def random_windows(train: Sequences, *, length: int, rng: np.random.Generator) -> Windows:
+    """`length` positions from a random start of every history; shorter ones whole.
+
+    Source: SSE-PT++ of Wu et al., RecSys 2020, so that no event of a long history is never learned from.
+    """
+    rows, latest, stops = last_windows(train, length=length)
+    starts = rng.integers(latest + 1)
+    return Windows(rows, starts, np.minimum(starts + length + 1, stops))
+
+
+def rolling_windows(train: Sequences, *, length: int, shortest: int = 1) -> Windows:
+    """A window for every event with at least `shortest` before it; the last event alone where a history is shorter.
+
+    Source: the windows of FreeRec, which learns from the last position of each.
+    """
+    rows = trainable(train)
+    lengths = train.lengths[rows]
+    first = np.minimum(shortest, lengths - 1)  # place of the first event that ends a window
+    counts = lengths - first
+    each = np.repeat(np.arange(len(rows)), counts)
+    places = np.arange(len(each)) - np.repeat(np.cumsum(counts) - counts, counts) + first[each]
+    return Windows(rows[each], np.maximum(places - length, 0), places + 1)
+
+
+def batches(
+    train: Sequences,
+    windows: Windows,
+    *,
+    size: int,
+    learn: Literal["all", "last"] = "all",
+    weighted: bool = False,
+    rng: np.random.Generator,
+) -> Iterator[Batch]:
+    """Every window once, in random order, `size` at a time; the last batch may hold fewer.
 
     Args:
         train: Training histories.
-        length: Most recent positions that are learned from.
-        size: Histories a batch; the last one may hold fewer.
+        learn: Whether the targets are those of all positions, or each window's last event.
+        weighted: Hand on the weights of the targets' events.
         rng: Draws the order.
     """
-    rows = rng.permutation(trainable(train))
-    lengths = train.lengths
-    for start in range(0, len(rows), size):
-        some = rows[start : start + size]
-        windows = train.slices(some, np.maximum(lengths[some] - length - 1, 0), lengths[some])
-        positions = windows.lengths - 1
+    order = rng.permutation(len(windows.rows))
+    for start in range(0, len(order), size):
+        some = order[start : start + size]
+        cut = train.slices(windows.rows[some], windows.starts[some], windows.stops[some])
+        ends = cut.offsets[1:] - 1
+        positions = cut.lengths - 1
+        targets = np.delete(np.arange(len(cut.items)), cut.offsets[:-1]) if learn == "all" else ends
         yield Batch(
-            items=torch.from_numpy(np.delete(windows.items, windows.offsets[1:] - 1).astype(np.int64)),
-            targets=torch.from_numpy(np.delete(windows.items, windows.offsets[:-1]).astype(np.int64)),
+            items=torch.from_numpy(np.delete(cut.items, ends).astype(np.int64)),
             layout=Layout.of(positions),
-            users=np.repeat(some, positions),
+            users=torch.from_numpy(windows.rows[some] if cut.users is None else cut.users),
+            targets=torch.from_numpy(cut.items[targets].astype(np.int64)),
+            owners=np.repeat(windows.rows[some], positions) if learn == "all" else windows.rows[some],
+            weights=torch.from_numpy(cut.weights[targets]) if weighted and cut.weights is not None else None,
         )

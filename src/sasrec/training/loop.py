@@ -19,15 +19,25 @@ from sasrec.data.splits import Holdout, Split
 from sasrec.errors import DataError, OutputError, TrainingError
 from sasrec.evaluation.metrics import hit_rate, ndcg
 from sasrec.evaluation.ranking import rank_targets
-from sasrec.model.network import SASRec
+from sasrec.model.building import build
 from sasrec.retrieval.neural import Neural
 from sasrec.retrieval.recommender import Recommender
-from sasrec.training.batches import Batch, epoch_batches, trainable
+from sasrec.training.batches import (
+    Batch,
+    Windows,
+    batches,
+    last_windows,
+    random_windows,
+    rolling_windows,
+    trainable,
+)
 from sasrec.training.dropout import Dropout
-from sasrec.training.losses import ExactCrossEntropy, binary_cross_entropy
+from sasrec.training.losses import ExactCrossEntropy, sampled
 from sasrec.training.machine import describe, granted_threads, has_fast_bfloat16, keep_freed_memory, torch_threads
-from sasrec.training.negatives import UnseenSampler
+from sasrec.training.negatives import Draw, NegativeSampler
+from sasrec.training.noise import swapped
 from sasrec.training.progress import EpochResult, Watcher, watched
+from sasrec.training.schedules import rate
 
 _REPEATS_MATTER = 0.01  # share of validation targets that the user had before, above which they are not excluded
 
@@ -37,6 +47,7 @@ def train(
     config: Config = Config(),
     *,
     history: str | Path | None = None,
+    draw: Draw | None = None,
     progress: bool | None = None,
 ) -> Recommender:
     """Train a network and give back the weights of the epoch with the best validation NDCG@10.
@@ -47,6 +58,8 @@ def train(
     Args:
         config: Settings; each "auto" is settled from the data and the machine and recorded as it was settled.
         history: A file to which a line of JSON is added after every epoch.
+        draw: A sampler of negatives of one's own, in place of the one that `config.sampler` names: takes rows of T
+            training histories, a number N and a NumPy generator, and gives item rows of shape (T, N), -1 for none.
         progress: True shows progress, False nothing; None shows a bar if standard error is a terminal.
 
     Returns:
@@ -56,16 +69,17 @@ def train(
     Raises:
         DataError: There is nothing to learn from or to validate on.
         OutputError: `history` cannot be written.
-        TrainingError: The loss is no longer finite, or Ctrl-C came before the first epoch was done.
+        TrainingError: The loss is no longer finite, or Ctrl-C came before the first epoch was validated.
         ScoreError: The weights of an epoch give scores that are not numbers.
     """
     parts, valid = data.train, data.valid
     _check_enough(data, parts, valid)
+    _check_weights(data, parts, config)
     config = settled(config, parts)
     exclude_seen = _share_of_repeats(valid) <= _REPEATS_MATTER
     started = time.perf_counter()
     with torch_threads(int(config.threads)), _opened(history) as lines:
-        training = _Training(parts, items=len(data.log.items), config=config)
+        training = Training(parts, items=len(data.log.items), config=config, draw=draw)
         with watched(progress, epochs=config.epochs, steps=training.steps) as watcher:
             results, stopped = _until_no_better(training, valid, exclude_seen, watcher, lines)
     record = {
@@ -100,9 +114,12 @@ def settled(config: Config, train: Sequences) -> Config:
         mean = max(len(train.items) / max(len(train), 1), 1.0)
         dense = min(max(math.log(mean / 15) / math.log(100 / 15), 0.0), 1.0)
         dropout = round(0.5 - 0.3 * dense, 2)
+    width = config.width + config.user_width
     return replace(
         config,
         dropout=dropout,
+        attention_width=width if config.attention_width == "auto" else config.attention_width,
+        feed_forward=width if config.feed_forward == "auto" else config.feed_forward,
         threads=granted_threads() if config.threads == "auto" else config.threads,
         precision=("bfloat16" if has_fast_bfloat16() else "float32")
         if config.precision == "auto"
@@ -111,38 +128,58 @@ def settled(config: Config, train: Sequences) -> Config:
 
 
 @final
-class _Training:
+class Training:
     """A network with everything that changes as it learns. One seed fixes all of its draws."""
 
-    def __init__(self, train: Sequences, *, items: int, config: Config) -> None:
+    def __init__(self, train: Sequences, *, items: int, config: Config, draw: Draw | None = None) -> None:
+        """Before the first step.
+
+        Args:
+            train: Training histories, one for each user of the log.
+            items: Catalogue size V.
+            config: Settings without "auto"; see `settled`.
+            draw: A sampler of negatives of the caller's own.
+        """
         keep_freed_memory()
         self.train, self.config = train, config
         self.generator = torch.Generator().manual_seed(config.seed)
         self.rng = np.random.default_rng(config.seed)
-        self.network = SASRec(items, config, generator=self.generator)
+        self.network = build(config, items=items, users=len(train), generator=self.generator)
         self.drop = Dropout(float(config.dropout), self.generator)
+        tables = [parameter for name, parameter in self.network.named_parameters() if name.startswith("items.")]
+        others = [parameter for name, parameter in self.network.named_parameters() if not name.startswith("items.")]
         self.optimiser = torch.optim.Adam(
-            self.network.parameters(),
+            [
+                {"params": tables, "weight_decay": config.weight_decay + config.item_l2},
+                {"params": others, "weight_decay": config.weight_decay},
+            ],
             lr=config.learning_rate,
-            betas=(0.9, 0.98),
-            weight_decay=config.weight_decay,
+            betas=(0.9, config.beta2),
             fused=True,
         )
-        self.steps = math.ceil(len(trainable(train)) / config.batch)
-        if config.loss == "bce":
-            self.negatives = UnseenSampler(train, items=items)
+        self.steps = math.ceil(len(self._windows().rows) / config.batch)
+        self.step = 0
+        if config.loss != "softmax":
+            self.negatives = NegativeSampler(config, train, items=items, draw=draw)
         self.cross_entropy = ExactCrossEntropy(getattr(torch, config.precision))
 
     def epoch(self, number: int, watcher: Watcher) -> float:
-        """Learn from every history once; the mean loss of the steps.
+        """Learn from every window once; the mean loss of the steps.
 
         Raises:
             TrainingError: The loss is no longer finite.
         """
         total = 0.0
         config = self.config
-        batches = epoch_batches(self.train, length=config.length, size=config.batch, rng=self.rng)
-        for step, batch in enumerate(batches, start=1):
+        epoch = batches(
+            self.train,
+            self._windows(),
+            size=config.batch,
+            learn=config.learn,
+            weighted=config.weighted,
+            rng=self.rng,
+        )
+        for step, batch in enumerate(epoch, start=1):
             loss = self._loss(batch)
             value = loss.item()
             if not math.isfinite(value):
@@ -150,38 +187,55 @@ class _Training:
                     f"the loss is {value} at step {step} of epoch {number}; lower learning_rate (now "
                     f"{config.learning_rate:g}) or set precision='float32' (now {config.precision!r})"
                 )
+            for group in self.optimiser.param_groups:
+                group["lr"] = rate(config, self.step, config.epochs * self.steps)
             self.optimiser.zero_grad(set_to_none=False)
             loss.backward()
             self.optimiser.step()
+            self.step += 1
             total += value
             watcher.step(number, value)
         return total / self.steps
 
+    def _windows(self) -> Windows:
+        length = self.config.length
+        if self.config.windows == "random":
+            return random_windows(self.train, length=length, rng=self.rng)
+        if self.config.windows == "rolling":
+            return rolling_windows(self.train, length=length, shortest=self.config.shortest)
+        return last_windows(self.train, length=length)
+
     def _loss(self, batch: Batch) -> Tensor:
-        states = self.network(batch.items, batch.layout, self.drop)
-        table = self.network.items.weight
-        if self.config.loss == "softmax":
-            return self.cross_entropy(states, table, batch.targets)
-        negatives = torch.from_numpy(self.negatives.draw(batch.users, self.config.negatives, self.rng))
-        return binary_cross_entropy(states, table, batch.targets, negatives)
+        config, network = self.config, self.network
+        if config.swap_items or config.swap_users:
+            batch = swapped(batch, config, items=len(network.items.weight), users=len(self.train), rng=self.rng)
+        read = network.last if config.learn == "last" else network
+        states = read(batch.items, batch.layout, self.drop, batch.users)
+        table = network.table()
+        if config.loss == "softmax":
+            return self.cross_entropy(states, table, batch.targets, batch.weights)
+        return sampled(config, states, table, batch.targets, self.negatives(batch, self.rng), batch.weights)
 
 
 def _until_no_better(
-    training: _Training, valid: Holdout, exclude_seen: bool, watcher: Watcher, lines: TextIO | None
+    training: Training, valid: Holdout, exclude_seen: bool, watcher: Watcher, lines: TextIO | None
 ) -> tuple[list[EpochResult], str]:
-    """Train until `patience` epochs bring nothing better, then put the best weights back."""
-    scorer = Neural(training.network, training.config)
+    """Train until `patience` validations bring nothing better, then put the best weights back."""
+    config = training.config
     results: list[EpochResult] = []
-    best, best_epoch, weights = -1.0, 0, {}
+    best, waited, weights = -1.0, 0, {}
     stopped = "all epochs trained"
     try:
-        for number in range(1, training.config.epochs + 1):
+        for number in range(1, config.epochs + 1):
             started = time.perf_counter()
-            loss = training.epoch(number, watcher)
-            ranks = rank_targets(scorer, valid, exclude_seen=exclude_seen).ranks
-            score, hits = float(ndcg(ranks, 10).mean()), float(hit_rate(ranks, 10).mean())
-            if better := score > best:
-                best, best_epoch = score, number
+            loss, score, hits, better = training.epoch(number, watcher), None, None, False
+            if number % config.validate_every == 0 or number == config.epochs:
+                ranks = rank_targets(Neural(training.network, config), valid, exclude_seen=exclude_seen).ranks
+                score, hits = float(ndcg(ranks, 10).mean()), float(hit_rate(ranks, 10).mean())
+                better = score > best
+                waited += 1
+            if better and score is not None:
+                best, waited = score, 0
                 weights = {name: tensor.clone() for name, tensor in training.network.state_dict().items()}
             seconds = round(time.perf_counter() - started, 3)
             results.append(EpochResult(number, loss, score, hits, seconds, better))
@@ -189,15 +243,19 @@ def _until_no_better(
             if lines is not None:
                 lines.write(json.dumps(asdict(results[-1])) + "\n")
                 lines.flush()
-            if number - best_epoch >= training.config.patience:
-                stopped = f"no better for {training.config.patience} epochs"
+            if waited >= config.patience:
+                stopped = f"no better for {config.patience} {_spell(config.validate_every)}"
                 break
     except KeyboardInterrupt:
-        if not results:
-            raise TrainingError("interrupted before the first epoch was done; there is nothing to keep") from None
+        if not weights:
+            raise TrainingError("interrupted before the first epoch was validated; there is nothing to keep") from None
         stopped = "interrupted"
     training.network.load_state_dict(weights)
     return results, stopped
+
+
+def _spell(every: int) -> str:
+    return "epochs" if every == 1 else f"validations, one every {every} epochs"
 
 
 def _check_enough(data: Split, train: Sequences, valid: Holdout) -> None:
@@ -206,6 +264,18 @@ def _check_enough(data: Split, train: Sequences, valid: Holdout) -> None:
         raise DataError(f"{name}: no user has two events to train on; give a log with longer histories")
     if not len(valid):
         raise DataError(f"{name}: the split leaves nobody to validate on; use how='last-item' or a larger share")
+
+
+def _check_weights(data: Split, train: Sequences, config: Config) -> None:
+    if not config.weighted:
+        return
+    name, weights = data.log.source.name, train.weights
+    if weights is None:
+        raise DataError(f"{name}: weighted=True needs a weight for every event, and this log has none; pass weight=")
+    if (weights < 0).any() or not (weights > 0).any():
+        raise DataError(
+            f"{name}: weighted=True needs weights of 0 or more, not all 0; found {weights.min():g} at least"
+        )
 
 
 def _share_of_repeats(holdout: Holdout) -> float:

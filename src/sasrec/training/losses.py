@@ -8,6 +8,10 @@ from typing import Any, final
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn.functional import softplus
+
+from sasrec.config import Config
+from sasrec.training.negatives import Negatives
 
 _CHUNK = {torch.float32: 64, torch.bfloat16: 256}  # positions whose scores fit the cache; measured, see docs/decisions
 # For bfloat16 torch calls oneDNN, which compiles and keeps a kernel for every number of rows: let there be few.
@@ -36,10 +40,14 @@ class ExactCrossEntropy:
         self._buffers: dict[str, Tensor] = {}
 
     def __call__(
-        self, states: Float[Tensor, "P D"], table: Float[Tensor, "V D"], targets: Int[Tensor, "P"]
+        self,
+        states: Float[Tensor, "P D"],
+        table: Float[Tensor, "V D"],
+        targets: Int[Tensor, "P"],
+        weights: Float[Tensor, "P"] | None = None,
     ) -> Float[Tensor, ""]:
-        """Mean loss per position, in nats; differentiable in `states` and `table`."""
-        loss: Tensor = _Exact.apply(states, table, targets, self)
+        """Mean loss per position, in nats, weighted where weights are given; differentiable in `states` and `table`."""
+        loss: Tensor = _Exact.apply(states, table, targets, weights, self)
         return loss
 
     def buffer(self, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
@@ -55,7 +63,9 @@ class ExactCrossEntropy:
 
 class _Exact(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, states: Tensor, table: Tensor, targets: Tensor, loss: ExactCrossEntropy) -> Tensor:
+    def forward(
+        ctx: Any, states: Tensor, table: Tensor, targets: Tensor, weights: Tensor | None, loss: ExactCrossEntropy
+    ) -> Tensor:
         dtype = loss.precision if states.dtype == torch.float32 else states.dtype
         positions, items = len(states), len(table)
         chunk = _CHUNK.get(dtype, 64)
@@ -72,23 +82,29 @@ class _Exact(torch.autograd.Function):
             scores = loss.buffer("scores", (len(some), items), dtype)
             torch.mm(some, low_table.t(), out=scores)
             real = min(positions - start, len(some))
-            total += _probabilities(scores[:real], targets[start : start + real], some[:real], low_table)
+            here = slice(start, start + real)
+            each = _probabilities(scores[:real], targets[here], some[:real], low_table)
+            if weights is not None:
+                each = each * weights[here]
+                scores[:real] *= weights[here].to(dtype).unsqueeze(1)
+            total += each.sum()
             torch.mm(scores, low_table, out=d_states[start : start + chunk])
             torch.addmm(d_table, scores.t(), some, beta=float(start > 0), out=d_table)
+        share = 1.0 / positions if weights is None else 1.0 / weights.sum()
         ctx.save_for_backward(d_states[:positions], d_table)
-        ctx.dtypes = states.dtype, table.dtype
-        return total / positions
+        ctx.dtypes, ctx.share = (states.dtype, table.dtype), share
+        return total * share
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
         d_states, d_table = ctx.saved_tensors
-        scale = gradients[0] / len(d_states)
+        scale = gradients[0] * ctx.share
         # A copy: torch may keep what it is given as the table's .grad, and the buffer is overwritten by the next loss.
-        return d_states.to(ctx.dtypes[0]) * scale, d_table.to(ctx.dtypes[1], copy=True).mul_(scale), None, None
+        return d_states.to(ctx.dtypes[0]) * scale, d_table.to(ctx.dtypes[1], copy=True).mul_(scale), None, None, None
 
 
 def _probabilities(scores: Tensor, targets: Tensor, states: Tensor, table: Tensor) -> Tensor:
-    """Turn scores into probabilities minus one at the target, in place; return the summed loss.
+    """Turn scores into probabilities minus one at the target, in place; return the loss of each position.
 
     The gradient of the loss by the scores is just that difference, so nothing else is kept.
     """
@@ -102,30 +118,67 @@ def _probabilities(scores: Tensor, targets: Tensor, states: Tensor, table: Tenso
     if lost.any():  # the probability left the number range; the exact loss is formed again from the scores
         again = (states[lost] @ table.t()).to(loss.dtype)
         loss[lost] = nn.functional.cross_entropy(again, targets[lost], reduction="none")
-    return loss.sum()
+    return loss
 
 
-def binary_cross_entropy(
-    states: Float[Tensor, "P D"], table: Float[Tensor, "V D"], targets: Int[Tensor, "P"], negatives: Int[Tensor, "P N"]
+def sampled(
+    config: Config,
+    states: Float[Tensor, "P D"],
+    table: Float[Tensor, "V D"],
+    targets: Int[Tensor, "P"],
+    negatives: Negatives,
+    weights: Float[Tensor, "P"] | None = None,
 ) -> Float[Tensor, ""]:
+    """Mean loss per position, in nats, of targets against drawn negatives, weighted where weights are given.
+
+    Draws that are missing (-1) or equal the target are left out.
+
+    Raises:
+        KeyError: The settings ask for a loss that draws nothing.
+    """
+    drawn = negatives.items
+    rows = drawn.clamp_min(0)
+    positive = (nn.functional.embedding(targets, table) * states).sum(dim=1)
+    vectors = nn.functional.embedding(rows, table)
+    negative = states @ vectors.t() if drawn.dim() == 1 else (vectors * states.unsqueeze(1)).sum(dim=2)
+    if negatives.log_counts is not None:
+        negative = negative - negatives.log_counts
+    real = (drawn >= 0) & (drawn != targets.unsqueeze(1))
+    loss = _SAMPLED[config.loss](positive, negative, real, config.calibration, len(table))
+    return loss.mean() if weights is None else (loss * weights).sum() / weights.sum()
+
+
+def _binary(positive: Tensor, negative: Tensor, real: Tensor, _calibration: float, _items: int) -> Tensor:
     """The paper's loss: the target should score above zero, items that the user never had below.
 
     Written with softplus, whose gradient stays 1 for a confident mistake; `log(1 - sigmoid(s) + 1e-24)` of the
-    paper's code has gradient 0 from a score of about 17 on, and `log(1 - sigmoid(s))` is infinite there.
+    paper's code has gradient 0 from a score of about 17 on, and `log(1 - sigmoid(s))` is infinite there. The loss of
+    the target plus the mean loss of its negatives: with one negative, the paper's sum of both.
 
-    Args:
-        negatives: Item rows drawn against each target; -1 where none exists (the user has every item).
-
-    Returns:
-        Mean over positions of the target's loss plus the mean loss of its negatives, in nats. With one negative it
-        is the paper's sum of both.
-
-    Source:
-        Kang & McAuley, ICDM 2018, arXiv:1808.09781, equation 6.
+    Source: Kang & McAuley, ICDM 2018, arXiv:1808.09781, equation 6.
     """
-    real = negatives >= 0
-    drawn = torch.cat([targets.unsqueeze(1), negatives.clamp_min(0)], dim=1)
-    scores = (nn.functional.embedding(drawn, table) * states.unsqueeze(1)).sum(dim=2)
-    positive = nn.functional.softplus(-scores[:, 0])
-    negative = (nn.functional.softplus(scores[:, 1:]) * real).sum(dim=1) / real.sum(dim=1).clamp_min(1)
-    return (positive + negative).mean()
+    return softplus(-positive) + (softplus(negative) * real).sum(dim=1) / real.sum(dim=1).clamp_min(1)
+
+
+def _calibrated(positive: Tensor, negative: Tensor, real: Tensor, calibration: float, items: int) -> Tensor:
+    """gBCE: binary cross-entropy whose target counts less, as a sampled negative stands for many.
+
+    Source: Petrov & Macdonald, RecSys 2023 (gSASRec), equations 9 to 12; summed over the negatives.
+    """
+    rate = min(negative.shape[1] / max(items - 1, 1), 1.0)
+    power = rate * (calibration * (1.0 - 1.0 / rate) + 1.0 / rate)
+    return power * softplus(-positive) + (softplus(negative) * real).sum(dim=1)
+
+
+def _pairwise(positive: Tensor, negative: Tensor, real: Tensor, _calibration: float, _items: int) -> Tensor:
+    """BPR: the target should score above each negative. Source: Rendle et al., UAI 2009; mean over the negatives."""
+    return (softplus(negative - positive.unsqueeze(1)) * real).sum(dim=1) / real.sum(dim=1).clamp_min(1)
+
+
+def _sampled_softmax(positive: Tensor, negative: Tensor, real: Tensor, _calibration: float, _items: int) -> Tensor:
+    """Cross-entropy over the target and its negatives. Source: Jean et al., ACL 2015."""
+    all_scores = torch.cat([positive.unsqueeze(1), negative.masked_fill(~real, float("-inf"))], dim=1)
+    return all_scores.logsumexp(dim=1) - positive
+
+
+_SAMPLED = {"bce": _binary, "gbce": _calibrated, "bpr": _pairwise, "sampled-softmax": _sampled_softmax}

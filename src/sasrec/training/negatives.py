@@ -1,10 +1,148 @@
-"""Items that a user never had, drawn without trial and error."""
+"""Items that a target is told apart from."""
 
-from typing import final
+from collections.abc import Callable
+from typing import NamedTuple, Protocol, final
 
 import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
 
+from sasrec.config import Config
 from sasrec.data.sequences import Sequences
+from sasrec.training.batches import Batch
+
+Draw = Callable[[np.ndarray, int, np.random.Generator], np.ndarray]
+"""A sampler of one's own: rows of T training histories, a number N and a generator in, item rows of shape (T, N) out;
+-1 where there is none to draw."""
+
+
+class Negatives(NamedTuple):
+    """What was drawn against the targets of a step.
+
+    Attributes:
+        items: Item rows, -1 where there is none: N for each target, or N for all of them together.
+        log_counts: Logarithm of how often each is expected among the N; None where scores are not corrected by it.
+    """
+
+    items: Int[Tensor, "*targets N"]
+    log_counts: Float[Tensor, "*targets N"] | None = None
+
+
+class Sampler(Protocol):
+    """Draws items with known chances, the same for all users."""
+
+    def draw(self, shape: tuple[int, ...], batch: Batch, rng: np.random.Generator) -> np.ndarray:
+        """Item rows of this shape, with replacement."""
+        ...
+
+    def chances(self, items: np.ndarray) -> np.ndarray:
+        """The chance of each of these items to be drawn, float64."""
+        ...
+
+
+@final
+class NegativeSampler:
+    """Draws against the targets of every step of a training, as the settings say.
+
+    Args:
+        train: Training histories.
+        items: Catalogue size V.
+        draw: A sampler of the caller's own, instead of the one that the settings name.
+    """
+
+    def __init__(self, config: Config, train: Sequences, *, items: int, draw: Draw | None = None) -> None:
+        self._config = config
+        self._own: Draw | None = draw
+        if draw is None and config.sampler == "unseen":
+            self._own = UnseenSampler(train, items=items).draw
+        uniform, popular = Uniform(items), Popular(train, items=items)
+        samplers: dict[str, Sampler] = {
+            "uniform": uniform,
+            "popularity": popular,
+            "in-batch": InBatch(popular),
+            "mixed": Mixed(uniform, InBatch(popular)),
+        }
+        self._common = samplers.get(config.sampler, uniform)
+
+    def __call__(self, batch: Batch, rng: np.random.Generator) -> Negatives:
+        """Negatives for the targets of a batch. Draws that equal a target are for the loss to leave out."""
+        count = self._config.negatives
+        if self._own is not None:
+            return Negatives(torch.from_numpy(self._own(batch.owners, count, rng)))
+        shape = (count,) if self._config.share_negatives else (len(batch.targets), count)
+        drawn = self._common.draw(shape, batch, rng)
+        if not self._config.logq:
+            return Negatives(torch.from_numpy(drawn))
+        expected = np.log(count * self._common.chances(drawn))
+        return Negatives(torch.from_numpy(drawn), torch.from_numpy(expected.astype(np.float32)))
+
+
+@final
+class Uniform:
+    """Every item alike."""
+
+    def __init__(self, items: int) -> None:
+        self.items = items
+
+    def draw(self, shape: tuple[int, ...], batch: Batch, rng: np.random.Generator) -> np.ndarray:  # noqa: ARG002
+        """See `Sampler`."""
+        return rng.integers(self.items, size=shape)
+
+    def chances(self, items: np.ndarray) -> np.ndarray:
+        """See `Sampler`."""
+        return np.full(items.shape, 1.0 / self.items)
+
+
+@final
+class Popular:
+    """Items as often as they occur in training."""
+
+    def __init__(self, train: Sequences, *, items: int) -> None:
+        self.events = train.items
+        self.shares = np.bincount(train.items, minlength=items) / max(len(train.items), 1)
+
+    def draw(self, shape: tuple[int, ...], batch: Batch, rng: np.random.Generator) -> np.ndarray:  # noqa: ARG002
+        """See `Sampler`."""
+        return self.events[rng.integers(len(self.events), size=shape)].astype(np.int64)
+
+    def chances(self, items: np.ndarray) -> np.ndarray:
+        """See `Sampler`."""
+        return self.shares[items]
+
+
+@final
+class InBatch:
+    """The targets of other positions of the step, which are there about as often as items are popular."""
+
+    def __init__(self, popular: Popular) -> None:
+        self.popular = popular
+
+    def draw(self, shape: tuple[int, ...], batch: Batch, rng: np.random.Generator) -> np.ndarray:
+        """See `Sampler`."""
+        return batch.targets.numpy()[rng.integers(len(batch.targets), size=shape)]
+
+    def chances(self, items: np.ndarray) -> np.ndarray:
+        """See `Sampler`."""
+        return self.popular.chances(items)
+
+
+@final
+class Mixed:
+    """Half of one sampler, half of another. Source: Yang et al., WWW 2020 (mixed negative sampling)."""
+
+    def __init__(self, first: Sampler, second: Sampler) -> None:
+        self.first, self.second = first, second
+
+    def draw(self, shape: tuple[int, ...], batch: Batch, rng: np.random.Generator) -> np.ndarray:
+        """See `Sampler`; the first half of the last axis is the first sampler's."""
+        half = shape[-1] // 2
+        parts = ((self.first, shape[-1] - half), (self.second, half))
+        return np.concatenate([one.draw((*shape[:-1], count), batch, rng) for one, count in parts], axis=-1)
+
+    def chances(self, items: np.ndarray) -> np.ndarray:
+        """See `Sampler`."""
+        return (self.first.chances(items) + self.second.chances(items)) / 2
 
 
 @final

@@ -14,7 +14,7 @@ class EpochResult:
     Attributes:
         epoch: Counted from 1.
         loss: Mean training loss per position, in nats.
-        ndcg: NDCG@10 on the validation users, whole catalogue.
+        ndcg: NDCG@10 on the validation users, whole catalogue; None where the epoch was not validated.
         hit_rate: HR@10 on the same.
         seconds: Wall seconds of training and validation.
         best: True where no earlier epoch had a higher NDCG@10.
@@ -22,8 +22,8 @@ class EpochResult:
 
     epoch: int
     loss: float
-    ndcg: float
-    hit_rate: float
+    ndcg: float | None
+    hit_rate: float | None
     seconds: float
     best: bool
 
@@ -54,10 +54,10 @@ class Lines(Silent):
     def epoch(self, result: EpochResult) -> None:
         """An epoch was trained and validated."""
         mark = " *" if result.best else ""
-        sys.stderr.write(
-            f"epoch {result.epoch:>3}  loss {result.loss:.4f}  valid NDCG@10 {result.ndcg:.4f}  "
-            f"HR@10 {result.hit_rate:.4f}  {result.seconds:.1f} s{mark}\n"
-        )
+        valid = ""
+        if result.ndcg is not None:
+            valid = f"  valid NDCG@10 {result.ndcg:.4f}  HR@10 {result.hit_rate:.4f}"
+        sys.stderr.write(f"epoch {result.epoch:>3}  loss {result.loss:.4f}{valid}  {result.seconds:.1f} s{mark}\n")
         sys.stderr.flush()
 
 
@@ -112,6 +112,8 @@ def _bar(epochs: int, steps: int) -> Iterator[Watcher]:
 
             def epoch(self, result: EpochResult) -> None:
                 nonlocal best
+                if result.ndcg is None:
+                    return
                 best = max(best, result.ndcg)
                 progress.update(task, ndcg=result.ndcg, best=best)
 

@@ -1,0 +1,112 @@
+"""From settings to a network: which parts, and how their weights are drawn."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from sasrec.config import Config
+from sasrec.model.blocks import EPSILON, PaperBlock, PreNormBlock, Shape
+from sasrec.model.embeddings import ItemVectors, LearnedPositions, UserVectors
+from sasrec.model.network import SASRec
+from sasrec.model.stamp import Stamp, View
+from sasrec.model.variants import KeyNormBlock, PositionNorm, PostNormBlock, QueryOnlyBlock, SinusoidalPositions
+
+_INITIAL_STD = 0.02
+_VIEWS: dict[str, View] = {"stamp": "both", "stamp-memory": "memory", "stamp-last": "last"}
+
+Network = SASRec | Stamp
+"""Whatever is trained: it makes states from histories, and the table that they score by dot products."""
+
+
+def build(
+    config: Config,
+    *,
+    items: int,
+    users: int = 0,
+    features: tuple[Tensor, Tensor] | None = None,
+    values: int = 0,
+    generator: torch.Generator | None,
+) -> Network:
+    """The network that the settings describe, with drawn weights or with none.
+
+    Args:
+        items: Catalogue size V.
+        users: How many users are told apart, where the settings ask for user vectors.
+        features: Values of the items' features; see `ItemVectors`.
+        values: Number of different values of features.
+        generator: Draws the initial weights; None leaves them without memory, to be loaded.
+    """
+    # Torch's layers would draw weights of their own, from a generator that belongs to the caller.
+    with torch.device("meta"):
+        vectors = ItemVectors(items, config.width, features=features, values=values)
+        network = (
+            Stamp(vectors, view=_VIEWS[config.network]) if config.network in _VIEWS else _sasrec(vectors, users, config)
+        )
+    if generator is not None:
+        # Features are data, not weights: they keep their memory.
+        kept = {name: buffer for name, buffer in network.named_buffers() if not buffer.is_meta}
+        network.to_empty(device=generator.device)
+        for name, buffer in kept.items():
+            network.get_buffer(name).copy_(buffer)
+        _draw(network, config.initial, generator)
+    return network
+
+
+def _sasrec(vectors: ItemVectors, users: int, config: Config) -> SASRec:
+    width = config.width + config.user_width
+    shape = Shape(
+        width=width,
+        length=config.length,
+        heads=config.heads,
+        attention_width=width if config.attention_width == "auto" else config.attention_width,
+        feed_forward=width if config.feed_forward == "auto" else config.feed_forward,
+        activation=config.activation,
+        causal=not config.bidirectional,
+    )
+    blocks: dict[str, Callable[[], nn.Module]] = {
+        "paper": lambda: PaperBlock(shape),
+        "query": lambda: PaperBlock(shape, raw_residual=True),
+        "query-only": lambda: QueryOnlyBlock(shape),
+        "pre": lambda: PreNormBlock(shape, gated=config.gated),
+        "post": lambda: PostNormBlock(shape),
+        "key": lambda: KeyNormBlock(shape),
+    }
+    positions: dict[str, Callable[[], nn.Module | None]] = {
+        "learned": lambda: LearnedPositions(config.length, width),
+        "sinusoidal": SinusoidalPositions,
+        "none": lambda: None,
+    }
+    stack = [blocks[config.norm]() for _ in range(config.blocks)]
+    if config.norm == "query-only":
+        stack.append(PositionNorm(config.length, width))
+    # Blocks that end with a norm need no other.
+    ends_normal = config.norm in ("post", "key", "query-only")
+    return SASRec(
+        vectors,
+        positions[config.positions](),
+        UserVectors(users, config.user_width) if config.user_width else None,
+        stack,
+        None if ends_normal else nn.LayerNorm(width, eps=EPSILON),
+        input_scale=1.0 if config.unscaled else width**0.5,
+        cosine=config.similarity == "cosine",
+        temperature=config.temperature,
+    )
+
+
+@torch.no_grad()
+def _draw(network: nn.Module, initial: str, generator: torch.Generator) -> None:
+    """Initial weights: tables of vectors as asked for, layers by Xavier's rule, norms as the identity."""
+    xavier = {"xavier-normal": nn.init.xavier_normal_}.get(initial, nn.init.xavier_uniform_)
+    for name, parameter in network.named_parameters():
+        table = name.startswith(("items.", "positions.", "users."))
+        if table and initial == "small":
+            nn.init.normal_(parameter, std=_INITIAL_STD, generator=generator)
+        elif "norm" in name and name.endswith("weight"):
+            nn.init.ones_(parameter)
+        elif parameter.dim() == 2 and "norm" not in name:
+            xavier(parameter, generator=generator)
+        else:
+            nn.init.zeros_(parameter)
+    if isinstance(network, SASRec) and network.users is not None:
+        network.users.weight[network.users.unknown] = 0.0

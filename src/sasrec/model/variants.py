@@ -1,0 +1,92 @@
+"""Parts that other systems build SASRec from; see `sasrec.presets` for which system has which.
+
+Axes: P real positions, D width.
+"""
+
+import math
+from typing import final
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from sasrec.model.attention import Drop, Layout, keep_all
+from sasrec.model.blocks import EPSILON, FeedForward, Shape
+
+
+@final
+class PositionNorm(nn.Module):
+    """A layer norm with gains and shifts of its own for every position, counted from the end of the history."""
+
+    def __init__(self, length: int, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(length, width))
+        self.bias = nn.Parameter(torch.empty(length, width))
+
+    def forward(self, states: Float[Tensor, "P D"], layout: Layout, drop: Drop = keep_all) -> Float[Tensor, "P D"]:  # noqa: ARG002
+        """The normalised states; the last of a network's blocks can be one of these."""
+        normal = nn.functional.layer_norm(states, states.shape[1:], eps=EPSILON)
+        return normal * self.weight[layout.ages] + self.bias[layout.ages]
+
+
+@final
+class QueryOnlyBlock(nn.Module):
+    """The block of Microsoft Recommenders: as the paper's, with one norm, whose gains belong to positions."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.attention_norm = PositionNorm(shape.length, shape.width)
+        self.attention = shape.attention(project=False)
+        self.feed_forward = FeedForward(shape)
+
+    def forward(self, states: Float[Tensor, "P D"], layout: Layout, drop: Drop) -> Float[Tensor, "P D"]:
+        """The states after attention and feed-forward."""
+        queries = self.attention_norm(states, layout)
+        states = queries + self.attention(queries, states, layout, drop)
+        return states + drop(self.feed_forward(states, drop))
+
+
+@final
+class PostNormBlock(nn.Module):
+    """The block of the first transformer: norm(x + drop(f(x))) twice."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.attention = shape.attention(project=True)
+        self.attention_norm = nn.LayerNorm(shape.width, eps=EPSILON)
+        self.feed_forward = FeedForward(shape)
+        self.feed_forward_norm = nn.LayerNorm(shape.width, eps=EPSILON)
+
+    def forward(self, states: Float[Tensor, "P D"], layout: Layout, drop: Drop) -> Float[Tensor, "P D"]:
+        """The states after attention and feed-forward."""
+        states = self.attention_norm(states + drop(self.attention(states, states, layout, drop)))
+        return self.feed_forward_norm(states + drop(self.feed_forward(states, drop)))
+
+
+@final
+class KeyNormBlock(nn.Module):
+    """The block of seanswyi's implementation: one norm for the keys and for what each half gives."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(shape.width)
+        self.attention = shape.attention(project=True)
+        self.feed_forward = FeedForward(shape)
+
+    def forward(self, states: Float[Tensor, "P D"], layout: Layout, drop: Drop) -> Float[Tensor, "P D"]:
+        """The states after attention and feed-forward."""
+        taken = self.attention(states, states, layout, drop, keys=self.norm(states))
+        states = states + drop(self.norm(taken))
+        return states + drop(self.norm(self.feed_forward(states, drop)))
+
+
+@final
+class SinusoidalPositions(nn.Module):
+    """Sines and cosines of the distance from the end; nothing is learned. Source: Vaswani et al., NeurIPS 2017."""
+
+    def forward(self, states: Float[Tensor, "P D"], ages: Int[Tensor, "P"]) -> Float[Tensor, "P D"]:
+        """The states with their positions added."""
+        width = states.shape[1]
+        rates = torch.exp(torch.arange(0, width, 2, dtype=states.dtype) * (-math.log(10_000.0) / width))
+        angles = ages.to(states.dtype).unsqueeze(1) * rates
+        return states + torch.stack([angles.sin(), angles.cos()], dim=2).flatten(1)[:, :width]
