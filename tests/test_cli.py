@@ -252,6 +252,22 @@ def test_a_process_leaves_with_the_exit_code_and_without_a_traceback(folder):
 # Training
 
 
+def test_layers_are_shown_with_shapes_and_parameters(run, folder):
+    code, out, _ = run("info", "walk.model", "--layers")
+    network = sasrec.load(folder / "walk.model").scorer.network
+    rows = [line.split() for line in out[out.index("layer ") :].splitlines()[1:]]
+
+    assert code == 0
+    assert ["items", "ItemVectors", "12", "x", "8", "96"] in rows
+    assert rows[-1][:2] == ["all", "SASRec"]
+    counts = [int(row[-1].replace(",", "")) for row in rows]
+    assert counts[-1] == sum(counts[:-1]) == sum(one.numel() for one in network.parameters())
+
+
+def test_a_log_has_no_layers(run):
+    assert run("info", "log.csv", "--layers")[0] == 2
+
+
 def test_training_shows_log_split_settings_progress_and_outcome(run, tmp_path):
     code, out, err = run("train", "log.csv", "--out", tmp_path / "m", *SETTINGS, "--history", tmp_path / "h.jsonl")
 

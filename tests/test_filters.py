@@ -131,3 +131,30 @@ def test_filters_leave_row_numbers_dense():
     assert set(log.histories.items.tolist()) == set(range(len(log.items)))
     assert log.histories.lengths.min() >= 3
     assert len(log.histories) == len(log.users)
+
+
+@pytest.mark.parametrize(
+    ("name", "weight", "user_core", "item_core"),
+    [
+        ("Amazon2014Beauty_550_LOU", None, 5, 5),
+        ("Amazon2014Tools_554_LOU", 4.0, 5, 5),
+        ("Amazon2014Beauty_1000_LOU", None, 10, 0),
+        ("Yelp2018_10100_LOU", None, 10, 10),
+        ("RetailrocketTransaction_500_LOU", None, 5, 0),
+        ("ML1M_550", None, 5, 5),
+        ("5103", 3.0, 5, 10),
+    ],
+)
+def test_names_of_data_sets_in_freerec_stand_for_filters(name, weight, user_core, item_core):
+    assert Filters.named(name) == Filters(min_weight=weight, user_core=user_core, item_core=item_core)
+
+
+@pytest.mark.parametrize("name", ["", "Beauty", "Beauty_5_LOU", "Beauty_371_LOU", "Beauty_550_LOU_x", "550 "])
+def test_a_name_of_another_form_is_refused(name):
+    with pytest.raises(ConfigError, match="name: expected one like 'Beauty_550_LOU' or '550'"):
+        Filters.named(name)
+
+
+def test_a_split_of_freerec_that_is_unknown_here_is_refused():
+    with pytest.raises(ConfigError, match=r"of the splits only LOU .* found 'ROU'"):
+        Filters.named("Beauty_550_ROU")

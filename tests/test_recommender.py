@@ -191,6 +191,14 @@ def test_skipped_users_do_not_change_the_type_of_the_others(numbers):
     assert answer["user_id"].to_list() == [2]
 
 
+def test_unknown_users_are_ignored_without_a_word_where_told_so(texts):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+
+        assert texts.recommend(["eve", "bob"], unknown="ignore")["user_id"].to_list() == ["bob", "bob"]
+        assert texts.continue_from(["q", "x"], k=1, unknown="ignore").equals(texts.continue_from(["x"], k=1))
+
+
 def test_no_warning_is_given_where_everybody_is_known(texts):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -272,8 +280,8 @@ def test_an_empty_history_says_what_to_do(texts):
 
 @pytest.mark.parametrize("ask", ["recommend", "continue_from"])
 def test_only_three_ways_to_treat_the_unknown_exist(texts, ask):
-    with pytest.raises(ConfigError, match="unknown: expected 'raise', 'skip' or 'popular', found 'ignore'"):
-        getattr(texts, ask)(["x"], unknown="ignore")
+    with pytest.raises(ConfigError, match="unknown: expected 'raise', 'skip', 'ignore' or 'popular', found 'forget'"):
+        getattr(texts, ask)(["x"], unknown="forget")
 
 
 def test_unknown_items_to_allow_deny_or_score_are_errors(texts):

@@ -19,6 +19,7 @@ __all__ = [
     "Config",
     "ConfigError",
     "DataError",
+    "Features",
     "Filters",
     "Log",
     "OutputError",
@@ -31,6 +32,7 @@ __all__ = [
     "UnknownIdError",
     "evaluate",
     "load",
+    "read_features",
     "read_log",
     "split",
     "train",
@@ -38,6 +40,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from sasrec.config import Config
+    from sasrec.data.features import Features, read_features
     from sasrec.data.filters import Filters
     from sasrec.data.log import Log
     from sasrec.data.reading import read_log
@@ -59,6 +62,8 @@ else:
     # Hidden from type checkers: they take a module with __getattr__ to have every name that anybody mistypes.
     _HOMES = {
         "Config": "config",
+        "Features": "data.features",
+        "read_features": "data.features",
         "Filters": "data.filters",
         "Log": "data.log",
         "read_log": "data.reading",

@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sasrec.commands.output import in_bytes, say, wrapped
+from sasrec.commands.output import aligned, in_bytes, say, wrapped
 from sasrec.commands.reading import LogFlags, Reading
 from sasrec.config import Config
+from sasrec.errors import ConfigError
 
 _USUAL = ("width", "length", "blocks", "heads", "dropout", "norm", "loss", "batch", "learning_rate", "seed")
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from sasrec.retrieval.recommender import Recommender
 
 
-def info(path: Path, /, *, reading: LogFlags = Reading()) -> None:
+def info(path: Path, /, *, layers: bool = False, reading: LogFlags = Reading()) -> None:
     """Say what a model or a log is.
 
     Of a model: its kind and settings, what it knows, how it was trained, how good it was on validation. Every byte of
@@ -22,11 +23,22 @@ def info(path: Path, /, *, reading: LogFlags = Reading()) -> None:
 
     Args:
         path: A folder written by `sasrec train`, or a log file.
+        layers: Add a table of the network's layers, with the shapes and number of their weights.
     """
     if path.is_dir():
+        from sasrec.model import summary
+        from sasrec.retrieval.neural import Neural
         from sasrec.retrieval.recommender import load
 
-        say(_about(load(path), path))
+        model = load(path)
+        say(_about(model, path))
+        if layers:
+            if not isinstance(model.scorer, Neural):
+                raise ConfigError(f"--layers: {path} holds counts ({model.scorer.kind}), which have no layers")
+            rows = [(*row[:-1], f"{row.parameters:,}") for row in summary.layers(model.scorer.network)]
+            say("", aligned([summary.Layer._fields, *rows], numbers=[3]))
+    elif layers:
+        raise ConfigError(f"--layers: {path} is no model but a log; leave --layers out")
     else:
         log = reading.log(path)
         say(str(log.summary()), "")
@@ -44,6 +56,7 @@ def _about(model: "Recommender", path: Path) -> str:
         "events": f"{len(model.histories.items):,} in their histories",
         "seen items": "left out of recommendations" if model.exclude_seen else "may be recommended again",
         "settings": chosen(config),
+        "features": record.get("features") or "",
         "log": record.get("log", ""),
         "read with": in_words(dict(record.get("reading", {}).items() - Reading().to_dict().items())),
         "split": record.get("split", ""),
@@ -61,6 +74,9 @@ def in_words(settings: Mapping[str, Any]) -> str:
 def chosen(settings: Mapping[str, Any]) -> str:
     """A network's settings on one line: the usual ones, and of the others those that differ from their defaults."""
     defaults = Config().to_dict()
+    # Two widths follow that of the states unless they were set.
+    inner = settings.get("width", 0) + settings.get("user_width", 0)
+    defaults |= {"attention_width": inner, "feed_forward": inner}
     return in_words({name: value for name, value in settings.items() if name in _USUAL or value != defaults.get(name)})
 
 

@@ -1,6 +1,6 @@
 """How the commands read a log: one set of flags for all of them, kept with the model for later."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +11,7 @@ from sasrec.data.filters import Filters
 from sasrec.data.log import Log, TimeUnit
 from sasrec.data.reading import read_log
 from sasrec.data.splits import How, Split
+from sasrec.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +27,7 @@ class Reading:
         format: Format of the file (csv, tsv, parquet, jsonl, inter, pairs, histories, movielens); else by its suffix.
         time_unit: What numbers in the time column count; else told from their size.
         filters: Which events stay.
+        named: The filters that a data set's name in FreeRec stands for, as in Amazon2014Beauty_550_LOU.
         split: What is held out: each user's last item, or the last period by time.
         share: Share of the events in the test period, in (0, 0.5); used by the split by time alone.
     """
@@ -37,11 +39,20 @@ class Reading:
     format: str | None = None
     time_unit: TimeUnit | None = None
     filters: Annotated[Filters, Parameter(name="*")] = Filters()
+    named: str | None = None
     split: How = "last-item"
     share: float = 0.1
 
     def log(self, path: Path) -> Log:
-        """The log in a file; DataError as `read_log`."""
+        """The log in a file; errors as `read_log` and `Filters.named`."""
+        filters = self.filters
+        if self.named is not None:
+            cores = Filters.named(self.named)
+            filters = replace(
+                filters, min_weight=cores.min_weight, user_core=cores.user_core, item_core=cores.item_core
+            )
+            if self.filters not in (filters, replace(filters, min_weight=None, user_core=0, item_core=0)):
+                raise ConfigError(f"--named {self.named} sets the rating and both cores; leave out flags of these")
         return read_log(
             path,
             user=self.user,
@@ -50,7 +61,7 @@ class Reading:
             weight=self.weight,
             format=self.format,
             time_unit=self.time_unit,
-            filters=self.filters,
+            filters=filters,
         )
 
     def divided(self, log: Log) -> Split:

@@ -1,5 +1,6 @@
 """`sasrec train`."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -9,19 +10,81 @@ from sasrec.commands.information import chosen, outcome
 from sasrec.commands.output import in_bytes, say, suggest, wrapped
 from sasrec.commands.reading import LogFlags, Reading
 from sasrec.config import Config
+from sasrec.data.features import Features, read_features
+from sasrec.data.vocab import Vocabulary
+from sasrec.errors import ConfigError
 from sasrec.files import check_free
+
+
+@dataclass(frozen=True, kw_only=True)
+class Written:
+    """What training writes.
+
+    Attributes:
+        out: Folder to save the model to; checked before anything is read.
+        history: File to which a line of JSON is added after every epoch.
+        replace: Take the place of a model, and add to a history, that is there already.
+    """
+
+    out: Path
+    history: Path | None = None
+    replace: bool = False
+
+    def check(self) -> None:
+        """Refuse a place that is taken; OutputError."""
+        from sasrec import bundle
+
+        bundle.check_free(self.out, replace=self.replace)
+        if self.history is not None:
+            check_free(self.history, replace=self.replace)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """Where settings come from that are not given as flags; `sasrec.commands.defaults` reads them from there.
+
+    Attributes:
+        file: TOML file with any of the settings below under "Network and training", as `width = 128`; flags go
+            before it.
+    """
+
+    file: Annotated[Path | None, Parameter(name="--config")] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureFlags:
+    """Categories of the items, which the network learns vectors of.
+
+    Attributes:
+        features: File of items with their categories, in any format that a log may have.
+        feature: Columns to take; of a file with the columns `feature` and `value`, features.
+        separator: What parts several values in one text.
+    """
+
+    features: Path | None = None
+    feature: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = ()
+    separator: str | None = None
+
+    def read(self, items: Vocabulary) -> Features | None:
+        """The features, or None where no file is given; DataError as `read_features`."""
+        if self.features is None:
+            if self.feature or self.separator:
+                raise ConfigError("--feature and --separator are of a file of items; pass --features FILE")
+            return None
+        return read_features(self.features, items, columns=self.feature, separator=self.separator)
 
 
 def train(
     log: Path,
     /,
     *,
-    out: Path,
+    written: Annotated[Written, Parameter(name="*")],
     reading: LogFlags = Reading(),
     config: Annotated[Config, Parameter(name="*", group=Group("Network and training", sort_key=2))] = Config(),
-    file: Annotated[Path | None, Parameter(name="--config")] = None,  # noqa: ARG001  # `commands.defaults` reads it
-    history: Path | None = None,
-    replace: bool = False,
+    categories: Annotated[
+        FeatureFlags, Parameter(name="*", group=Group("Categories of items", sort_key=3))
+    ] = FeatureFlags(),
+    origin: Annotated[Origin, Parameter(name="*")] = Origin(),  # noqa: ARG001  # `commands.defaults` reads it
     quiet: bool = False,
 ) -> None:
     """Train a network on a log and save it.
@@ -33,27 +96,21 @@ def train(
     Args:
         log: File of interactions: CSV, TSV, Parquet, JSON lines, RecBole `.inter`, or text of user and item; also
             compressed (.gz, .zst).
-        out: Folder to save the model to; checked before anything is read.
-        file: TOML file with any of the settings below under "Network and training", as `width = 128`; flags go
-            before it.
-        history: File to which a line of JSON is added after every epoch.
-        replace: Take the place of a model, and add to a history, that is there already.
         quiet: Print nothing but warnings and errors.
     """
-    from sasrec import bundle
     from sasrec.training import loop
 
-    bundle.check_free(out, replace=replace)
-    if history is not None:
-        check_free(history, replace=replace)
+    written.check()
     content = reading.log(log)
     data = reading.divided(content)
+    features = categories.read(content.items)
     if not quiet:
-        say(str(content.summary()), "", str(data), "")
+        say(str(content.summary()), "", str(data), *([str(features)] if features else []), "")
         say(wrapped(f"settings: {chosen(loop.settled(config, data.train).to_dict())}"), "")
-    model = loop.train(data, config, history=history, progress=not quiet)
+    model = loop.train(data, config, history=written.history, features=features, progress=not quiet)
     model.record |= {"log": log.name, "reading": reading.to_dict()}
-    model.save(out, replace=replace)
+    out = written.out
+    model.save(out, replace=written.replace)
     if not quiet:
         user, item = model.users.ids[0], model.items.ids[0]
         say(f"trained {outcome(model.record)}", f"saved to {out} ({in_bytes(out)})", "")

@@ -1,5 +1,6 @@
 """Which events of a log stay."""
 
+import re
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -48,6 +49,30 @@ class Filters:
         for name in ("user_core", "item_core"):
             if not isinstance(getattr(self, name), int) or getattr(self, name) < 0:
                 raise ConfigError(f"{name}: expected a whole number of 0 or more, found {getattr(self, name)!r}")
+
+    @classmethod
+    def named(cls, name: str) -> "Filters":
+        """What a data set's name in FreeRec stands for, as in "Amazon2014Beauty_550_LOU".
+
+        The digits are the least events of a user, those of an item, and the least rating (0 takes all): 550 is
+        (5, 5, all), 554 (5, 5, 4), 1000 (10, none, all), 10100 (10, 10, all). LOU is the split "last-item". The code
+        alone ("550") will do too.
+
+        Raises:
+            ConfigError: The name has another form or another split.
+        """
+        found = re.fullmatch(r"(?:[A-Za-z0-9]+_)?(\d+)(?:_([A-Z]+))?", name)
+        digits, least = (found[1][:-1], found[1][-1]) if found else ("", "")
+        cores = [
+            (int(digits[:cut]), int(digits[cut:]))
+            for cut in range(1, len(digits))
+            if all(re.fullmatch(r"0|5|[1-9][05]", part) for part in (digits[:cut], digits[cut:]))
+        ]
+        if found is None or len(cores) != 1:
+            raise ConfigError(f"name: expected one like 'Beauty_550_LOU' or '550', found {name!r}")
+        if found[2] not in (None, "LOU"):
+            raise ConfigError(f"name: of the splits only LOU (each user's last item) is known here, found {found[2]!r}")
+        return cls(min_weight=float(least) or None, user_core=cores[0][0], item_core=cores[0][1])
 
 
 @dataclass(frozen=True, eq=False)

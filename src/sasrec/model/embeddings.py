@@ -70,5 +70,6 @@ class UserVectors(nn.Module):
         return len(self.weight) - 1
 
     def forward(self, users: Int[Tensor, "B"]) -> Float[Tensor, "B D"]:
-        """Their vectors; -1 is the unknown user."""
-        return nn.functional.embedding(torch.where(users < 0, self.unknown, users), self.weight)
+        """Their vectors; a row outside the table is the unknown user."""
+        known = (users >= 0) & (users < self.unknown)
+        return nn.functional.embedding(torch.where(known, users, self.unknown), self.weight)

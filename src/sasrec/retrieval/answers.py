@@ -14,7 +14,7 @@ from sasrec.errors import DataError
 Ids = Iterable[Id] | IntoSeries | IntoFrame
 """Raw ids as a list, array, series or one-column frame of polars, pandas or pyarrow."""
 
-Unknown = Literal["raise", "skip", "popular"]
+Unknown = Literal["raise", "skip", "ignore", "popular"]
 """What to do about an id that the model does not know."""
 
 

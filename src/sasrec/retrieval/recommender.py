@@ -83,8 +83,8 @@ class Recommender:
             exclude_seen: Leave out what the user had; None does as `exclude_seen` of the model says.
             allow: Raw item ids; only these are ranked.
             deny: Raw item ids that are never recommended.
-            unknown: What to do about users that the model does not know: "raise", "skip" them with a warning, or give
-                them the "popular" items, marked so in a column `source`.
+            unknown: What to do about users that the model does not know: "raise", "skip" them with a warning, "ignore"
+                them without one, or give them the "popular" items, marked so in a column `source`.
 
         Returns:
             A frame of the kind that `users` came in (else the kind the log came in, else polars) with columns
@@ -97,7 +97,7 @@ class Recommender:
         """
         raw, kind = listed(users, what="users")
         rows = _found(self.users, raw, unknown)
-        if unknown == "skip":
+        if unknown in ("skip", "ignore"):
             raw, rows = [one for one, row in zip(raw, rows, strict=True) if row >= 0], rows[rows >= 0]
         known = np.flatnonzero(rows >= 0)
         hidden = self._hidden(allow, deny)
@@ -122,8 +122,9 @@ class Recommender:
 
         Args:
             history: Raw item ids, oldest first.
-            unknown: What to do about items of the history that the model does not know: "raise", or "skip" them with a
-                warning; "popular" skips them too, and answers with the popular items when nothing known is left.
+            unknown: What to do about items of the history that the model does not know: "raise", "skip" them with a
+                warning or "ignore" them without one; "popular" ignores them too, and answers with the popular items
+                when nothing known is left.
 
         The other arguments are those of `recommend`.
 
@@ -131,7 +132,7 @@ class Recommender:
             A frame with columns item_id, score and rank; with unknown="popular" also `source`.
 
         Raises:
-            UnknownIdError: An item is unknown, or (with "raise" and "skip") the history holds no known item.
+            UnknownIdError: An item is unknown, or (unless "popular") the history holds no known item.
         """
         raw, kind = listed(history, what="history")
         rows = _found(self.items, raw, unknown)
@@ -325,7 +326,7 @@ def _joined(frames: Iterable[pl.DataFrame]) -> pl.DataFrame:
 def _found(ids: Vocabulary, raw: list[Id], unknown: Unknown) -> np.ndarray:
     """Rows of raw ids, -1 where unknown; raises or warns of those as the caller chose."""
     if unknown not in get_args(Unknown):
-        raise ConfigError(f"unknown: expected 'raise', 'skip' or 'popular', found {unknown!r}")
+        raise ConfigError(f"unknown: expected 'raise', 'skip', 'ignore' or 'popular', found {unknown!r}")
     if unknown == "raise":
         return ids.known_rows(raw)
     rows = ids.rows(raw)

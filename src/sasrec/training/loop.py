@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from sasrec.config import Config
+from sasrec.data.features import Features
 from sasrec.data.sequences import Sequences
 from sasrec.data.splits import Holdout, Split
 from sasrec.errors import DataError, OutputError, TrainingError
@@ -48,6 +49,7 @@ def train(
     *,
     history: str | Path | None = None,
     draw: Draw | None = None,
+    features: Features | None = None,
     progress: bool | None = None,
 ) -> Recommender:
     """Train a network and give back the weights of the epoch with the best validation NDCG@10.
@@ -60,6 +62,7 @@ def train(
         history: A file to which a line of JSON is added after every epoch.
         draw: A sampler of negatives of one's own, in place of the one that `config.sampler` names: takes rows of T
             training histories, a number N and a NumPy generator, and gives item rows of shape (T, N), -1 for none.
+        features: Categories of the items, whose vectors are added to the items' own; see `sasrec.read_features`.
         progress: True shows progress, False nothing; None shows a bar if standard error is a terminal.
 
     Returns:
@@ -75,17 +78,23 @@ def train(
     parts, valid = data.train, data.valid
     _check_enough(data, parts, valid)
     _check_weights(data, parts, config)
+    if features is not None and len(features.offsets) != len(data.log.items) + 1:
+        raise DataError(
+            f"features are of {len(features.offsets) - 1:,} items, the log has {len(data.log.items):,}; read them for "
+            "log.items"
+        )
     config = settled(config, parts)
     exclude_seen = _share_of_repeats(valid) <= _REPEATS_MATTER
     started = time.perf_counter()
     with torch_threads(int(config.threads)), _opened(history) as lines:
-        training = Training(parts, items=len(data.log.items), config=config, draw=draw)
+        training = Training(parts, items=len(data.log.items), config=config, draw=draw, features=features)
         with watched(progress, epochs=config.epochs, steps=training.steps) as watcher:
             results, stopped = _until_no_better(training, valid, exclude_seen, watcher, lines)
     record = {
         "data": data.fingerprint,
         "split": data.rule,
         "exclude_seen": exclude_seen,
+        "features": None if features is None else str(features),
         "stopped": stopped,
         "best": asdict(next(result for result in reversed(results) if result.best)),
         "epochs": len(results),
@@ -131,7 +140,15 @@ def settled(config: Config, train: Sequences) -> Config:
 class Training:
     """A network with everything that changes as it learns. One seed fixes all of its draws."""
 
-    def __init__(self, train: Sequences, *, items: int, config: Config, draw: Draw | None = None) -> None:
+    def __init__(
+        self,
+        train: Sequences,
+        *,
+        items: int,
+        config: Config,
+        draw: Draw | None = None,
+        features: Features | None = None,
+    ) -> None:
         """Before the first step.
 
         Args:
@@ -139,12 +156,22 @@ class Training:
             items: Catalogue size V.
             config: Settings without "auto"; see `settled`.
             draw: A sampler of negatives of the caller's own.
+            features: Categories of the items.
         """
         keep_freed_memory()
         self.train, self.config = train, config
         self.generator = torch.Generator().manual_seed(config.seed)
         self.rng = np.random.default_rng(config.seed)
-        self.network = build(config, items=items, users=len(train), generator=self.generator)
+        self.network = build(
+            config,
+            items=items,
+            users=len(train),
+            features=None
+            if features is None
+            else (torch.from_numpy(features.rows), torch.from_numpy(features.offsets)),
+            values=0 if features is None else len(features.values),
+            generator=self.generator,
+        )
         self.drop = Dropout(float(config.dropout), self.generator)
         tables = [parameter for name, parameter in self.network.named_parameters() if name.startswith("items.")]
         others = [parameter for name, parameter in self.network.named_parameters() if not name.startswith("items.")]
