@@ -15,7 +15,7 @@ from sasrec.data.sequences import Sequences
 from sasrec.errors import DataError, OutputError, TrainingError
 from sasrec.evaluation.metrics import hit_rate, ndcg
 from sasrec.evaluation.ranking import rank_targets
-from sasrec.training import loop, machine
+from sasrec.training import loop, machine, settling
 from sasrec.training.losses import ExactCrossEntropy
 from sasrec.training.machine import granted_threads, torch_threads
 from sasrec.training.negatives import UnseenSampler
@@ -320,23 +320,23 @@ def test_dropout_is_settled_by_the_mean_length_of_training_histories(mean, dropo
     # 39 lies half way between 15 and 100 by the logarithm: sqrt(15 * 100) = 38.7.
     train = Sequences.of([[0] * (mean - mean // 2), [0] * (mean + mean // 2)])
 
-    assert loop.settled(sasrec.Config(), train).dropout == pytest.approx(dropout, abs=0.005)
+    assert settling.settled(sasrec.Config(), train).dropout == pytest.approx(dropout, abs=0.005)
 
 
 def test_dropout_that_was_set_stays(data):
-    assert loop.settled(sasrec.Config(dropout=0.0), data.train).dropout == 0.0
+    assert settling.settled(sasrec.Config(dropout=0.0), data.train).dropout == 0.0
 
 
 def test_nothing_is_automatic_any_more_once_it_is_settled(data, monkeypatch):
-    monkeypatch.setattr(loop, "has_fast_bfloat16", lambda: True)
-    fast = loop.settled(sasrec.Config(threads="auto"), data.train)
-    monkeypatch.setattr(loop, "has_fast_bfloat16", lambda: False)
-    slow = loop.settled(sasrec.Config(threads="auto"), data.train)
+    monkeypatch.setattr(settling, "has_fast_bfloat16", lambda: True)
+    fast = settling.settled(sasrec.Config(threads="auto"), data.train)
+    monkeypatch.setattr(settling, "has_fast_bfloat16", lambda: False)
+    slow = settling.settled(sasrec.Config(threads="auto"), data.train)
 
     assert "auto" not in fast.to_dict().values()
     assert (fast.precision, slow.precision) == ("bfloat16", "float32")
     assert fast.threads == granted_threads() >= 1
-    assert loop.settled(fast, data.train) == fast
+    assert settling.settled(fast, data.train) == fast
 
 
 @pytest.mark.parametrize(
@@ -359,7 +359,7 @@ def test_bfloat16_counts_as_fast_only_where_it_beats_float32(monkeypatch, found,
 def test_a_model_knows_the_settings_as_they_were_settled(data):
     model = sasrec.train(data, sasrec.Config(width=8, length=5, epochs=1))
 
-    assert model.scorer.config == loop.settled(sasrec.Config(width=8, length=5, epochs=1), data.train)
+    assert model.scorer.config == settling.settled(sasrec.Config(width=8, length=5, epochs=1), data.train)
 
 
 @pytest.mark.parametrize(("repeats", "expected"), [(0, True), (1, True), (2, False), (100, False)])

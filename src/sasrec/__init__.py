@@ -40,7 +40,8 @@ __all__ = [
 
 if TYPE_CHECKING:
     from sasrec.config import Config
-    from sasrec.data.features import Features, read_features
+    from sasrec.data.feature_reading import read_features
+    from sasrec.data.features import Features
     from sasrec.data.filters import Filters
     from sasrec.data.log import Log
     from sasrec.data.reading import read_log
@@ -63,7 +64,7 @@ else:
     _HOMES = {
         "Config": "config",
         "Features": "data.features",
-        "read_features": "data.features",
+        "read_features": "data.feature_reading",
         "Filters": "data.filters",
         "Log": "data.log",
         "read_log": "data.reading",

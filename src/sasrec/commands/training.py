@@ -10,7 +10,8 @@ from sasrec.commands.information import chosen, outcome
 from sasrec.commands.output import in_bytes, say, suggest, wrapped
 from sasrec.commands.reading import LogFlags, Reading
 from sasrec.config import Config
-from sasrec.data.features import Features, read_features
+from sasrec.data.feature_reading import read_features
+from sasrec.data.features import Features
 from sasrec.data.vocab import Vocabulary
 from sasrec.errors import ConfigError
 from sasrec.files import check_free
@@ -98,7 +99,7 @@ def train(
             compressed (.gz, .zst).
         quiet: Print nothing but warnings and errors.
     """
-    from sasrec.training import loop
+    from sasrec.training import loop, settling
 
     written.check()
     content = reading.log(log)
@@ -106,7 +107,7 @@ def train(
     features = categories.read(content.items)
     if not quiet:
         say(str(content.summary()), "", str(data), *([str(features)] if features else []), "")
-        say(wrapped(f"settings: {chosen(loop.settled(config, data.train).to_dict())}"), "")
+        say(wrapped(f"settings: {chosen(settling.settled(config, data.train).to_dict())}"), "")
     model = loop.train(data, config, history=written.history, features=features, progress=not quiet)
     model.record |= {"log": log.name, "reading": reading.to_dict()}
     out = written.out

@@ -5,7 +5,7 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TextIO, final
 
@@ -17,7 +17,7 @@ from sasrec.config import Config
 from sasrec.data.features import Features
 from sasrec.data.sequences import Sequences
 from sasrec.data.splits import Holdout, Split
-from sasrec.errors import DataError, OutputError, TrainingError
+from sasrec.errors import OutputError, TrainingError
 from sasrec.evaluation.metrics import hit_rate, ndcg
 from sasrec.evaluation.ranking import rank_targets
 from sasrec.model.building import build
@@ -30,17 +30,15 @@ from sasrec.training.batches import (
     last_windows,
     random_windows,
     rolling_windows,
-    trainable,
 )
 from sasrec.training.dropout import Dropout
 from sasrec.training.losses import ExactCrossEntropy, sampled
-from sasrec.training.machine import describe, granted_threads, has_fast_bfloat16, keep_freed_memory, torch_threads
+from sasrec.training.machine import describe, keep_freed_memory, torch_threads
 from sasrec.training.negatives import Draw, NegativeSampler
 from sasrec.training.noise import swapped
 from sasrec.training.progress import EpochResult, Watcher, watched
 from sasrec.training.schedules import rate
-
-_REPEATS_MATTER = 0.01  # share of validation targets that the user had before, above which they are not excluded
+from sasrec.training.settling import check, has_repeats, settled
 
 
 def train(
@@ -76,15 +74,8 @@ def train(
         ScoreError: The weights of an epoch give scores that are not numbers.
     """
     parts, valid = data.train, data.valid
-    _check_enough(data, parts, valid)
-    _check_weights(data, parts, config)
-    if features is not None and len(features.offsets) != len(data.log.items) + 1:
-        raise DataError(
-            f"features are of {len(features.offsets) - 1:,} items, the log has {len(data.log.items):,}; read them for "
-            "log.items"
-        )
-    config = settled(config, parts)
-    exclude_seen = _share_of_repeats(valid) <= _REPEATS_MATTER
+    check(data, parts, valid, config, features)
+    config, exclude_seen = settled(config, parts), not has_repeats(valid)
     started = time.perf_counter()
     with torch_threads(int(config.threads)), _opened(history) as lines:
         training = Training(parts, items=len(data.log.items), config=config, draw=draw, features=features)
@@ -109,30 +100,6 @@ def train(
         histories=Sequences(data.log.histories.items, data.log.histories.offsets),
         record=record,
         frame=data.log.source.frame or "polars",
-    )
-
-
-def settled(config: Config, train: Sequences) -> Config:
-    """The settings with every "auto" replaced by what it stands for here.
-
-    Dropout: 0.5 up to a mean of 15 training events a user, 0.2 from 100 on, and in between by the logarithm. Short
-    histories leave little to learn each item from, so a network remembers them; long ones do not.
-    """
-    dropout = config.dropout
-    if dropout == "auto":
-        mean = max(len(train.items) / max(len(train), 1), 1.0)
-        dense = min(max(math.log(mean / 15) / math.log(100 / 15), 0.0), 1.0)
-        dropout = round(0.5 - 0.3 * dense, 2)
-    width = config.width + config.user_width
-    return replace(
-        config,
-        dropout=dropout,
-        attention_width=width if config.attention_width == "auto" else config.attention_width,
-        feed_forward=width if config.feed_forward == "auto" else config.feed_forward,
-        threads=granted_threads() if config.threads == "auto" else config.threads,
-        precision=("bfloat16" if has_fast_bfloat16() else "float32")
-        if config.precision == "auto"
-        else config.precision,
     )
 
 
@@ -283,34 +250,6 @@ def _until_no_better(
 
 def _spell(every: int) -> str:
     return "epochs" if every == 1 else f"validations, one every {every} epochs"
-
-
-def _check_enough(data: Split, train: Sequences, valid: Holdout) -> None:
-    name = data.log.source.name
-    if not len(trainable(train)):
-        raise DataError(f"{name}: no user has two events to train on; give a log with longer histories")
-    if not len(valid):
-        raise DataError(f"{name}: the split leaves nobody to validate on; use how='last-item' or a larger share")
-
-
-def _check_weights(data: Split, train: Sequences, config: Config) -> None:
-    if not config.weighted:
-        return
-    name, weights = data.log.source.name, train.weights
-    if weights is None:
-        raise DataError(f"{name}: weighted=True needs a weight for every event, and this log has none; pass weight=")
-    if (weights < 0).any() or not (weights > 0).any():
-        raise DataError(
-            f"{name}: weighted=True needs weights of 0 or more, not all 0; found {weights.min():g} at least"
-        )
-
-
-def _share_of_repeats(holdout: Holdout) -> float:
-    """Share of targets that the user had before: where it is not small, seen items must stay recommendable."""
-    owners = holdout.histories.owners()
-    had = np.zeros(len(holdout), dtype=bool)
-    had[owners[holdout.histories.items == holdout.targets[owners]]] = True
-    return float(had.mean())
 
 
 @contextmanager

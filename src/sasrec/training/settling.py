@@ -1,0 +1,85 @@
+"""What is settled before the first step: that there is something to learn, and what every "auto" stands for."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+
+from sasrec.config import Config
+from sasrec.data.features import Features
+from sasrec.data.sequences import Sequences
+from sasrec.data.splits import Holdout, Split
+from sasrec.errors import DataError
+from sasrec.training.batches import trainable
+from sasrec.training.machine import granted_threads, has_fast_bfloat16
+
+_REPEATS_MATTER = 0.01  # share of validation targets that the user had before, above which they are not excluded
+
+
+def check(data: Split, train: Sequences, valid: Holdout, config: Config, features: Features | None) -> None:
+    """Refuse what cannot be trained on.
+
+    Raises:
+        DataError: There is nothing to learn from or to validate on, or weights or features do not fit.
+    """
+    _check_enough(data, train, valid)
+    _check_weights(data, train, config)
+    _check_features(data, features)
+
+
+def settled(config: Config, train: Sequences) -> Config:
+    """The settings with every "auto" replaced by what it stands for here.
+
+    Dropout: 0.5 up to a mean of 15 training events a user, 0.2 from 100 on, and in between by the logarithm. Short
+    histories leave little to learn each item from, so a network remembers them; long ones do not.
+    """
+    dropout = config.dropout
+    if dropout == "auto":
+        mean = max(len(train.items) / max(len(train), 1), 1.0)
+        dense = min(max(math.log(mean / 15) / math.log(100 / 15), 0.0), 1.0)
+        dropout = round(0.5 - 0.3 * dense, 2)
+    width = config.width + config.user_width
+    return replace(
+        config,
+        dropout=dropout,
+        attention_width=width if config.attention_width == "auto" else config.attention_width,
+        feed_forward=width if config.feed_forward == "auto" else config.feed_forward,
+        threads=granted_threads() if config.threads == "auto" else config.threads,
+        precision=("bfloat16" if has_fast_bfloat16() else "float32")
+        if config.precision == "auto"
+        else config.precision,
+    )
+
+
+def _check_enough(data: Split, train: Sequences, valid: Holdout) -> None:
+    name = data.log.source.name
+    if not len(trainable(train)):
+        raise DataError(f"{name}: no user has two events to train on; give a log with longer histories")
+    if not len(valid):
+        raise DataError(f"{name}: the split leaves nobody to validate on; use how='last-item' or a larger share")
+
+
+def _check_weights(data: Split, train: Sequences, config: Config) -> None:
+    if not config.weighted:
+        return
+    name, weights = data.log.source.name, train.weights
+    if weights is None:
+        raise DataError(f"{name}: weighted=True needs a weight for every event, and this log has none; pass weight=")
+    if (weights < 0).any() or not (weights > 0).any():
+        raise DataError(
+            f"{name}: weighted=True needs weights of 0 or more, not all 0; found {weights.min():g} at least"
+        )
+
+
+def _check_features(data: Split, features: Features | None) -> None:
+    found, items = 0 if features is None else len(features.offsets) - 1, len(data.log.items)
+    if features is not None and found != items:
+        raise DataError(f"features are of {found:,} items, the log has {items:,}; read them for log.items")
+
+
+def has_repeats(holdout: Holdout) -> bool:
+    """Whether users come back to items often enough that seen items must stay recommendable."""
+    owners = holdout.histories.owners()
+    had = np.zeros(len(holdout), dtype=bool)
+    had[owners[holdout.histories.items == holdout.targets[owners]]] = True
+    return float(had.mean()) > _REPEATS_MATTER
