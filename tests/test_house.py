@@ -227,7 +227,7 @@ def test_data_is_arrays_and_frames_without_torch(name):
 @every_module
 def test_what_is_imported_is_declared(name):
     core = {canonicalize_name(Requirement(one).name) for one in PROJECT["dependencies"]}
-    extras = {Requirement(one).name for group in ("pandas", "pyarrow", "zstd") for one in extra(group)}
+    extras = {Requirement(one).name for group in ("pandas", "pyarrow", "zstd", "tune") for one in extra(group)}
     at_once = {dotted.partition(".")[0] for node in outside_functions(tree(name)) for dotted in imports(node)}
     sometime = {dotted.partition(".")[0] for dotted in imports(tree(name))}
     ours = {"sasrec", "compression", *sys.stdlib_module_names}  # compression is Python's own from 3.14 on

@@ -195,7 +195,9 @@ def test_unknown_users_are_ignored_without_a_word_where_told_so(texts):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
 
-        assert texts.recommend(["eve", "bob"], unknown="ignore")["user_id"].to_list() == ["bob"] * len(texts.recommend(["bob"]))
+        assert texts.recommend(["eve", "bob"], unknown="ignore")["user_id"].to_list() == ["bob"] * len(
+            texts.recommend(["bob"])
+        )
         assert texts.continue_from(["q", "x"], k=1, unknown="ignore").equals(texts.continue_from(["x"], k=1))
 
 

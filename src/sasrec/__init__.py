@@ -23,6 +23,7 @@ __all__ = [
     "Filters",
     "Log",
     "OutputError",
+    "Range",
     "Recommender",
     "Report",
     "SasrecError",
@@ -36,6 +37,7 @@ __all__ = [
     "read_log",
     "split",
     "train",
+    "tune",
 ]
 
 if TYPE_CHECKING:
@@ -58,6 +60,7 @@ if TYPE_CHECKING:
     )
     from sasrec.evaluation.protocol import Report, evaluate
     from sasrec.retrieval.recommender import Recommender, load
+    from sasrec.studies.tune import Range, tune
     from sasrec.training.loop import train
 else:
     # Hidden from type checkers: they take a module with __getattr__ to have every name that anybody mistypes.
@@ -75,6 +78,8 @@ else:
         "Recommender": "retrieval.recommender",
         "load": "retrieval.recommender",
         "train": "training.loop",
+        "Range": "studies.tune",
+        "tune": "studies.tune",
     }
 
     def __getattr__(name: str) -> object:

@@ -171,14 +171,23 @@ class Config:
         Raises:
             ConfigError: A key is unknown (the nearest known one is suggested), or a value is refused.
         """
-        known = [field.name for field in fields(cls)]
-        for name in settings:
-            if name not in known:
-                near = difflib.get_close_matches(name, known, n=1)
-                hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(known)}"
-                raise ConfigError(f"{where}: unknown setting '{name}'; {hint}")
+        for name, value in settings.items():
+            cls.check(name, value, where=where)
         try:
             return cls(**settings)
+        except ConfigError as error:
+            raise ConfigError(f"{where}: {error}") from None
+
+    @classmethod
+    def check(cls, name: str, value: object, *, where: str = "config") -> None:
+        """Refuse a setting that is unknown, or a value that it cannot have whatever the others are; ConfigError."""
+        known = [field.name for field in fields(cls)]
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(known)}"
+            raise ConfigError(f"{where}: unknown setting '{name}'; {hint}")
+        try:
+            _checked(name, value, get_type_hints(cls, include_extras=True)[name])
         except ConfigError as error:
             raise ConfigError(f"{where}: {error}") from None
 

@@ -1,0 +1,1 @@
+"""Studies: what trains several models to answer one question."""

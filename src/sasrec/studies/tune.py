@@ -1,0 +1,281 @@
+"""Tuning: settings searched on validation alone, in a study that can be stopped and gone on with."""
+
+import json
+import sys
+import time
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sasrec.config import Config
+from sasrec.data.splits import Split
+from sasrec.errors import ConfigError, OutputError, TrainingError
+from sasrec.files import durable_file
+from sasrec.training.loop import train
+
+if TYPE_CHECKING:
+    from optuna import Study
+    from optuna.trial import FrozenTrial
+    from optuna.trial import Trial as OptunaTrial
+
+_FIRST_TRIALS = 10  # drawn at random before the search learns from what it has seen
+_NAME = "sasrec"
+
+
+@dataclass(frozen=True)
+class Range:
+    """Numbers from `low` to `high`, both among them.
+
+    Attributes:
+        log: Search the logarithm evenly, as suits a learning rate.
+        step: Distance of neighbours; None takes every number, of integers every integer.
+    """
+
+    low: float
+    high: float
+    log: bool = False
+    step: float | None = None
+
+
+Space = Mapping[str, Range | tuple[Any, ...]]
+"""For each setting to search, a range of numbers or the values to choose from."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One setting that was tried.
+
+    Attributes:
+        settings: What was searched, as this trial had it.
+        ndcg: Best validation NDCG@10 of its training; None where it could not be trained.
+        epochs: Epochs trained.
+        seconds: Wall seconds.
+        failure: Why it could not be trained, else "".
+    """
+
+    settings: dict[str, Any]
+    ndcg: float | None
+    epochs: int
+    seconds: float
+    failure: str
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What a search has found; `print` shows the trials, best first.
+
+    Attributes:
+        best: The settings of the best trial, to train with.
+        trials: In the order in which they were tried.
+        data: Fingerprint of the split.
+    """
+
+    best: Config
+    trials: tuple[Trial, ...]
+    data: str
+
+    def __str__(self) -> str:
+        ranked = sorted(enumerate(self.trials, start=1), key=lambda one: -(one[1].ndcg or -1.0))
+        lines = [f"{len(self.trials)} trials by validation NDCG@10 (the test part was not looked at)"]
+        for number, trial in ranked:
+            value = "failed" if trial.ndcg is None else f"{trial.ndcg:.4f}"
+            words = ", ".join(f"{name}={_shown(one)}" for name, one in trial.settings.items())
+            note = f"  ({trial.failure})" if trial.failure else ""
+            lines.append(
+                f"{value:>8}  trial {number:>3}  {trial.epochs:>4} epochs  {trial.seconds:>7.1f} s  {words}{note}"
+            )
+        return "\n".join(lines)
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain values."""
+        trials = [{field.name: getattr(trial, field.name) for field in fields(trial)} for trial in self.trials]
+        return {"data": self.data, "best": self.best.to_dict(), "trials": trials}
+
+    def save_json(self, path: str | Path, *, replace: bool = False) -> None:
+        """Write `to_dict` as JSON, whole or not at all; OutputError where the path is taken."""
+        with durable_file(Path(path), replace=replace) as draft:
+            draft.write_text(json.dumps(self.to_dict(), indent=1) + "\n", encoding="utf-8")
+
+
+def tune(
+    data: Split,
+    space: Space,
+    *,
+    base: Config = Config(),
+    trials: int = 20,
+    study: str | Path | None = None,
+    seed: int = 0,
+    progress: bool | None = None,
+) -> Tuning:
+    """Search settings by the best validation NDCG@10 of a training with each; the test part is never looked at.
+
+    The first ten trials are random, the others drawn by a tree-structured Parzen estimator from what was found so
+    far (Bergstra et al., NeurIPS 2011; Optuna). What is tried next depends on the seed and on the finished trials
+    alone, so a search that was stopped goes on as if it had not been.
+
+    Args:
+        space: What to search, by name of a setting.
+        base: All other settings.
+        trials: How many in all, those of an earlier run of the same study among them.
+        study: File to keep finished trials in, for going on with them later; None keeps nothing.
+        progress: True tells of every trial on standard error, False of none; None does so on a terminal.
+
+    Raises:
+        ConfigError: The space names no setting or a value that is refused, or `study` is of another search.
+        DataError: As `sasrec.train`.
+        OutputError: `study` cannot be written.
+        TrainingError: Every trial failed, or Ctrl-C came before the first was done.
+    """
+    _check_space(space)
+    if trials < 1:
+        raise ConfigError(f"trials: expected 1 or more, found {trials}")
+    search = _opened(study, {"data": data.fingerprint, "space": _plain(space), "base": base.to_dict(), "seed": seed})
+    tell = sys.stderr.isatty() if progress is None else progress
+    while (done := len(_finished(search))) < trials:
+        if not _try(search, data, space, base, seed=seed + done):
+            break
+        if tell:
+            sys.stderr.write(f"{done + 1} of {trials}: {_line(_trial(_finished(search)[-1]))}\n")
+            sys.stderr.flush()
+    found = tuple(_trial(one) for one in _finished(search))
+    best = max((one for one in found if one.ndcg is not None), key=lambda one: one.ndcg or 0.0, default=None)
+    if best is None:
+        why = found[-1].failure if found else "interrupted before the first trial was done"
+        raise TrainingError(f"no trial could be trained: {why}")
+    return Tuning(replace(base, **best.settings), found, data.fingerprint)
+
+
+def read_space(path: str | Path) -> tuple[Space, Config]:
+    """A search from a TOML file: settings to keep, and under `[space]` those to search.
+
+    A list gives values to choose from, a table a range: `dropout = [0.2, 0.5]`, `width = {low = 32, high = 128,
+    step = 32}`, `learning_rate = {low = 1e-4, high = 1e-2, log = true}`.
+
+    Raises:
+        ConfigError: The file cannot be read, or says anything else.
+    """
+    try:
+        content = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: is not TOML: {error}") from None
+    searched = content.pop("space", None)
+    if not isinstance(searched, dict) or not searched:
+        raise ConfigError(f"{path}: has no [space] with settings to search, such as dropout = [0.2, 0.5]")
+    space: dict[str, Range | tuple[Any, ...]] = {}
+    for name, values in searched.items():
+        if isinstance(values, list):
+            space[name] = tuple(values)
+        elif isinstance(values, dict) and {"low", "high"} <= values.keys() <= {"low", "high", "log", "step"}:
+            space[name] = Range(**values)
+        else:
+            raise ConfigError(f"{path}: {name}: expected a list or {{low, high, log, step}}, found {values!r}")
+    base = Config.from_dict(content, where=str(path))
+    _check_space(space)
+    return space, base
+
+
+def _check_space(space: Space) -> None:
+    if not space:
+        raise ConfigError("space: names no setting to search")
+    for name, values in space.items():
+        ends = (values.low, values.high) if isinstance(values, Range) else values
+        if not ends:
+            raise ConfigError(f"space: {name} has no values")
+        if isinstance(values, Range):
+            numbers = all(isinstance(one, int | float) and not isinstance(one, bool) for one in ends)
+            if not numbers or values.low > values.high or (values.log and (values.low <= 0 or values.step)):
+                raise ConfigError(
+                    f"space: {name}: low must be at most high, and with log above 0 and without step, found {values}"
+                )
+        for one in ends:
+            # Two settings that do not go together fail as a trial, not as a space.
+            Config.check(name, one, where="space")
+
+
+def _opened(path: str | Path | None, asked: dict[str, Any]) -> "Study":
+    try:
+        import optuna
+        from optuna.storages.journal import JournalFileBackend, JournalStorage
+    except ImportError:
+        raise ConfigError("tuning needs Optuna; install it with: pip install 'sasrec[tune]'") from None
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    if path is not None:
+        try:
+            Path(path).open("a").close()
+        except OSError as error:
+            raise OutputError(f"{path}: cannot be written: {error.strerror}; choose another file") from None
+    try:
+        storage = None if path is None else JournalStorage(JournalFileBackend(str(path)))
+        search = optuna.create_study(storage=storage, study_name=_NAME, direction="maximize", load_if_exists=True)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"{path}: is not a study of sasrec: {error}; choose another file") from None
+    kept = search.user_attrs.get("asked")
+    if kept is None:
+        search.set_user_attr("asked", asked)
+    elif kept != json.loads(json.dumps(asked)):
+        differing = ", ".join(name for name in asked if kept.get(name) != json.loads(json.dumps(asked[name])))
+        raise ConfigError(f"{path}: is a study of another {differing}; choose another file for this search")
+    return search
+
+
+def _try(search: "Study", data: Split, space: Space, base: Config, *, seed: int) -> bool:
+    """One trial; False where it was interrupted, which leaves no trace in the study."""
+    import optuna
+
+    # A sampler of its own for each trial: what it draws must not depend on what ran in this process before.
+    search.sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=_FIRST_TRIALS)
+    trial = search.ask()
+    settings = {name: _suggest(trial, name, values) for name, values in space.items()}
+    trial.set_user_attr("settings", settings)
+    started = time.perf_counter()
+    try:
+        record = train(data, replace(base, **settings), progress=False).record
+    except (ConfigError, TrainingError) as error:
+        if "interrupted" in str(error):
+            return False
+        trial.set_user_attr("failure", str(error))
+        search.tell(trial, state=optuna.trial.TrialState.PRUNED)
+        return True
+    if record["stopped"] == "interrupted":
+        return False
+    trial.set_user_attr("epochs", record["epochs"])
+    trial.set_user_attr("seconds", round(time.perf_counter() - started, 3))
+    search.tell(trial, record["best"]["ndcg"])
+    return True
+
+
+def _suggest(trial: "OptunaTrial", name: str, values: Range | tuple[Any, ...]) -> Any:
+    if not isinstance(values, Range):
+        return trial.suggest_categorical(name, values)
+    if all(isinstance(one, int) for one in (values.low, values.high)) and not isinstance(values.step, float):
+        return trial.suggest_int(name, int(values.low), int(values.high), step=values.step or 1, log=values.log)
+    return trial.suggest_float(name, values.low, values.high, step=values.step, log=values.log)
+
+
+def _finished(search: "Study") -> list["FrozenTrial"]:
+    return [one for one in search.get_trials(deepcopy=False) if one.state.name in ("COMPLETE", "PRUNED")]
+
+
+def _trial(one: "FrozenTrial") -> Trial:
+    kept = one.user_attrs
+    return Trial(kept["settings"], one.value, kept.get("epochs", 0), kept.get("seconds", 0.0), kept.get("failure", ""))
+
+
+def _line(trial: Trial) -> str:
+    words = ", ".join(f"{name}={_shown(one)}" for name, one in trial.settings.items())
+    return f"{'failed' if trial.ndcg is None else f'{trial.ndcg:.4f}'}  {words}"
+
+
+def _shown(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _plain(space: Space) -> dict[str, Any]:
+    return {
+        name: [values.low, values.high, values.log, values.step] if isinstance(values, Range) else list(values)
+        for name, values in space.items()
+    }

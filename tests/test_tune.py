@@ -1,0 +1,198 @@
+"""A search by validation alone, the same whether it is stopped and gone on with or not."""
+
+import dataclasses
+import json
+
+import pytest
+
+import sasrec
+from sasrec.cli import main
+from sasrec.data.splits import Split
+from sasrec.errors import ConfigError, OutputError, TrainingError
+from sasrec.studies import tune as module
+from sasrec.studies.tune import Range, read_space, tune
+
+SPACE = {"width": (4, 8), "learning_rate": Range(1e-4, 1e-1, log=True), "blocks": Range(0, 2)}
+
+
+@pytest.fixture(scope="module")
+def data(walks):
+    return sasrec.split(walks)
+
+
+@pytest.fixture(scope="module")
+def base(small_config):
+    return dataclasses.replace(small_config, epochs=2)
+
+
+@pytest.fixture(scope="module")
+def found(data, base):
+    return tune(data, SPACE, base=base, trials=4)
+
+
+def test_the_best_settings_are_those_of_the_trial_with_the_highest_validation_ndcg(found, data, base):
+    values = []
+    for trial in found.trials:
+        record = sasrec.train(data, dataclasses.replace(base, **trial.settings)).record
+        values.append(record["best"]["ndcg"])
+        assert trial.ndcg == record["best"]["ndcg"]
+
+    assert found.best == dataclasses.replace(base, **found.trials[values.index(max(values))].settings)
+
+
+def test_settings_stay_within_their_ranges_and_choices(found):
+    for trial in found.trials:
+        assert trial.settings["width"] in (4, 8)
+        assert 1e-4 <= trial.settings["learning_rate"] <= 1e-1
+        assert trial.settings["blocks"] in (0, 1, 2)
+
+
+def test_a_study_that_was_stopped_goes_on_as_if_it_had_not_been(found, data, base, tmp_path):
+    tune(data, SPACE, base=base, trials=2, study=tmp_path / "study")
+    again = tune(data, SPACE, base=base, trials=4, study=tmp_path / "study")
+
+    assert [one.settings for one in again.trials] == [one.settings for one in found.trials]
+    assert [one.ndcg for one in again.trials] == [one.ndcg for one in found.trials]
+
+
+def test_finished_trials_are_not_trained_again(data, base, tmp_path, monkeypatch):
+    tune(data, SPACE, base=base, trials=2, study=tmp_path / "study")
+    monkeypatch.setattr(module, "train", lambda *_, **__: pytest.fail("trained again"))
+
+    assert len(tune(data, SPACE, base=base, trials=2, study=tmp_path / "study").trials) == 2
+
+
+def test_the_test_part_is_never_looked_at(data, base, monkeypatch):
+    monkeypatch.setattr(Split, "test", property(lambda _: pytest.fail("looked at the test part")))
+
+    tune(data, SPACE, base=base, trials=1)
+
+
+@pytest.mark.parametrize("what", ["space", "seed", "base"])
+def test_a_study_of_another_search_is_refused(data, base, tmp_path, what):
+    asked = {"space": SPACE, "seed": 0, "base": base, "trials": 1, "study": tmp_path / "study"}
+    tune(data, **asked)
+    other = {"space": {"width": (4,)}, "seed": 1, "base": dataclasses.replace(base, batch=8)}[what]
+
+    with pytest.raises(ConfigError, match=f"is a study of another {what}; choose another file"):
+        tune(data, **asked | {what: other})
+
+
+def test_a_study_of_another_log_is_refused(data, base, tmp_path, log_of):
+    tune(data, {"width": (4,)}, base=base, trials=1, study=tmp_path / "study")
+    other = sasrec.split(log_of({"a": ["x", "y", "z"], "b": ["z", "x", "y"]}))
+
+    with pytest.raises(ConfigError, match="is a study of another data"):
+        tune(other, {"width": (4,)}, base=base, trials=1, study=tmp_path / "study")
+
+
+def test_a_trial_that_cannot_be_trained_is_told_and_does_not_end_the_search(data, base):
+    found = tune(data, {"heads": (2, 3)}, base=base, trials=6)
+
+    failed = [one for one in found.trials if one.settings["heads"] == 3]
+    assert failed
+    assert all(one.ndcg is None and "heads: must divide" in one.failure for one in failed)
+    assert found.best.heads == 2
+    assert "failed" in str(found)
+
+
+def test_a_search_in_which_nothing_can_be_trained_says_why(data, base):
+    with pytest.raises(TrainingError, match="no trial could be trained: heads: must divide"):
+        tune(data, {"heads": (3,)}, base=base, trials=2)
+
+
+def test_an_interrupt_keeps_the_finished_trials(data, base, monkeypatch, tmp_path):
+    train, calls = module.train, []
+
+    def interrupted(*arguments, **options):
+        calls.append(arguments)
+        if len(calls) == 3:
+            raise TrainingError("interrupted before the first epoch was validated; there is nothing to keep")
+        return train(*arguments, **options)
+
+    monkeypatch.setattr(module, "train", interrupted)
+    found = tune(data, SPACE, base=base, trials=5, study=tmp_path / "study")
+
+    assert len(found.trials) == 2
+    monkeypatch.setattr(module, "train", train)
+    assert [one.ndcg for one in tune(data, SPACE, base=base, trials=2, study=tmp_path / "study").trials] == [
+        one.ndcg for one in found.trials
+    ]
+
+
+@pytest.mark.parametrize(
+    ("space", "words"),
+    [
+        ({}, "names no setting"),
+        ({"widht": (1, 2)}, "unknown setting 'widht'; did you mean 'width'"),
+        ({"width": (0, 8)}, "width: .* found 0"),
+        ({"width": ()}, "width has no values"),
+        ({"dropout": Range(0.5, 0.2)}, "low must be at most high"),
+        ({"learning_rate": Range(0.0, 0.1, log=True)}, "with log above 0"),
+        ({"dropout": Range(0.0, 1.5)}, "dropout: .* found 1.5"),
+    ],
+)
+def test_a_space_that_cannot_be_searched_is_refused(data, space, words):
+    with pytest.raises(ConfigError, match=words):
+        tune(data, space, trials=1)
+
+
+def test_a_file_that_is_no_study_is_refused(data, base, tmp_path):
+    (tmp_path / "study").write_text("dear diary\n")
+
+    with pytest.raises(ConfigError, match="is not a study of sasrec"):
+        tune(data, SPACE, base=base, trials=1, study=tmp_path / "study")
+    with pytest.raises(OutputError, match="cannot be written"):
+        tune(data, SPACE, base=base, trials=1, study=tmp_path / "no" / "study")
+
+
+def test_a_space_is_read_from_toml(tmp_path):
+    (tmp_path / "space.toml").write_text(
+        "epochs = 3\n[space]\ndropout = [0.2, 0.5]\nlearning_rate = {low = 1e-4, high = 1e-2, log = true}\n"
+        "width = {low = 32, high = 128, step = 32}\n"
+    )
+
+    space, base = read_space(tmp_path / "space.toml")
+
+    assert base == sasrec.Config(epochs=3)
+    assert space == {
+        "dropout": (0.2, 0.5),
+        "learning_rate": Range(1e-4, 1e-2, log=True),
+        "width": Range(32, 128, step=32),
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("epochs = 3\n", r"has no \[space\]"),
+        ("[space]\nwidth = 3\n", "width: expected a list or"),
+        ("[space]\nwidth = {low = 3}\n", "width: expected a list or"),
+        ("epoch = 3\n[space]\nwidth = [3]\n", "unknown setting 'epoch'; did you mean 'epochs'"),
+        ("[space\n", "is not TOML"),
+    ],
+)
+def test_a_file_that_says_something_else_is_refused(tmp_path, text, words):
+    (tmp_path / "space.toml").write_text(text)
+
+    with pytest.raises(ConfigError, match=words):
+        read_space(tmp_path / "space.toml")
+
+
+def test_the_command_line_searches_goes_on_and_writes_settings_that_train(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = [f"u{user},i{(user + step) % 9}" for user in range(30) for step in range(5)]
+    (tmp_path / "log.csv").write_text("user_id,item_id\n" + "\n".join(rows) + "\n")
+    (tmp_path / "space.toml").write_text("width = 8\nepochs = 1\n[space]\ndropout = [0.1, 0.3]\n")
+    typed = ["tune", "log.csv", "--space", "space.toml", "--study", "study", "--out", "best.toml"]
+
+    assert main([*typed, "--trials", "1"]) == 0
+    assert main([*typed, "--trials", "2"]) == 6, "the settings are there already"
+    assert main([*typed, "--trials", "2", "--replace"]) == 0
+
+    shown = capsys.readouterr()
+    assert "2 trials by validation NDCG@10 (the test part was not looked at)" in shown.out
+    assert "2 of 2: " in shown.err
+    assert main(["train", "log.csv", "--config", "best.toml", "--out", "m", "--quiet"]) == 0
+    assert sasrec.load("m").scorer.config.dropout in (0.1, 0.3)
+    assert all(json.loads(line) for line in (tmp_path / "study").read_text().splitlines())
