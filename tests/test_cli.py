@@ -153,6 +153,10 @@ def test_the_version_is_printed(run):
         ("train log.csv --out new --config missing.toml", 2, ["missing.toml", "cannot be read"]),
         ("evaluate walk.model log.csv -k 0", 2, ["k", "found (0,)"]),
         ("evaluate walk.model log.csv --on train", 2, ["--on", "train", "valid"]),
+        ("evaluate walk.model log.csv --candidates 0", 2, ["candidates", "found 0"]),
+        ("evaluate walk.model log.csv --candidates some", 2, ["--candidates", "some"]),
+        ("evaluate walk.model log.csv --candidates 12", 2, ["candidates", "expected at most 4, as user"]),
+        ("evaluate walk.model log.csv --candidates sasrec2018 --exclude-seen", 2, ["exclude_seen", "sasrec2018"]),
         ("evaluate walk.model log.csv --user uid", 3, ["log.csv", "uid", "pass --user user_id"]),
         ("evaluate walk.model items.csv", 3, ["items.csv", "user"]),
         ("evaluate walk.model log.csv --item-core 61", 3, ["log.csv", "no event is left"]),
@@ -374,12 +378,20 @@ def test_an_evaluation_prints_the_report_of_the_library(run, folder):
     assert run(*"evaluate walk.model log.csv --k 5 --k 10 --no-exclude-seen --on valid".split())[1] == out
 
 
+@pytest.mark.parametrize("candidates", [3, "sasrec2018"])
+def test_candidates_are_those_of_the_library(run, folder, candidates):
+    data = sasrec.split(sasrec.read_log(folder / "log.csv"))
+    report = sasrec.evaluate(sasrec.load(folder / "walk.model"), data, candidates=candidates, seed=5)
+
+    assert run("evaluate", "walk.model", "log.csv", "--candidates", candidates, "--seed", 5)[:2] == (0, f"{report}\n")
+
+
 def test_an_evaluation_is_saved_as_json(run, tmp_path):
     run("evaluate", "walk.model", "log.csv", "--json", tmp_path / "report.json")
 
     report = json.loads((tmp_path / "report.json").read_text())
-    assert set(report["models"]) == {"SASRec", "Markov", "Popularity"}
-    assert 0 <= report["models"]["SASRec"]["NDCG@10"]["mean"] <= 1
+    assert set(report["models"]) == {"SASRec (softmax)", "Markov", "Popularity"}
+    assert 0 <= report["models"]["SASRec (softmax)"]["NDCG@10"]["mean"] <= 1
 
 
 def test_an_evaluation_reads_the_log_as_training_did_unless_told_otherwise(run, tmp_path):

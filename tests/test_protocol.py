@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -30,7 +31,22 @@ def recommender(scorer, log, **record):
 
 
 def test_popularity_and_markov_stand_beside_every_network(report):
-    assert [row.model for row in report.rows] == ["SASRec", "Markov", "Popularity"]
+    assert [row.model for row in report.rows] == ["SASRec (softmax)", "Markov", "Popularity"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [
+        ({}, "SASRec (softmax)"),
+        ({"loss": "bce"}, "SASRec (bce)"),
+        ({"user_width": 4}, "SSE-PT (softmax)"),
+        ({"network": "stamp-last", "learn": "last", "loss": "bpr"}, "STAMP-last (bpr)"),
+    ],
+)
+def test_a_report_names_the_network_and_its_loss(data, small_config, settings, name):
+    model = sasrec.train(data, replace(small_config, epochs=1, **settings), progress=False)
+
+    assert sasrec.evaluate(model, data).rows[0].model == name
 
 
 @pytest.mark.parametrize("kind", [Markov, Popularity])
@@ -186,7 +202,9 @@ def test_the_table_and_the_json_say_the_same(report, tmp_path):
 def test_json_holds_every_metric_at_every_k(report):
     models = report.to_dict()["models"]
 
-    names = {f"{name}@{k}" for name in ("NDCG", "HR", "MRR", "Recall", "Precision", "coverage") for k in (1, 5, 10)}
+    names = {
+        f"{name}@{k}" for name in ("NDCG", "HR", "MRR", "Recall", "Precision", "MAP", "coverage") for k in (1, 5, 10)
+    }
     assert all({*values} == names for values in models.values())
 
 

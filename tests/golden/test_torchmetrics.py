@@ -5,6 +5,7 @@ import pytest
 import torch
 from torchmetrics.retrieval import (
     RetrievalHitRate,
+    RetrievalMAP,
     RetrievalMRR,
     RetrievalNormalizedDCG,
     RetrievalPrecision,
@@ -22,6 +23,7 @@ THEIRS = {
     "MRR": RetrievalMRR,
     "Recall": RetrievalRecall,
     "Precision": RetrievalPrecision,
+    "MAP": RetrievalMAP,
 }
 USERS, ITEMS = 60, 40
 

@@ -1,14 +1,38 @@
-"""`sasrec evaluate`."""
+"""`sasrec evaluate`, and the flags that say how models are measured."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
-from cyclopts import Parameter
+from cyclopts import Group, Parameter
 
 from sasrec.commands.output import say
 from sasrec.commands.reading import LogFlagsAsTrained, Reading
 from sasrec.data.splits import Part
 from sasrec.files import check_free
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measure:
+    """How models are measured.
+
+    Attributes:
+        k: Cut-off of the metrics, or several.
+        exclude_seen: Leave out, or keep, what the user had before; else as the model recommends.
+        on: The part to predict; "valid" is what chose the weights.
+        candidates: Rank each target among so many drawn items that its user never had, not the whole catalogue; or
+            as the paper's code did in 2018. Such figures are not comparable with those of the whole catalogue.
+        seed: Fixes the drawn items.
+    """
+
+    k: Annotated[tuple[int, ...], Parameter(alias="-k", consume_multiple=True)] = (10,)
+    exclude_seen: Annotated[bool | None, Parameter(negative="--no-exclude-seen")] = None
+    on: Part = "test"
+    candidates: int | Literal["sasrec2018"] | None = None
+    seed: int = 0
+
+
+MeasureFlags = Annotated[Measure, Parameter(name="*", group=Group("What is measured", sort_key=0))]
 
 
 def evaluate(
@@ -17,9 +41,7 @@ def evaluate(
     /,
     *,
     reading: LogFlagsAsTrained = Reading(),
-    k: Annotated[tuple[int, ...], Parameter(alias="-k", consume_multiple=True)] = (10,),
-    exclude_seen: Annotated[bool | None, Parameter(negative="--no-exclude-seen")] = None,
-    on: Part = "test",
+    measure: MeasureFlags = Measure(),
     json: Path | None = None,
     replace: bool = False,
 ) -> None:
@@ -31,10 +53,7 @@ def evaluate(
     Args:
         model: Folder that `sasrec train` wrote.
         log: The log that the model was trained on.
-        k: Cut-off of the metrics, or several.
-        exclude_seen: Leave out, or keep, what the user had before; else as the model recommends.
-        on: The part to predict; "valid" is what chose the weights.
-        json: File to write the report to, with Recall and Precision too.
+        json: File to write the report to, with Recall, Precision and MAP too.
         replace: Take the place of a report that is there already.
     """
     from sasrec.evaluation import protocol
@@ -44,7 +63,15 @@ def evaluate(
         check_free(json, replace=replace)
     made = load(model)
     data = reading.divided(reading.log(log))
-    report = protocol.evaluate(made, data, k=k, exclude_seen=exclude_seen, on=on)
+    report = protocol.evaluate(
+        made,
+        data,
+        k=measure.k,
+        exclude_seen=measure.exclude_seen,
+        on=measure.on,
+        candidates=measure.candidates,
+        seed=measure.seed,
+    )
     say(str(report))
     if json is not None:
         report.save_json(json, replace=replace)

@@ -35,7 +35,19 @@ def precision(ranks: np.ndarray, k: int) -> np.ndarray:
     return hit_rate(ranks, k) / k
 
 
-METRICS = {"NDCG": ndcg, "HR": hit_rate, "MRR": mrr, "Recall": recall, "Precision": precision}
+def average_precision(ranks: np.ndarray, k: int) -> np.ndarray:
+    """Mean over the user's targets of the precision where each stands; with one target the same as MRR."""
+    return mrr(ranks, k)
+
+
+METRICS = {
+    "NDCG": ndcg,
+    "HR": hit_rate,
+    "MRR": mrr,
+    "Recall": recall,
+    "Precision": precision,
+    "MAP": average_precision,
+}
 
 
 def mean_and_error(values: np.ndarray) -> tuple[float, float]:

@@ -1,8 +1,11 @@
-"""The one honest protocol: whole catalogue, every user, counting models beside the network, errors beside means."""
+"""The one honest protocol: whole catalogue, every user, counting models beside the network, errors beside means.
+
+Others than the whole catalogue can be asked for, and are named wherever their figures are printed.
+"""
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
@@ -10,12 +13,14 @@ from typing import get_args
 import numpy as np
 
 from sasrec.data.sequences import Sequences
-from sasrec.data.splits import Part, Split
+from sasrec.data.splits import Holdout, Part, Split
 from sasrec.errors import ConfigError, DataError
+from sasrec.evaluation.candidates import Candidates, draw_candidates, rank_among
 from sasrec.evaluation.metrics import METRICS, mean_and_error
 from sasrec.evaluation.ranking import rank_targets
 from sasrec.files import durable_file
 from sasrec.retrieval.counting import Markov, Popularity
+from sasrec.retrieval.neural import Neural
 from sasrec.retrieval.recommender import Recommender
 from sasrec.retrieval.scorers import Scorer
 
@@ -27,8 +32,9 @@ class Row:
     Attributes:
         model: Its name.
         metrics: For every metric at every k, as "NDCG@10": mean over users and standard error.
-        coverage: For every k, the share of the catalogue that anybody was recommended among the first k.
-        ranks: Rank of each user's target, from 0; float64 of shape (users,), in the order of the holdout's users.
+        coverage: For every k, the share of the catalogue that anybody was recommended among the first k; empty where
+            the catalogue was not ranked.
+        ranks: Rank of each user's target, from 0; float64 of shape (users,), in the order of the report's users.
     """
 
     model: str
@@ -44,17 +50,19 @@ class Report:
     Attributes:
         protocol: How the numbers were made, in one line.
         notes: What to keep in mind when reading them.
-        rows: The evaluated model first, then the counting models.
+        rows: The evaluated models first, then the counting models.
         k: The cut-offs.
+        users: Rows of the users that were ranked, int64 of shape (users,).
     """
 
     protocol: str
     notes: tuple[str, ...]
     rows: tuple[Row, ...]
     k: tuple[int, ...]
+    users: np.ndarray
 
     def __getitem__(self, metric: str) -> float:
-        """The evaluated model's mean, as `report["NDCG@10"]`."""
+        """The (first) evaluated model's mean, as `report["NDCG@10"]`."""
         means = {name: mean for name, (mean, _) in self.rows[0].metrics.items()} | self.rows[0].coverage
         if metric not in means:
             raise KeyError(f"no metric {metric!r}; the report has {', '.join(means)}")
@@ -62,8 +70,8 @@ class Report:
 
     def __str__(self) -> str:
         lines = [self.protocol]
-        # Recall and Precision follow from the hit rate with one target a user, so the table leaves them out.
-        names = [name for name in self.rows[0].metrics if not name.startswith(("Recall", "Precision"))]
+        # With one target a user these follow from the hit rate and MRR, so the table leaves them out.
+        names = [name for name in self.rows[0].metrics if not name.startswith(("Recall", "Precision", "MAP"))]
         shares = list(self.rows[0].coverage)
         width = max(len(row.model) for row in self.rows)
         lines.append("  ".join([" " * width, *(f"{name:>15}" for name in names), *(f"{name:>12}" for name in shares)]))
@@ -97,6 +105,8 @@ def evaluate(
     k: int | Sequence[int] = 10,
     exclude_seen: bool | None = None,
     on: Part = "test",
+    candidates: Candidates | None = None,
+    seed: int = 0,
 ) -> Report:
     """Rank the whole catalogue for every held-out user, with popularity and Markov counted from the same training.
 
@@ -106,64 +116,116 @@ def evaluate(
         k: Cut-off or cut-offs.
         exclude_seen: Leave out what the user had before; None does as the model was trained.
         on: "test", or "valid" for the part that chose the weights.
+        candidates: None ranks the whole catalogue; an integer ranks each target among so many drawn items only, and
+            "sasrec2018" as the paper's own code did. See `sasrec.evaluation.candidates`.
+        seed: Fixes the drawn items; they are the same for all models.
 
     Raises:
         DataError: The model's catalogue is not that of `data`.
-        ConfigError: `k` or `on` is out of range.
+        ConfigError: `k`, `on`, `candidates` or `seed` is out of range.
         ScoreError: The model gave scores that are not numbers.
+    """
+    return evaluate_all(
+        {title(model): model}, data, k=k, exclude_seen=exclude_seen, on=on, candidates=candidates, seed=seed
+    )
+
+
+def evaluate_all(
+    models: Mapping[str, Recommender],
+    data: Split,
+    *,
+    k: int | Sequence[int] = 10,
+    exclude_seen: bool | None = None,
+    on: Part = "test",
+    candidates: Candidates | None = None,
+    seed: int = 0,
+) -> Report:
+    """Several models under one protocol, in one report; as `evaluate`.
+
+    Args:
+        models: At least one, by the name of its row.
+        exclude_seen: None does as the first model was trained.
     """
     cuts = tuple(k) if isinstance(k, Sequence) else (k,)
     if not cuts or any(isinstance(one, bool) or not isinstance(one, int) or one < 1 for one in cuts):
         raise ConfigError(f"k: expected an integer >= 1 or several, found {k!r}")
     if on not in get_args(Part):
         raise ConfigError(f"on: expected 'test' or 'valid', found {on!r}")
-    if not model.items.ids.equals(data.log.items.ids):
-        raise DataError(
-            f"the model knows {len(model.items):,} items, the log {data.log.source.name} holds {len(data.log.items):,} "
-            "others; evaluate on the log that the model was trained on"
-        )
-    seen = model.exclude_seen if exclude_seen is None else exclude_seen
+    for model in models.values():
+        if not model.items.ids.equals(data.log.items.ids):
+            raise DataError(
+                f"the model knows {len(model.items):,} items, the log {data.log.source.name} holds "
+                f"{len(data.log.items):,} others; evaluate on the log that the model was trained on"
+            )
     holdout = data.test if on == "test" else data.valid
     if not len(holdout):
         raise DataError(f"{data.log.source.name}: the split holds no {on} user")
-    items = len(model.items)
-    train = data.train
+    seen = _settled(exclude_seen, next(iter(models.values())), candidates)
+    train, items = data.train, len(data.log.items)
     # A counting model that is evaluated itself may have counted more than the training part.
-    own = "SASRec" if model.scorer.kind == "sasrec" else f"{model.scorer.kind.title()} (this model)"
     scorers: dict[str, Scorer] = {
-        own: model.scorer,
+        **{name: model.scorer for name, model in models.items()},
         "Markov": Markov.of(train, items=items),
         "Popularity": Popularity.of(train, items=items),
     }
-    rows = []
-    for name, scorer in scorers.items():
-        found = rank_targets(scorer, holdout, exclude_seen=seen, cuts=cuts)
-        values = {f"{metric}@{one}": of(found.ranks, one) for one in cuts for metric, of in METRICS.items()}
-        metrics = {metric: mean_and_error(each) for metric, each in values.items()}
-        coverage = {f"coverage@{one}": float(given.mean()) for one, given in found.recommended.items()}
-        rows.append(Row(name, metrics, coverage, found.ranks))
+    notes: tuple[str, ...] = ()
+    if candidates is None:
+        ranked = {name: rank_targets(one, holdout, exclude_seen=seen, cuts=cuts) for name, one in scorers.items()}
+        rows = [_row(name, found.ranks, cuts, found.recommended) for name, found in ranked.items()]
+        rule, ties = f"whole catalogue of {items:,} items ranked", "at their expected rank"
+    else:
+        sample = draw_candidates(data, holdout, candidates, seed=seed)
+        rows = [_row(name, rank_among(one, sample, exclude_seen=seen), cuts, {}) for name, one in scorers.items()]
+        holdout, rule, notes = sample.holdout, sample.rule, (sample.note,)
+        ties = "at their expected rank" if sample.ties == "expected" else "won by the target"
     protocol = (
-        f"protocol: {data.how} split, {on}; {len(holdout):,} users, whole catalogue of {items:,} items ranked, "
-        f"exclude_seen={seen}, ties at their expected rank; mean ± standard error over users"
+        f"protocol: {data.how} split, {on}; {len(holdout):,} users, {rule}, "
+        f"exclude_seen={seen}, ties {ties}; mean ± standard error over users"
     )
-    return Report(protocol, _notes(model, data, train, rows[0].ranks, holdout.targets), tuple(rows), cuts)
+    notes += (*_of_targets(holdout, train, rows[0].ranks, items), *_of_training(models, data))
+    return Report(protocol, notes, tuple(rows), cuts, holdout.users)
 
 
-def _notes(
-    model: Recommender, data: Split, train: Sequences, ranks: np.ndarray, targets: np.ndarray
-) -> tuple[str, ...]:
+def title(model: Recommender) -> str:
+    """Network and loss: networks that differ in the loss alone differ much, and are often called the same."""
+    scorer = model.scorer
+    if not isinstance(scorer, Neural):
+        return f"{scorer.kind.title()} (this model)"
+    config = scorer.config
+    network = "SSE-PT" if config.user_width else "SASRec"
+    return f"{network if config.network == 'sasrec' else config.network.replace('stamp', 'STAMP')} ({config.loss})"
+
+
+def _settled(exclude_seen: bool | None, model: Recommender, candidates: Candidates | None) -> bool:
+    if candidates != "sasrec2018":
+        return model.exclude_seen if exclude_seen is None else exclude_seen
+    if exclude_seen:
+        raise ConfigError("exclude_seen: 'sasrec2018' ranks what was drawn, seen or not, found True; leave it out")
+    return False
+
+
+def _row(name: str, ranks: np.ndarray, cuts: tuple[int, ...], recommended: dict[int, np.ndarray]) -> Row:
+    values = {f"{metric}@{one}": of(ranks, one) for one in cuts for metric, of in METRICS.items()}
+    metrics = {metric: mean_and_error(each) for metric, each in values.items()}
+    return Row(name, metrics, {f"coverage@{cut}": float(given.mean()) for cut, given in recommended.items()}, ranks)
+
+
+def _of_targets(holdout: Holdout, train: Sequences, ranks: np.ndarray, items: int) -> list[str]:
     notes = []
     unreachable = int(np.isinf(ranks).sum())
     if unreachable:
         notes.append(
             f"{unreachable:,} of {len(ranks):,} targets were seen before and cannot be hit with exclude_seen=True"
         )
-    trained = np.zeros(len(model.items), dtype=bool)
+    trained = np.zeros(items, dtype=bool)
     trained[train.items] = True
-    cold = int((~trained[targets]).sum())
+    cold = int((~trained[holdout.targets]).sum())
     if cold:
         notes.append(f"{cold:,} of {len(ranks):,} targets never occur in training")
-    made = model.record.get("data")
-    if made is not None and made != data.fingerprint:
-        notes.append("the model was trained on another log or split: it may have seen these targets")
-    return tuple(notes)
+    return notes
+
+
+def _of_training(models: Mapping[str, Recommender], data: Split) -> list[str]:
+    foreign = [name for name, model in models.items() if model.record.get("data", data.fingerprint) != data.fingerprint]
+    who = "the model" if len(models) == 1 else ", ".join(foreign)
+    return [f"{who} was trained on another log or split: it may have seen these targets"] if foreign else []

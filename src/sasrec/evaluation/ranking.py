@@ -1,6 +1,6 @@
 """The rank of each user's target among the whole catalogue."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sasrec.data.sequences import Sequences
 from sasrec.data.splits import Holdout
 from sasrec.errors import ScoreError
 from sasrec.retrieval.scorers import Scorer
@@ -54,12 +55,7 @@ def rank_targets(
     """
     ranks = np.empty(len(holdout))
     recommended = {cut: torch.zeros(scorer.items, dtype=torch.bool) for cut in cuts}
-    for rows in blocks(len(holdout), items=scorer.items):
-        histories = holdout.histories.take(rows)
-        scores = scorer.scores(histories)
-        # One pass: a NaN or infinity anywhere leaves the sum NaN or infinite.
-        if not bool(scores.sum().isfinite()):
-            raise ScoreError("the model gave scores that are NaN or infinite; they cannot be ranked, so train it again")
+    for rows, histories, scores in scored(scorer, holdout):
         targets = torch.from_numpy(holdout.targets[rows].astype(np.int64)).unsqueeze(1)
         own = scores.gather(1, targets)
         if exclude_seen:
@@ -72,6 +68,21 @@ def rank_targets(
                 found[places[:, :cut][values[:, :cut] > float("-inf")]] = True
         progress(int(rows[-1]) + 1)
     return Ranks(ranks, {cut: found.numpy() for cut, found in recommended.items()})
+
+
+def scored(scorer: Scorer, holdout: Holdout) -> Iterator[tuple[np.ndarray, Sequences, Float[Tensor, "B V"]]]:
+    """Block by block the rows of a holdout, their histories and the scores of the whole catalogue.
+
+    Raises:
+        ScoreError: A score is NaN or infinite.
+    """
+    for rows in blocks(len(holdout), items=scorer.items):
+        histories = holdout.histories.take(rows)
+        scores = scorer.scores(histories)
+        # One pass: a NaN or infinity anywhere leaves the sum NaN or infinite.
+        if not bool(scores.sum().isfinite()):
+            raise ScoreError("the model gave scores that are NaN or infinite; they cannot be ranked, so train it again")
+        yield rows, histories, scores
 
 
 def _expected_ranks(scores: Float[Tensor, "B V"], own: Float[Tensor, "B 1"]) -> Float[Tensor, "B"]:

@@ -1,0 +1,162 @@
+"""Targets ranked against a few drawn items: cheaper to read about than the whole catalogue, and not comparable with it.
+
+Source: Krichene & Rendle, KDD 2020, on why sampled figures are higher and may order models otherwise.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sasrec.data.sequences import Sequences
+from sasrec.data.splits import Holdout, Split
+from sasrec.data.unseen import Unseen
+from sasrec.errors import ConfigError
+from sasrec.evaluation.ranking import scored
+from sasrec.retrieval.scorers import Scorer
+from sasrec.retrieval.topk import blocks
+
+Candidates = int | Literal["sasrec2018"]
+
+LEGACY = "legacy protocol of 2018, sampled: not comparable with whole-catalogue figures"
+_LEGACY_NEGATIVES = 100
+_LEGACY_USERS = 10_000
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """What each target is ranked against, drawn once for all models of a table.
+
+    Attributes:
+        holdout: The users that are ranked.
+        negatives: Item rows drawn against each target, int64 of shape (users, N).
+        ties: "expected" counts half of the negatives that tie with the target; "won" counts none.
+        rule: How they were drawn, in words.
+        note: What to keep in mind when reading the figures.
+    """
+
+    holdout: Holdout
+    negatives: np.ndarray
+    ties: Literal["expected", "won"]
+    rule: str
+    note: str
+
+
+def draw_candidates(data: Split, holdout: Holdout, candidates: Candidates, *, seed: int) -> Sample:
+    """Draw negatives for every user of a part of a split.
+
+    An integer N draws N different items that the user never had, neither before nor after: the sampled protocol as
+    it should be. "sasrec2018" draws as the original code did: 100 items, perhaps the same one twice, from all that
+    the user did not have in training, so that the target itself or the validation item may be among them; of more
+    than 10,000 users, 10,000 at random; and the target stands before what ties with it.
+
+    Args:
+        holdout: The test or the validation part of `data`.
+
+    Raises:
+        ConfigError: `candidates` is none of these or more than the catalogue allows, `seed` is negative, or
+            "sasrec2018" is asked of a split for which it was not defined.
+    Source:
+        Kang & McAuley, ICDM 2018, and the `evaluate` of their code (kang205/SASRec, util.py).
+    """
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise ConfigError(f"seed: expected an integer >= 0, found {seed!r}")
+    rng = np.random.default_rng(seed)
+    if candidates == "sasrec2018":
+        return _as_in_2018(data, holdout, rng, f"seed {seed}")
+    if isinstance(candidates, bool) or not isinstance(candidates, int) or candidates < 1:
+        raise ConfigError(f"candidates: expected an integer >= 1 or 'sasrec2018', found {candidates!r}")
+    unseen = _unseen(data, data.log.histories.take(holdout.users), holdout, least=candidates)
+    return Sample(
+        holdout,
+        unseen.at(np.arange(len(holdout)), _distinct_places(unseen.counts, candidates, rng)),
+        ties="expected",
+        rule=f"each target ranked among {candidates:,} of {len(data.log.items):,} items that its user never had "
+        f"(drawn without replacement, seed {seed})",
+        note="sampled candidates: not comparable with whole-catalogue figures, nor with other numbers of candidates; "
+        "they may order models otherwise",
+    )
+
+
+@torch.inference_mode()
+def rank_among(scorer: Scorer, sample: Sample, *, exclude_seen: bool) -> np.ndarray:
+    """Rank every target among its negatives.
+
+    Args:
+        exclude_seen: A target that the user had before is out of reach.
+
+    Returns:
+        Negatives placed before each user's target, from 0; float64 of shape (users,). Infinite where out of reach.
+
+    Raises:
+        ScoreError: A score is NaN or infinite, be it of a candidate or not.
+    """
+    holdout = sample.holdout
+    ranks = np.empty(len(holdout))
+    targets = holdout.targets.astype(np.int64)
+    for rows, _, scores in scored(scorer, holdout):
+        own = scores.gather(1, torch.from_numpy(targets[rows, None]))
+        others = scores.gather(1, torch.from_numpy(sample.negatives[rows]))
+        ranks[rows] = _count(others > own) + (_count(others == own) / 2 if sample.ties == "expected" else 0)
+    if exclude_seen:
+        histories = holdout.histories
+        owners = histories.owners()
+        ranks[owners[histories.items == targets[owners]]] = np.inf
+    return ranks
+
+
+def _count(true: Tensor) -> np.ndarray:
+    return true.sum(dim=1).numpy()
+
+
+def _as_in_2018(data: Split, holdout: Holdout, rng: np.random.Generator, seed: str) -> Sample:
+    if data.how != "last-item":
+        raise ConfigError(f"candidates: 'sasrec2018' is a protocol of the last-item split, found a split by {data.how}")
+    users = len(data.log.users)
+    if users > _LEGACY_USERS:
+        # Drawn among all users, as there: those who cannot be tested are drawn too, and passed over.
+        chosen = rng.choice(users, _LEGACY_USERS, replace=False)
+        holdout = holdout.take(np.flatnonzero(np.isin(holdout.users, chosen)))
+    unseen = _unseen(data, data.train.take(holdout.users), holdout, least=1)
+    places = rng.integers(0, unseen.counts[:, None], (len(holdout), _LEGACY_NEGATIVES))
+    return Sample(
+        holdout,
+        unseen.at(np.arange(len(holdout)), places),
+        ties="won",
+        rule=f"{LEGACY}: each target ranked among {_LEGACY_NEGATIVES} of {len(data.log.items):,} items outside its "
+        f"user's training part (drawn with replacement, {seed}), at most {_LEGACY_USERS:,} random users",
+        note=LEGACY,
+    )
+
+
+def _unseen(data: Split, had: Sequences, holdout: Holdout, *, least: int) -> Unseen:
+    """What each user of a holdout did not have; ConfigError where that is too little for somebody."""
+    unseen = Unseen(had, items=len(data.log.items))
+    if len(holdout) and (left := int(unseen.counts.min())) < least:
+        user = data.log.users.ids[int(holdout.users[unseen.counts.argmin()])]
+        raise ConfigError(
+            f"candidates: expected at most {left:,}, as user {user!r} had all but {left:,} of the "
+            f"{len(data.log.items):,} items, found {least:,}; rank the whole catalogue instead"
+        )
+    return unseen
+
+
+def _distinct_places(counts: np.ndarray, number: int, rng: np.random.Generator) -> np.ndarray:
+    """For each count a uniform set of different integers below it; int64 of shape (counts, number).
+
+    Source: Floyd's algorithm, in Bentley & Floyd, CACM 30(9), 1987; here for a block of rows at once.
+    """
+    places = np.empty((len(counts), number), dtype=np.int64)
+    most = int(counts.max(initial=0))
+    for rows in blocks(len(counts), items=most):
+        taken = np.zeros((len(rows), most), dtype=bool)
+        each = np.arange(len(rows))
+        for column in range(number):
+            last = counts[rows] - number + column
+            drawn = rng.integers(0, last + 1)
+            drawn = np.where(taken[each, drawn], last, drawn)
+            taken[each, drawn] = True
+            places[rows, column] = drawn
+    return places
