@@ -162,6 +162,17 @@ def test_the_version_is_printed(run):
         ("evaluate walk.model log.csv --item-core 61", 3, ["log.csv", "no event is left"]),
         ("evaluate walk.model log.csv --json log.csv", 6, ["log.csv", "exists already"]),
         ("evaluate missing log.csv", 5, ["missing", "does not exist"]),
+        ("compare log.csv", 2, ["models", "at least one"]),
+        ("compare log.csv walk.model walk.model", 2, ["'walk.model' is taken"]),
+        ("compare log.csv --config missing.toml", 2, ["missing.toml", "cannot be read"]),
+        ("compare log.csv walk.model --seeds 0", 2, ["seeds", "found 0"]),
+        ("compare log.csv walk.model --out new", 2, ["--out", "--config"]),
+        ("compare log.csv walk.model --folds 2", 2, ["'walk.model' was trained on one split"]),
+        ("compare log.csv walk.model --folds 1", 2, ["folds", "found 1"]),
+        ("compare log.csv walk.model --candidates 99", 2, ["candidates", "found 99"]),
+        ("compare log.csv walk.model --json log.csv", 6, ["log.csv", "exists already"]),
+        ("compare log.csv missing", 5, ["missing", "does not exist"]),
+        ("compare items.csv walk.model", 3, ["items.csv", "user"]),
         ("recommend log.csv --user u01", 5, ["log.csv", "is not a folder"]),
         ("recommend . --user u01", 5, ["manifest.json"]),
         ("recommend walk.model", 2, ["--user", "--history", "--all"]),
@@ -415,6 +426,90 @@ def test_a_log_without_times_stays_one_in_evaluation(run, tmp_path):
 
     assert (code, "another log" in out) == (0, False)
     assert sasrec.load(tmp_path / "m").record["reading"]["time"] == ""
+
+
+# Comparison
+
+
+@pytest.fixture
+def settings(tmp_path):
+    """Two files of settings, a folder for what is made of them, and the settings themselves."""
+    common = "width = 8\nlength = 10\nblocks = 1\nepochs = 1\n"
+    (tmp_path / "narrow.toml").write_text(common)
+    (tmp_path / "bce.toml").write_text(common + 'loss = "bce"\n')
+    return [tmp_path / "narrow.toml", tmp_path / "bce.toml"]
+
+
+def test_a_comparison_trains_measures_and_keeps_models(run, folder, settings, tmp_path):
+    flags = ["--config", *settings, "--out", tmp_path / "kept", "--json", tmp_path / "found.json", "-k", 5, "--quiet"]
+
+    code, out, err = run("compare", "log.csv", "walk.model", *flags)
+
+    assert (code, err) == (0, "")
+    data = sasrec.split(sasrec.read_log(folder / "log.csv"))
+    kept = {name: sasrec.load(tmp_path / f"kept/{name}.sasrec") for name in ("narrow", "bce")}
+    found = sasrec.compare(data, {"walk.model": sasrec.load(folder / "walk.model"), **kept}, k=5)
+    assert out == f"{found}\n"
+    assert json.loads((tmp_path / "found.json").read_text()) == found.to_dict()
+    assert (found["bce"].cost.epochs, kept["bce"].scorer.config.loss) == (1, "bce")
+    assert sys.platform != "linux" or found["bce"].cost.peak_memory > 50 * 2**20
+
+
+def test_a_comparison_of_settings_is_that_of_the_library(run, folder, settings):
+    data = sasrec.split(sasrec.read_log(folder / "log.csv", time=""), "last-item")
+    configs = {file.stem: sasrec.Config.from_toml(file) for file in settings}
+    found = sasrec.compare(data, configs, seeds=2, progress=False, candidates=3)
+
+    flags = ["--config", *settings, "--seeds", 2, "--candidates", 3, "--time", ""]
+    code, out, _ = run("compare", "log.csv", *flags, "--quiet")
+
+    def figures(text):
+        return [line.split("  ")[:9] for line in re.sub(r"  +", "  ", text).splitlines() if "±" in line]
+
+    assert code == 0
+    assert [row[:6] for row in figures(out)] == [row[:6] for row in figures(str(found))]
+
+
+def test_a_comparison_reads_the_log_as_the_first_model_was_trained(run, tmp_path):
+    run("train", "log.csv", "--out", tmp_path / "m", "--quiet", *SETTINGS, "--split", "time", "--share", "0.3")
+
+    code, out, _ = run("compare", "log.csv", tmp_path / "m")
+
+    assert (code, "time split" in out, "another log" in out) == (0, True, False)
+
+
+def test_a_comparison_over_folds_is_that_of_the_library(run, folder, settings):
+    log = sasrec.read_log(folder / "log.csv")
+    configs = {file.stem: sasrec.Config.from_toml(file) for file in settings}
+    found = sasrec.compare(sasrec.folds(log, 2, share=0.2), configs, progress=False)
+
+    code, out, _ = run("compare", "log.csv", "--config", *settings, "--folds", 2, "--share", 0.2, "--quiet")
+
+    assert code == 0
+    assert [line[:60] for line in out.splitlines()] == [line[:60] for line in str(found).splitlines()]
+
+
+def test_kept_models_are_not_overwritten_unasked(run, settings, tmp_path):
+    flags = ["compare", "log.csv", "--config", settings[0], "--out", tmp_path / "kept", "--quiet"]
+    run(*flags)
+
+    code, _, err = run(*flags)
+    again, _, _ = run(*flags, "--replace")
+
+    assert (code, "narrow.sasrec" in err, "exists already" in err, again) == (6, True, True, 0)
+
+
+def test_a_training_that_fails_ends_the_comparison(folder, tmp_path):
+    (tmp_path / "wild.toml").write_text("width = 8\nepochs = 1\nlearning_rate = 10.0\nlength = 10\nseed = 0\n")
+    pl.DataFrame({"user_id": ["a", "b"], "item_id": ["x", "y"]}).write_csv(tmp_path / "short.csv")
+    three = [("ada", f"x{place}", place) for place in range(3)]
+    pl.DataFrame(three, schema=["user_id", "item_id", "timestamp"], orient="row").write_csv(tmp_path / "short.csv")
+
+    _, err = (running := process("compare", "short.csv", "--config", "wild.toml", cwd=tmp_path)).communicate()
+
+    assert running.returncode == 7
+    assert "error: short.csv: no user has two events to train on" in err
+    assert err.splitlines()[-1] == "error: wild: was not trained, its process left with exit code 3"
 
 
 # Recommendations

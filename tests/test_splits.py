@@ -169,3 +169,74 @@ def test_equal_splits_have_one_name_and_others_another(log_of):
 
     assert first.fingerprint == again.fingerprint
     assert len({first.fingerprint, other.fingerprint, sasrec.split(whole).fingerprint, *times}) == 5
+
+
+# Folds
+
+
+def log_with_times(users=12, events=400):
+    rng = np.random.default_rng(6)
+    rows = [(f"u{user}", f"i{item}", when) for when, (user, item) in enumerate(rng.integers(0, users, (events, 2)))]
+    return sasrec.read_log(pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp"], orient="row"))
+
+
+def test_folds_test_one_period_after_another_and_train_on_what_came_before():
+    log = log_with_times()
+
+    made = sasrec.folds(log, 3, share=0.25)
+
+    # 400 events at the times 0 to 399: three periods of 100, validated on a quarter of what precedes.
+    owners, times = log.histories.owners(), log.histories.times
+    for fold, (start, stop) in zip(made, ((100, 200), (200, 300), (300, 400)), strict=True):
+        valid_from = start * 3 // 4
+        for user in range(len(log.users)):
+            own = times[owners == user]
+            assert fold.train_lengths[user] == (own < valid_from).sum()
+            tested = np.flatnonzero((own >= start) & (own < stop))
+            assert fold.test_at[user] == (tested[-1] if len(tested) else -1)
+            validated = np.flatnonzero((own >= valid_from) & (own < start))
+            assert fold.valid_at[user] == (validated[-1] if len(validated) else -1)
+
+
+def test_the_last_fold_is_the_split_by_time():
+    log = log_with_times()
+
+    last, alone = sasrec.folds(log, 4, share=0.15)[-1], sasrec.split(log, how="time", share=0.15)
+
+    assert last.fingerprint == alone.fingerprint
+    for name in ("train_lengths", "valid_at", "test_at"):
+        np.testing.assert_array_equal(getattr(last, name), getattr(alone, name))
+
+
+def test_folds_have_fingerprints_of_their_own():
+    assert len({fold.fingerprint for fold in sasrec.folds(log_with_times(), 5, share=0.1)}) == 5
+
+
+@pytest.mark.parametrize(
+    ("count", "share", "words"),
+    [
+        (1, 0.1, "folds: expected an integer >= 2, found 1"),
+        (True, 0.1, "folds: expected an integer >= 2, found True"),
+        (2.0, 0.1, "folds: expected an integer >= 2, found 2.0"),
+        (5, 0.2, "share: 5 test periods of it must fit into the log, found 0.2"),
+        (2, 0.0, "must fit into the log, found 0.0"),
+        (2, float("nan"), "must fit into the log, found nan"),
+    ],
+)
+def test_folds_that_do_not_fit_are_refused(count, share, words):
+    with pytest.raises(ConfigError, match=words):
+        sasrec.folds(log_with_times(), count, share=share)
+
+
+def test_folds_need_times(log_of):
+    with pytest.raises(DataError, match="needs times"):
+        sasrec.folds(log_of({"ada": ["x", "y", "z"]}), 2)
+
+
+def test_a_period_in_which_nobody_can_be_tested_is_named():
+    # The second period holds nothing but the first events of new users.
+    rows = [("ada", f"i{when}", when) for when in range(8)] + [(f"new{when}", "i1", when) for when in (8, 9)]
+    log = sasrec.read_log(pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp"], orient="row"))
+
+    with pytest.raises(DataError, match="nobody can be tested in period 2 of 2"):
+        sasrec.folds(log, 2, share=0.2)

@@ -16,6 +16,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "BundleError",
+    "Comparison",
     "Config",
     "ConfigError",
     "DataError",
@@ -31,7 +32,9 @@ __all__ = [
     "Split",
     "TrainingError",
     "UnknownIdError",
+    "compare",
     "evaluate",
+    "folds",
     "load",
     "read_features",
     "read_log",
@@ -47,7 +50,7 @@ if TYPE_CHECKING:
     from sasrec.data.filters import Filters
     from sasrec.data.log import Log
     from sasrec.data.reading import read_log
-    from sasrec.data.splits import Split, split
+    from sasrec.data.splits import Split, folds, split
     from sasrec.errors import (
         BundleError,
         ConfigError,
@@ -61,6 +64,7 @@ if TYPE_CHECKING:
     from sasrec.evaluation.protocol import Report, evaluate
     from sasrec.retrieval.recommender import Recommender, load
     from sasrec.studies.tune import Range, tune
+    from sasrec.studies.compare import Comparison, compare
     from sasrec.training.loop import train
 else:
     # Hidden from type checkers: they take a module with __getattr__ to have every name that anybody mistypes.
@@ -73,6 +77,7 @@ else:
         "read_log": "data.reading",
         "Split": "data.splits",
         "split": "data.splits",
+        "folds": "data.splits",
         "Report": "evaluation.protocol",
         "evaluate": "evaluation.protocol",
         "Recommender": "retrieval.recommender",
@@ -80,6 +85,8 @@ else:
         "train": "training.loop",
         "Range": "studies.tune",
         "tune": "studies.tune",
+        "Comparison": "studies.compare",
+        "compare": "studies.compare",
     }
 
     def __getattr__(name: str) -> object:

@@ -23,6 +23,7 @@ COMMANDS = {
     "train": ("training", "Train a network on a log and save it."),
     "evaluate": ("evaluation", "Measure how well a model predicts what was held out, beside models that only count."),
     "tune": ("tuning", "Search settings by validation NDCG@10, in a study that can be stopped and gone on with."),
+    "compare": ("comparison", "Set several models beside each other on one split, in one table."),
     "recommend": ("recommendation", "Recommend items to known users, after a history, or to everybody."),
     "similar": ("recommendation", "List the items most like one item."),
     "info": ("information", "Say what a model or a log is."),

@@ -6,11 +6,15 @@ from pathlib import Path
 from cyclopts import App, ArgumentCollection
 from cyclopts.config import Dict
 
+_MODELS: Mapping[tuple[str, ...], int] = {("evaluate",): 0, ("compare",): 1}
+"""Where a command names the model that its log was read for."""
+
 
 def fill(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
     """Fill what was not typed, after a command line is parsed and before its values are checked.
 
-    `train --config FILE` takes every setting from the file; `evaluate MODEL LOG` reads the log as training did.
+    `train --config FILE` takes every setting from the file; `evaluate MODEL LOG` and `compare LOG MODEL` read the
+    log as training did.
 
     Raises:
         ConfigError: The settings file is refused.
@@ -22,7 +26,7 @@ def fill(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> 
         from sasrec.config import Config
 
         values = Config.from_toml(source).to_dict()
-    elif commands == ("evaluate",) and (source := _typed(arguments, 0)):
+    elif commands in _MODELS and (source := _typed(arguments, _MODELS[commands])):
         from sasrec import bundle
 
         values = bundle.load(Path(source)).record.get("reading", {})

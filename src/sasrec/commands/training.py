@@ -100,6 +100,7 @@ def train(
         quiet: Print nothing but warnings and errors.
     """
     from sasrec.training import loop, settling
+    from sasrec.training.machine import peak_memory
 
     written.check()
     content = reading.log(log)
@@ -109,7 +110,7 @@ def train(
         say(str(content.summary()), "", str(data), *([str(features)] if features else []), "")
         say(wrapped(f"settings: {chosen(settling.settled(config, data.train).to_dict())}"), "")
     model = loop.train(data, config, history=written.history, features=features, progress=not quiet)
-    model.record |= {"log": log.name, "reading": reading.to_dict()}
+    model.record |= {"log": log.name, "reading": reading.to_dict(), "peak_memory": peak_memory()}
     out = written.out
     model.save(out, replace=written.replace)
     if not quiet:

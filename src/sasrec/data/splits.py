@@ -151,7 +151,46 @@ def _by_last_item(log: Log) -> Split:
     )
 
 
+def folds(log: Log, count: int = 3, *, share: float = 0.1) -> list[Split]:
+    """Splits by time whose test periods follow one another up to the end of the log, for cross-validation.
+
+    Each is a "time" split of what happened up to the end of its test period: it trains on what came before alone, and
+    later ones train on more. The catalogue is that of the whole log in all of them.
+
+    Args:
+        count: Number of splits, at least 2.
+        share: Share of all events in each test period; `count` periods take less than the whole log.
+
+    Raises:
+        ConfigError: `count` or `share` is out of range.
+        DataError: The log has no times, or nobody can be tested in one of the periods.
+    """
+    if isinstance(count, bool) or not isinstance(count, int) or count < 2:
+        raise ConfigError(f"folds: expected an integer >= 2, found {count!r}")
+    if not 0.0 < count * share < 1.0:
+        raise ConfigError(f"share: {count} test periods of it must fit into the log, found {share!r}")
+    ordered = np.sort(_times(log))
+    starts = [ordered[int(len(ordered) * (1 - share * back))] for back in range(count, 0, -1)]
+    result = []
+    for place, (start, stop) in enumerate(zip(starts, [*starts[1:], None], strict=True), start=1):
+        made = _between(log, share, start, stop)
+        if not (made.test_at != _NONE).any():
+            raise DataError(
+                f"{log.source.name}: nobody can be tested in period {place} of {count}, from {log.when(start)} on; "
+                "take fewer, or a larger share"
+            )
+        result.append(made)
+    return result
+
+
 def _by_time(log: Log, share: float) -> Split:
+    times = _times(log)
+    if not 0.0 < share < 0.5:
+        raise ConfigError(f"share: expected a number > 0 and < 0.5, found {share!r}")
+    return _between(log, share, np.sort(times)[int(len(times) * (1 - share))], None)
+
+
+def _times(log: Log) -> np.ndarray:
     times = log.histories.times
     if times is None:
         raise DataError(f"{log.source.name}: a split by time needs times, and this log has none; use how='last-item'")
@@ -160,22 +199,25 @@ def _by_time(log: Log, share: float) -> Split:
             f"{log.source.name}: its times are places in each user's own history, which no two users share; "
             "use how='last-item', or name a column of real times"
         )
-    if not 0.0 < share < 0.5:
-        raise ConfigError(f"share: expected a number > 0 and < 0.5, found {share!r}")
-    ordered = np.sort(times)
-    test_from = ordered[int(len(ordered) * (1 - share))]
-    before = ordered[ordered < test_from]
+    return times
+
+
+def _between(log: Log, share: float, test_from: float, test_until: float | None) -> Split:
+    """The split with this test period, until the end of the log if there is none; the same share before validates."""
+    times = _times(log)
+    before = np.sort(times[times < test_from])
     valid_from = before[int(len(before) * (1 - share))] if len(before) else test_from
     # Events are in time order within a user, so the events before a point are a prefix.
     owners, users = log.histories.owners(), len(log.users)
     train = np.bincount(owners[times < valid_from], minlength=users)
     until_test = np.bincount(owners[times < test_from], minlength=users)
-    lengths = log.histories.lengths
+    known = log.histories.lengths if test_until is None else np.bincount(owners[times < test_until], minlength=users)
+    end = "on" if test_until is None else f"to before {log.when(test_until)}"
     return Split(
         log,
         "time",
         train_lengths=train,
         valid_at=np.where((until_test > train) & (until_test > 1), until_test - 1, _NONE),
-        test_at=np.where((lengths > until_test) & (lengths > 1), lengths - 1, _NONE),
-        rule=f"events from {log.when(valid_from)} on are the validation, from {log.when(test_from)} on the test",
+        test_at=np.where((known > until_test) & (known > 1), known - 1, _NONE),
+        rule=f"events from {log.when(valid_from)} on are the validation, from {log.when(test_from)} {end} the test",
     )

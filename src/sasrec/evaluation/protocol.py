@@ -68,6 +68,10 @@ class Report:
             raise KeyError(f"no metric {metric!r}; the report has {', '.join(means)}")
         return means[metric]
 
+    def row(self, model: str) -> Row:
+        """A model's line, by its name."""
+        return next(row for row in self.rows if row.model == model)
+
     def __str__(self) -> str:
         lines = [self.protocol]
         # With one target a user these follow from the hit rate and MRR, so the table leaves them out.

@@ -76,7 +76,7 @@ def train(
     parts, valid = data.train, data.valid
     check(data, parts, valid, config, features)
     config, exclude_seen = settled(config, parts), not has_repeats(valid)
-    started = time.perf_counter()
+    started, worked = time.perf_counter(), time.process_time()
     with torch_threads(int(config.threads)), _opened(history) as lines:
         training = Training(parts, items=len(data.log.items), config=config, draw=draw, features=features)
         with watched(progress, epochs=config.epochs, steps=training.steps) as watcher:
@@ -91,6 +91,7 @@ def train(
         "epochs": len(results),
         "steps": len(results) * training.steps,
         "seconds": round(time.perf_counter() - started, 3),
+        "cpu_seconds": round(time.process_time() - worked, 3),
         **describe(),
     }
     return Recommender(

@@ -46,6 +46,18 @@ def _processor() -> str:
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
+def peak_memory() -> int | None:
+    """Most bytes that this process ever held; None where the system does not say.
+
+    The resource usage that POSIX knows is no use: a new process takes over the peak of the one that started it.
+    """
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), None)
+
+
 def keep_freed_memory() -> None:
     """Let the C library keep what a training step frees, for the next step to use again.
 

@@ -1,0 +1,159 @@
+"""`sasrec compare`."""
+
+import subprocess
+import sys
+import tempfile
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Group, Parameter
+
+from sasrec.commands.evaluation import Measure, MeasureFlags
+from sasrec.commands.output import say
+from sasrec.commands.reading import LogFlagsAsTrained, Reading
+from sasrec.config import Config
+from sasrec.data.splits import folds
+from sasrec.errors import ConfigError, TrainingError
+from sasrec.files import check_free
+
+if TYPE_CHECKING:
+    from sasrec.retrieval.recommender import Recommender
+
+
+@dataclass(frozen=True, kw_only=True)
+class Networks:
+    """What is trained for a comparison.
+
+    Attributes:
+        config: TOML files of settings, as for `sasrec train`; each is trained and called by the name of its file.
+        seeds: Train each so many times, with the seed of its settings and those after it.
+        folds: Instead of one split, so many by time whose test periods, each of --share, follow one another. All is
+            then trained in this process, and nothing is kept.
+        out: Folder to keep the trained models in; else they are not kept.
+    """
+
+    config: Annotated[tuple[Path, ...], Parameter(consume_multiple=True)] = ()
+    seeds: int = 1
+    folds: int | None = None
+    out: Path | None = None
+
+
+def compare(
+    log: Path,
+    /,
+    *models: Path,
+    networks: Annotated[Networks, Parameter(name="*", group=Group("What is trained", sort_key=0))] = Networks(),
+    measure: MeasureFlags = Measure(),
+    reading: LogFlagsAsTrained = Reading(),
+    json: Path | None = None,
+    replace: bool = False,
+    quiet: bool = False,
+) -> None:
+    """Set several models beside each other on one split, in one table.
+
+    Shows how good each is, how far from the first with a 95 % interval, and what its training took. Models that are
+    trained already come first, then one for each file of settings, each trained in a process of its own; popularity
+    and a last-item Markov chain stand beside them.
+
+    Args:
+        log: File of interactions, as for `sasrec train`.
+        models: Folders that `sasrec train` wrote, from this log and split.
+        json: File to write the comparison to.
+        replace: Take the place of a comparison, and of kept models, that are there already.
+        quiet: Print no progress.
+    """
+    from sasrec.retrieval.recommender import load
+    from sasrec.studies import compare as study
+
+    if json is not None:
+        check_free(json, replace=replace)
+    names = [path.resolve().name.removesuffix(".sasrec") for path in models] + [path.stem for path in networks.config]
+    study.check_names(names)
+    configs = dict(zip(names[len(models) :], map(Config.from_toml, networks.config), strict=True))
+    _check(networks, configs, replace=replace)
+    saved = dict(zip(names, map(load, models), strict=False))
+    content = reading.log(log)
+    if networks.folds is not None:
+        parts = folds(content, networks.folds, share=reading.share)
+        rounds = study.train_rounds(parts, {**saved, **configs}, seeds=networks.seeds, progress=not quiet)
+    else:
+        data = reading.divided(content)
+        with nullcontext(networks.out) if networks.out else tempfile.TemporaryDirectory() as folder:
+            trainings = _Trainings(log.resolve(), reading, Path(folder), replace=replace, quiet=quiet)
+            rounds = [(data, saved | trainings.of(configs, turn, networks.seeds)) for turn in range(networks.seeds)]
+    found = study.compare_trained(
+        rounds,
+        k=measure.k,
+        exclude_seen=measure.exclude_seen,
+        on=measure.on,
+        candidates=measure.candidates,
+        seed=measure.seed,
+    )
+    say(str(found))
+    if json is not None:
+        found.save_json(json, replace=replace)
+
+
+def _check(networks: Networks, configs: dict[str, Config], *, replace: bool) -> None:
+    """Refuse what cannot be done before anything is read or trained."""
+    from sasrec import bundle
+
+    if networks.seeds < 1:
+        raise ConfigError(f"seeds: expected an integer >= 1, found {networks.seeds}")
+    if networks.out is None:
+        return
+    if networks.folds is not None or not configs:
+        raise ConfigError("--out keeps what --config trains on one split; leave it out")
+    if not networks.out.is_dir():
+        check_free(networks.out, replace=False)
+    for name in configs if networks.out.is_dir() else ():
+        for turn in range(networks.seeds):
+            bundle.check_free(networks.out / _file(name, configs[name].seed + turn, networks.seeds), replace=replace)
+
+
+def _file(name: str, seed: int, seeds: int) -> str:
+    return f"{name}-seed{seed}.sasrec" if seeds > 1 else f"{name}.sasrec"
+
+
+@dataclass(frozen=True)
+class _Trainings:
+    """Runs of `sasrec train`: a process each, so that time and memory are those of one training."""
+
+    log: Path
+    reading: Reading
+    folder: Path
+    replace: bool
+    quiet: bool
+
+    def of(self, configs: dict[str, Config], turn: int, turns: int) -> "dict[str, Recommender]":
+        """Every configuration trained once, with the seed of this turn.
+
+        Raises:
+            TrainingError: One was not trained; its process has said why.
+        """
+        from sasrec.retrieval.recommender import load
+        from sasrec.studies.compare import announce
+
+        made = {}
+        for name, config in configs.items():
+            announce(name, turn + 1, turns, shown=not self.quiet)
+            seeded = replace(config, seed=config.seed + turn)
+            self.folder.mkdir(exist_ok=True)
+            out = self.folder / _file(name, seeded.seed, turns)
+            if code := self._run(seeded, out):
+                raise TrainingError(f"{name}: was not trained, its process left with exit code {code}")
+            made[name] = load(out)
+        return made
+
+    def _run(self, config: Config, out: Path) -> int:
+        with tempfile.TemporaryDirectory() as folder:
+            settings = Path(folder) / "settings.toml"
+            settings.write_text(config.to_toml(), encoding="utf-8")
+            read = [f"--{name.replace('_', '-')}={value}" for name, value in self.reading.to_dict().items()]
+            flags = ["--out", str(out.resolve()), "--config", str(settings), *(["--replace"] if self.replace else [])]
+            # Progress goes to standard error; what `train` says on standard output is not part of the comparison.
+            flags += ["--quiet"] if self.quiet else []
+            command = [sys.executable, "-m", "sasrec", "train", str(self.log), *flags, *read]
+            return subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode  # noqa: S603  # our own

@@ -1,0 +1,305 @@
+"""Several models on one split, in one table: how good, how far apart, how sure that is, and at what cost."""
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from sasrec.config import Config
+from sasrec.data.splits import Part, Split
+from sasrec.errors import ConfigError
+from sasrec.evaluation.candidates import Candidates
+from sasrec.evaluation.intervals import Interval, paired_interval
+from sasrec.evaluation.metrics import METRICS, mean_and_error
+from sasrec.evaluation.protocol import Report, evaluate_all, title
+from sasrec.files import durable_file
+from sasrec.retrieval.recommender import Recommender
+from sasrec.training.loop import train
+
+COUNTED = ("Markov", "Popularity")
+_SHOWN = ("NDCG", "HR")
+
+Round = tuple[Split, Mapping[str, Recommender]]
+"""A split with the models to measure on it, by name."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a training took; the mean of several, and the most memory of any.
+
+    Attributes:
+        epochs: Epochs trained, the best one and those after it.
+        seconds: By the clock, validation included.
+        cpu_seconds: Of all threads; None where the model does not say.
+        peak_memory: Most bytes of the whole process; None where it did more than this training.
+    """
+
+    epochs: float
+    seconds: float
+    cpu_seconds: float | None
+    peak_memory: int | None
+
+
+@dataclass(frozen=True, eq=False)
+class Contestant:
+    """One model's line of a comparison.
+
+    Attributes:
+        name: As the caller calls it.
+        kind: Network and loss, or "counts".
+        metrics: For every metric at every k, as "NDCG@10": mean over users and its standard error.
+        spread: For each of them the standard deviation between trainings; empty where they do not differ.
+        differences: For each of them how far this model is above the first, on the same users; empty for the first.
+        cost: What training took; None for what is only counted.
+    """
+
+    name: str
+    kind: str
+    metrics: dict[str, tuple[float, float]]
+    spread: dict[str, float]
+    differences: dict[str, Interval]
+    cost: Cost | None
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Models beside each other; `print` shows them as a table with its protocol.
+
+    Attributes:
+        protocol: How the numbers were made, in one line.
+        notes: What to keep in mind when reading them.
+        contestants: The models in the given order, then the counting models.
+    """
+
+    protocol: str
+    notes: tuple[str, ...]
+    contestants: tuple[Contestant, ...]
+
+    def __getitem__(self, name: str) -> Contestant:
+        """A model's line, by its name."""
+        found = {one.name: one for one in self.contestants}
+        if name not in found:
+            raise KeyError(f"no model {name!r}; compared were {', '.join(found)}")
+        return found[name]
+
+    def __str__(self) -> str:
+        first = self.contestants[0]
+        spread = any(one.spread for one in self.contestants)
+        rows = [["", "", *first.metrics, *(["sd of trainings"] if spread else [])]]
+        rows[0] += [f"{next(iter(first.metrics))} - {first.name}", "epochs", "seconds", "CPU s", "peak MB"]
+        rows += [_cells(one, spread=spread) for one in self.contestants]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = [
+            "  ".join(
+                cell.ljust(width) if place < 2 else cell.rjust(width)
+                for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+            ).rstrip()
+            for row in rows
+        ]
+        return "\n".join([self.protocol, *lines, *(f"note: {note}" for note in self.notes)])
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain values; the error of a single user is None."""
+        models = {
+            one.name: {
+                "kind": one.kind,
+                "metrics": {
+                    name: {
+                        "mean": mean,
+                        "error": None if np.isnan(error) else error,
+                        "sd": one.spread.get(name),
+                        "difference": asdict(one.differences[name]) if name in one.differences else None,
+                    }
+                    for name, (mean, error) in one.metrics.items()
+                },
+                "cost": asdict(one.cost) if one.cost else None,
+            }
+            for one in self.contestants
+        }
+        return {"protocol": self.protocol, "notes": list(self.notes), "models": models}
+
+    def save_json(self, path: str | Path, *, replace: bool = False) -> None:
+        """Write `to_dict` as JSON, whole or not at all; OutputError where the path is taken."""
+        with durable_file(Path(path), replace=replace) as draft:
+            draft.write_text(json.dumps(self.to_dict(), indent=1) + "\n", encoding="utf-8")
+
+
+def compare(
+    data: Split | Sequence[Split],
+    models: Mapping[str, Config | Recommender],
+    *,
+    k: int | Sequence[int] = 10,
+    exclude_seen: bool | None = None,
+    on: Part = "test",
+    candidates: Candidates | None = None,
+    seeds: int = 1,
+    progress: bool | None = None,
+) -> Comparison:
+    """Train what is given as settings, and measure all under one protocol, the counting models beside them.
+
+    Everything is trained in this process, so the peak memory of each is not told; `sasrec compare` trains each in a
+    process of its own and tells it.
+
+    Args:
+        data: A split, or several, such as `sasrec.folds` gives: then each is trained on and measured.
+        models: Settings to train, or trained models, by the names that the table shows. The first is what the others
+            are compared with.
+        k: Cut-off or cut-offs.
+        exclude_seen: Leave out what the user had before; None does as the first model was trained.
+        on: "test", or "valid" where the comparison is to choose among the models.
+        candidates: As in `evaluate`.
+        seeds: Train so many times, with the seed of the settings and those after it.
+        progress: True shows progress, False nothing; None shows it if standard error is a terminal.
+
+    Raises:
+        ConfigError: There is nothing to compare, a name is taken, or a setting is out of range; or a trained model
+            is to be compared on several splits, of which it can only have been trained on one.
+        DataError: A trained model is of another catalogue.
+        TrainingError: A training cannot go on.
+    """
+    splits = [data] if isinstance(data, Split) else list(data)
+    rounds = train_rounds(splits, models, seeds=seeds, progress=progress)
+    return compare_trained(rounds, k=k, exclude_seen=exclude_seen, on=on, candidates=candidates)
+
+
+def train_rounds(
+    splits: Sequence[Split], models: Mapping[str, Config | Recommender], *, seeds: int, progress: bool | None
+) -> list[Round]:
+    """Train what is given as settings, in this process, on every split with every seed; errors as `compare`."""
+    check_names([*models])
+    if isinstance(seeds, bool) or not isinstance(seeds, int) or seeds < 1:
+        raise ConfigError(f"seeds: expected an integer >= 1, found {seeds!r}")
+    trained = [name for name, model in models.items() if isinstance(model, Recommender)]
+    if trained and len(splits) > 1:
+        raise ConfigError(
+            f"models: {trained[0]!r} was trained on one split and cannot be measured on {len(splits)}; give its Config"
+        )
+    shown = sys.stderr.isatty() if progress is None else progress
+    rounds: list[Round] = []
+    for split in splits:
+        for turn in range(seeds):
+            made: dict[str, Recommender] = {}
+            for name, model in models.items():
+                if isinstance(model, Recommender):
+                    made[name] = model
+                else:
+                    announce(name, len(rounds) + 1, len(splits) * seeds, shown=shown)
+                    made[name] = train(split, replace(model, seed=model.seed + turn), progress=progress)
+            rounds.append((split, made))
+    return rounds
+
+
+def compare_trained(
+    rounds: Sequence[Round],
+    *,
+    k: int | Sequence[int] = 10,
+    exclude_seen: bool | None = None,
+    on: Part = "test",
+    candidates: Candidates | None = None,
+    seed: int = 0,
+) -> Comparison:
+    """Compare models that are trained already; otherwise as `compare`.
+
+    Args:
+        rounds: The same names in each. Rounds of the same split are trainings with different seeds: what a user lends
+            is averaged over them first.
+        seed: Draws the candidates.
+    """
+    reports = [
+        (data, evaluate_all(models, data, k=k, exclude_seen=exclude_seen, on=on, candidates=candidates, seed=seed))
+        for data, models in rounds
+    ]
+    _, first = reports[0]
+    names = [row.model for row in first.rows]
+    metrics = [f"{name}@{cut}" for cut in first.k for name in _SHOWN]
+    values = {(name, metric): _of_users(reports, name, metric) for name in names for metric in metrics}
+    contestants = []
+    for name in names:
+        means = {metric: [report.row(name).metrics[metric][0] for _, report in reports] for metric in metrics}
+        made = [models[name] for _, models in rounds if name in models]
+        contestants.append(
+            Contestant(
+                name,
+                title(made[0]) if made else "counts",
+                {metric: mean_and_error(values[name, metric]) for metric in metrics},
+                {metric: float(np.std(each, ddof=1)) for metric, each in means.items() if len({*each}) > 1},
+                {
+                    metric: paired_interval(values[name, metric], values[names[0], metric])
+                    for metric in metrics
+                    if name != names[0]
+                },
+                _cost([model.record for model in made]),
+            )
+        )
+    protocol = first.protocol if len({id(data) for data, _ in reports}) == 1 else _of_folds(reports)
+    return Comparison(protocol, tuple(_notes(reports, names[0])), tuple(contestants))
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Refuse names that the table could not tell apart; ConfigError."""
+    if not names:
+        raise ConfigError("models: expected at least one to compare, found none")
+    taken = [name for place, name in enumerate(names) if name in COUNTED or name in names[:place]]
+    if taken:
+        raise ConfigError(f"models: the name {taken[0]!r} is taken by another line of the table; call it otherwise")
+
+
+def announce(name: str, number: int, rounds: int, *, shown: bool) -> None:
+    """Say on standard error what is trained next."""
+    if shown:
+        sys.stderr.write(f"training {name}{f', {number} of {rounds}' if rounds > 1 else ''}\n")
+        sys.stderr.flush()
+
+
+def _of_users(reports: Sequence[tuple[Split, Report]], name: str, metric: str) -> np.ndarray:
+    """A metric of every user: the mean over the rounds of a split, one split after the other."""
+    kind, _, cut = metric.partition("@")
+    found: dict[int, list[np.ndarray]] = {}
+    for data, report in reports:
+        found.setdefault(id(data), []).append(METRICS[kind](report.row(name).ranks, int(cut)))
+    return np.concatenate([np.mean(each, axis=0) for each in found.values()])
+
+
+def _cost(records: Sequence[Mapping[str, float]]) -> Cost | None:
+    if not records or any("seconds" not in record for record in records):
+        return None
+    told = {name: [found for one in records if (found := one.get(name))] for name in ("cpu_seconds", "peak_memory")}
+    return Cost(
+        float(np.mean([record["epochs"] for record in records])),
+        float(np.mean([record["seconds"] for record in records])),
+        float(np.mean(told["cpu_seconds"])) if told["cpu_seconds"] else None,
+        int(max(told["peak_memory"])) if told["peak_memory"] else None,
+    )
+
+
+def _of_folds(reports: Sequence[tuple[Split, Report]]) -> str:
+    folds = {id(data): report.protocol.removeprefix("protocol: ") for data, report in reports}
+    return "\n".join([f"protocol: {len(folds)} folds, all users together", *(f"  {one}" for one in folds.values())])
+
+
+def _notes(reports: Sequence[tuple[Split, Report]], first: str) -> Iterator[str]:
+    yield f"differences are to {first!r}, user by user, with the 95 % interval of a paired bootstrap over users"
+    if len(reports) == 1:
+        yield "one training each: another seed would move a network too, which the intervals do not hold"
+    yield "seconds are those of training; peak memory is that of its whole process, where it had one of its own"
+    yield from dict.fromkeys(note for _, report in reports for note in report.notes)
+
+
+def _cells(one: Contestant, *, spread: bool) -> list[str]:
+    metric = next(iter(one.metrics))
+    cells = [one.name, one.kind, *(f"{mean:.4f} ± {error:.4f}" for mean, error in one.metrics.values())]
+    if spread:
+        cells.append(f"{one.spread[metric]:.4f}" if one.spread else "")
+    if found := one.differences.get(metric):
+        cells.append(f"{found.difference:+.4f} ({found.low:+.4f} to {found.high:+.4f})")
+    else:
+        cells.append("")
+    if one.cost is None:
+        return [*cells, "", "", "", ""]
+    memory = one.cost.peak_memory
+    cpu = one.cost.cpu_seconds
+    cells += [f"{one.cost.epochs:,.4g}", f"{one.cost.seconds:,.1f}"]
+    return [*cells, "-" if cpu is None else f"{cpu:,.1f}", "-" if memory is None else f"{memory / 2**20:,.0f}"]

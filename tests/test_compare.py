@@ -1,0 +1,249 @@
+"""A comparison measures all its models alike, pairs them user by user, and says what each cost."""
+
+import json
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import sasrec
+from sasrec.errors import ConfigError, DataError, OutputError
+from sasrec.evaluation.candidates import LEGACY
+from sasrec.evaluation.intervals import paired_interval
+from sasrec.evaluation.metrics import hit_rate, ndcg
+from sasrec.retrieval.counting import Popularity
+from sasrec.retrieval.recommender import Recommender
+from sasrec.studies.compare import compare_trained
+
+
+@pytest.fixture(scope="module")
+def data(walks):
+    return sasrec.split(walks)
+
+
+@pytest.fixture(scope="module")
+def configs(small_config):
+    return {"wide": replace(small_config, width=12), "deep": replace(small_config, blocks=3, loss="bce")}
+
+
+@pytest.fixture(scope="module")
+def trained(data, configs):
+    return {name: sasrec.train(data, config, progress=False) for name, config in configs.items()}
+
+
+@pytest.fixture(scope="module")
+def comparison(data, trained):
+    return sasrec.compare(data, trained, k=[3, 10])
+
+
+def per_user(report, metric, k):
+    return metric(report.rows[0].ranks, k)
+
+
+def test_every_model_has_the_figures_of_its_own_evaluation(comparison, data, trained):
+    for name, model in trained.items():
+        report = sasrec.evaluate(model, data, k=[3, 10])
+
+        assert comparison[name].metrics == {
+            metric: report.rows[0].metrics[metric] for metric in ("NDCG@3", "HR@3", "NDCG@10", "HR@10")
+        }
+
+
+def test_the_counting_models_stand_below(comparison):
+    assert [(one.name, one.kind) for one in comparison.contestants] == [
+        ("wide", "SASRec (softmax)"),
+        ("deep", "SASRec (bce)"),
+        ("Markov", "counts"),
+        ("Popularity", "counts"),
+    ]
+
+
+def test_differences_are_to_the_first_user_by_user(comparison, data, trained):
+    reports = [sasrec.evaluate(model, data, k=[3, 10]) for model in trained.values()]
+
+    for metric, k, name in ((ndcg, 3, "NDCG@3"), (hit_rate, 10, "HR@10")):
+        first, second = (per_user(report, metric, k) for report in reports)
+        assert comparison["deep"].differences[name] == paired_interval(second, first)
+    assert comparison["wide"].differences == {}
+    assert comparison["Markov"].differences["HR@10"].difference == pytest.approx(
+        comparison["Markov"].metrics["HR@10"][0] - comparison["wide"].metrics["HR@10"][0]
+    )
+
+
+def test_settings_are_trained_as_train_does_it(data, configs, comparison):
+    found = sasrec.compare(data, configs, k=[3, 10], progress=False)
+
+    for name in configs:
+        assert found[name].metrics == comparison[name].metrics
+        assert found[name].differences == comparison[name].differences
+
+
+def test_the_cost_is_that_of_the_model_s_own_training(comparison, trained):
+    for name, model in trained.items():
+        cost = comparison[name].cost
+        assert (cost.epochs, cost.seconds) == (3, model.record["seconds"])
+        assert cost.cpu_seconds == model.record["cpu_seconds"] > 0
+        assert cost.peak_memory is None  # trained in this process, which does other things too
+    assert comparison["Markov"].cost is None
+
+
+def test_several_trainings_are_averaged_user_by_user_and_their_spread_is_told(data, small_config):
+    found = sasrec.compare(data, {"one": small_config, "bce": replace(small_config, loss="bce")}, seeds=3, k=10)
+
+    values = [
+        per_user(sasrec.evaluate(sasrec.train(data, replace(small_config, seed=seed)), data), ndcg, 10)
+        for seed in (1, 2, 3)
+    ]
+    mean = np.mean(values, axis=0)
+    assert found["one"].metrics["NDCG@10"] == pytest.approx((mean.mean(), mean.std(ddof=1) / np.sqrt(len(mean))))
+    assert found["one"].spread["NDCG@10"] == pytest.approx(np.std([each.mean() for each in values], ddof=1))
+    assert "sd of trainings" in str(found)
+    assert found["Markov"].spread == {}
+    assert not any("one training each" in note for note in found.notes)
+
+
+def test_a_single_training_says_that_another_seed_would_move_it(comparison):
+    assert any("one training each" in note for note in comparison.notes)
+    assert "sd of trainings" not in str(comparison)
+
+
+def test_over_folds_all_users_count_and_each_fold_is_trained_on_its_own_past(small_config):
+    log = sasrec_log_with_times()
+    folds = sasrec.folds(log, 2, share=0.2)
+
+    found = sasrec.compare(folds, {"net": small_config, "bce": replace(small_config, loss="bce")}, progress=False)
+
+    values = [per_user(sasrec.evaluate(sasrec.train(fold, small_config), fold), ndcg, 10) for fold in folds]
+    assert found["net"].metrics["NDCG@10"][0] == pytest.approx(np.concatenate(values).mean())
+    assert found["net"].spread["NDCG@10"] == pytest.approx(np.std([each.mean() for each in values], ddof=1))
+    assert found["Popularity"].spread["NDCG@10"] > 0
+    assert found.protocol.splitlines()[0] == "protocol: 2 folds, all users together"
+    assert len(found.protocol.splitlines()) == 3
+
+
+def sasrec_log_with_times():
+    import polars as pl
+
+    rng = np.random.default_rng(2)
+    events = [
+        (f"u{user:02}", f"i{item:02}", int(when)) for when, (user, item) in enumerate(rng.integers(0, 20, (600, 2)))
+    ]
+    return sasrec.read_log(pl.DataFrame(events, schema=["user_id", "item_id", "timestamp"], orient="row"))
+
+
+def test_a_trained_model_is_not_measured_on_several_splits(trained, small_config):
+    folds = sasrec.folds(sasrec_log_with_times(), 2)
+
+    with pytest.raises(ConfigError, match="'wide' was trained on one split and cannot be measured on 2"):
+        sasrec.compare(folds, {"new": small_config, "wide": trained["wide"]})
+
+
+def test_a_model_of_another_split_is_named_in_a_note_and_one_of_another_log_refused(data, walks, trained, log_of):
+    other = Recommender(
+        trained["deep"].scorer,
+        users=walks.users,
+        items=walks.items,
+        histories=walks.histories,
+        record={"data": "another split"},
+    )
+
+    found = sasrec.compare(data, {"wide": trained["wide"], "other": other})
+
+    assert "other was trained on another log or split: it may have seen these targets" in found.notes
+    with pytest.raises(DataError, match="evaluate on the log that the model was trained on"):
+        sasrec.compare(sasrec.split(log_of({"ada": ["x", "y", "z"]})), trained)
+
+
+def test_all_models_are_ranked_among_the_same_candidates(data, walks):
+    # The first counts what the popularity below counts, so against the same candidates their ranks are the same.
+    same = Recommender(
+        Popularity.of(data.train, items=len(walks.items)),
+        users=walks.users,
+        items=walks.items,
+        histories=walks.histories,
+        record={"exclude_seen": False},
+    )
+
+    found = sasrec.compare(data, {"same": same}, candidates=4)
+
+    assert found["Popularity"].differences["NDCG@10"].high == found["Popularity"].differences["NDCG@10"].low == 0.0
+
+
+def test_a_comparison_under_the_protocol_of_2018_is_labelled_legacy(data, trained, tmp_path):
+    found = sasrec.compare(data, trained, candidates="sasrec2018")
+    found.save_json(tmp_path / "found.json")
+
+    assert LEGACY in str(found).splitlines()[0]
+    assert LEGACY in found.notes
+    assert LEGACY in (tmp_path / "found.json").read_text()
+
+
+def test_the_seed_of_the_candidates_is_a_choice(data, trained):
+    first, again, other = (compare_trained([(data, trained)], k=3, candidates=8, seed=seed) for seed in (1, 1, 2))
+
+    assert str(first) == str(again)
+    assert first["wide"].metrics != other["wide"].metrics
+
+
+def test_the_table_shows_every_model_its_difference_and_its_cost(comparison):
+    lines = str(comparison).splitlines()
+
+    assert lines[0].startswith("protocol: last-item split, test;")
+    assert lines[1].split() == [
+        *("NDCG@3", "HR@3", "NDCG@10", "HR@10", "NDCG@3", "-", "wide", "epochs", "seconds", "CPU", "s", "peak", "MB")
+    ]
+    deep = next(line for line in lines if line.startswith("deep"))
+    mean, error = comparison["deep"].metrics["NDCG@3"]
+    difference = comparison["deep"].differences["NDCG@3"]
+    assert re.split(r"  +", deep)[:3] == ["deep", "SASRec (bce)", f"{mean:.4f} ± {error:.4f}"]
+    assert f"{difference.difference:+.4f} ({difference.low:+.4f} to {difference.high:+.4f})" in deep
+    assert lines[-1] == f"note: {comparison.notes[-1]}"
+
+
+def test_the_json_holds_every_figure(comparison, tmp_path):
+    comparison.save_json(tmp_path / "found.json")
+    saved = json.loads((tmp_path / "found.json").read_text())
+
+    assert saved == comparison.to_dict()
+    assert [*saved["models"]] == ["wide", "deep", "Markov", "Popularity"]
+    deep = saved["models"]["deep"]
+    assert deep["kind"] == "SASRec (bce)"
+    assert deep["metrics"]["HR@3"]["mean"] == comparison["deep"].metrics["HR@3"][0]
+    assert deep["metrics"]["HR@3"]["difference"]["low"] == comparison["deep"].differences["HR@3"].low
+    assert deep["cost"]["epochs"] == 3
+    with pytest.raises(OutputError, match="exists already"):
+        comparison.save_json(tmp_path / "found.json")
+
+
+@pytest.mark.parametrize("name", ["Markov", "Popularity"])
+def test_the_names_of_the_counting_models_are_taken(data, small_config, name):
+    with pytest.raises(ConfigError, match=f"the name '{name}' is taken by another line"):
+        sasrec.compare(data, {name: small_config})
+
+
+def test_nothing_to_compare_is_refused(data):
+    with pytest.raises(ConfigError, match="expected at least one to compare"):
+        sasrec.compare(data, {})
+
+
+@pytest.mark.parametrize("seeds", [0, True, 1.5])
+def test_seeds_are_a_number_of_trainings(data, small_config, seeds):
+    with pytest.raises(ConfigError, match="seeds: expected an integer >= 1, found"):
+        sasrec.compare(data, {"net": small_config}, seeds=seeds)
+
+
+def test_a_model_that_was_not_compared_is_a_key_error(comparison):
+    with pytest.raises(KeyError, match="no model 'thin'; compared were wide, deep, Markov, Popularity"):
+        comparison["thin"]
+
+
+def test_progress_names_what_is_trained(data, small_config, capsys):
+    sasrec.compare(data, {"net": replace(small_config, epochs=1)}, seeds=2, progress=True)
+
+    lines = capsys.readouterr().err.splitlines()
+    assert [line for line in lines if "training" in line] == ["training net, 1 of 2", "training net, 2 of 2"]
+
+
+def test_the_validation_part_can_choose_among_models(data, trained):
+    assert ", valid;" in sasrec.compare(data, trained, on="valid").protocol
