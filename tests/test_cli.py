@@ -8,6 +8,8 @@ import re
 import shlex
 import subprocess
 import sys
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 import polars as pl
@@ -440,34 +442,56 @@ def settings(tmp_path):
     return [tmp_path / "narrow.toml", tmp_path / "bce.toml"]
 
 
-def test_a_comparison_trains_measures_and_keeps_models(run, folder, settings, tmp_path):
-    flags = ["--config", *settings, "--out", tmp_path / "kept", "--json", tmp_path / "found.json", "-k", 5, "--quiet"]
+@pytest.fixture
+def in_process(monkeypatch):
+    """Trains in this process what a comparison would start others for, which takes seconds each."""
+
+    def run(command, *, stdout, check):
+        assert command[1:4] == ["-m", "sasrec", "train"]
+        with redirect_stdout(StringIO()):
+            return subprocess.CompletedProcess(command, cli.main(command[3:]))
+
+    monkeypatch.setattr("sasrec.commands.comparison.subprocess.run", run)
+
+
+def test_a_comparison_trains_in_a_process_of_its_own_and_keeps_the_model(run, folder, settings, tmp_path):
+    flags = ["--config", settings[1], "--out", tmp_path / "kept", "--json", tmp_path / "found.json", "-k", 5, "--quiet"]
 
     code, out, err = run("compare", "log.csv", "walk.model", *flags)
 
     assert (code, err) == (0, "")
+    kept = sasrec.load(tmp_path / "kept/bce.sasrec")
     data = sasrec.split(sasrec.read_log(folder / "log.csv"))
-    kept = {name: sasrec.load(tmp_path / f"kept/{name}.sasrec") for name in ("narrow", "bce")}
-    found = sasrec.compare(data, {"walk.model": sasrec.load(folder / "walk.model"), **kept}, k=5)
+    found = sasrec.compare(data, {"walk.model": sasrec.load(folder / "walk.model"), "bce": kept}, k=5)
     assert out == f"{found}\n"
     assert json.loads((tmp_path / "found.json").read_text()) == found.to_dict()
-    assert (found["bce"].cost.epochs, kept["bce"].scorer.config.loss) == (1, "bce")
+    assert (found["bce"].cost.epochs, kept.scorer.config.loss) == (1, "bce")
     assert sys.platform != "linux" or found["bce"].cost.peak_memory > 50 * 2**20
 
 
-def test_a_comparison_of_settings_is_that_of_the_library(run, folder, settings):
-    data = sasrec.split(sasrec.read_log(folder / "log.csv", time=""), "last-item")
+def test_a_comparison_of_settings_is_that_of_the_library(run, folder, settings, in_process):
+    data = sasrec.split(sasrec.read_log(folder / "log.csv", time=""))
     configs = {file.stem: sasrec.Config.from_toml(file) for file in settings}
     found = sasrec.compare(data, configs, seeds=2, progress=False, candidates=3)
 
     flags = ["--config", *settings, "--seeds", 2, "--candidates", 3, "--time", ""]
-    code, out, _ = run("compare", "log.csv", *flags, "--quiet")
+    code, out, err = run("compare", "log.csv", *flags)
 
     def figures(text):
-        return [line.split("  ")[:9] for line in re.sub(r"  +", "  ", text).splitlines() if "±" in line]
+        return [re.split(r"  +", line)[:6] for line in text.splitlines() if "±" in line]
 
     assert code == 0
-    assert [row[:6] for row in figures(out)] == [row[:6] for row in figures(str(found))]
+    assert figures(out) == figures(str(found))
+    assert re.findall("^training (.*)$", err, re.MULTILINE) == [
+        *("narrow, 1 of 2", "bce, 1 of 2", "narrow, 2 of 2", "bce, 2 of 2")
+    ]
+
+
+def test_models_of_several_seeds_are_kept_by_their_seeds(run, settings, tmp_path, in_process):
+    run("compare", "log.csv", "--config", settings[0], "--seeds", 2, "--out", tmp_path / "kept", "--quiet")
+
+    kept = {path.name: sasrec.load(path).scorer.config.seed for path in (tmp_path / "kept").iterdir()}
+    assert kept == {"narrow-seed0.sasrec": 0, "narrow-seed1.sasrec": 1}
 
 
 def test_a_comparison_reads_the_log_as_the_first_model_was_trained(run, tmp_path):
@@ -489,7 +513,7 @@ def test_a_comparison_over_folds_is_that_of_the_library(run, folder, settings):
     assert [line[:60] for line in out.splitlines()] == [line[:60] for line in str(found).splitlines()]
 
 
-def test_kept_models_are_not_overwritten_unasked(run, settings, tmp_path):
+def test_kept_models_are_not_overwritten_unasked(run, settings, tmp_path, in_process):
     flags = ["compare", "log.csv", "--config", settings[0], "--out", tmp_path / "kept", "--quiet"]
     run(*flags)
 
@@ -499,17 +523,16 @@ def test_kept_models_are_not_overwritten_unasked(run, settings, tmp_path):
     assert (code, "narrow.sasrec" in err, "exists already" in err, again) == (6, True, True, 0)
 
 
-def test_a_training_that_fails_ends_the_comparison(folder, tmp_path):
-    (tmp_path / "wild.toml").write_text("width = 8\nepochs = 1\nlearning_rate = 10.0\nlength = 10\nseed = 0\n")
-    pl.DataFrame({"user_id": ["a", "b"], "item_id": ["x", "y"]}).write_csv(tmp_path / "short.csv")
-    three = [("ada", f"x{place}", place) for place in range(3)]
-    pl.DataFrame(three, schema=["user_id", "item_id", "timestamp"], orient="row").write_csv(tmp_path / "short.csv")
+def test_a_training_that_fails_ends_the_comparison(run, settings, tmp_path, in_process):
+    (tmp_path / "short.csv").write_text("user_id,item_id\nada,x\nada,y\nada,z\n")
 
-    _, err = (running := process("compare", "short.csv", "--config", "wild.toml", cwd=tmp_path)).communicate()
+    code, out, err = run("compare", tmp_path / "short.csv", "--config", *settings, "--quiet")
 
-    assert running.returncode == 7
-    assert "error: short.csv: no user has two events to train on" in err
-    assert err.splitlines()[-1] == "error: wild: was not trained, its process left with exit code 3"
+    assert (code, out) == (7, "")
+    assert err.splitlines() == [
+        "error: short.csv: no user has two events to train on; give a log with longer histories",
+        "error: narrow: was not trained, its process left with exit code 3",
+    ]
 
 
 # Recommendations

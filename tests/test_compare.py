@@ -227,6 +227,23 @@ def test_nothing_to_compare_is_refused(data):
         sasrec.compare(data, {})
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"k": 0},
+        {"on": "train"},
+        {"candidates": 99},
+        {"candidates": "2018"},
+        {"candidates": "sasrec2018", "exclude_seen": True},
+    ],
+)
+def test_what_cannot_be_measured_is_refused_before_anything_is_trained(data, small_config, monkeypatch, wrong):
+    monkeypatch.setattr("sasrec.studies.compare.train", lambda *_, **__: pytest.fail("trained"))
+
+    with pytest.raises(ConfigError):
+        sasrec.compare(data, {"net": small_config}, **wrong)
+
+
 @pytest.mark.parametrize("seeds", [0, True, 1.5])
 def test_seeds_are_a_number_of_trainings(data, small_config, seeds):
     with pytest.raises(ConfigError, match="seeds: expected an integer >= 1, found"):

@@ -64,6 +64,7 @@ def compare(
         replace: Take the place of a comparison, and of kept models, that are there already.
         quiet: Print no progress.
     """
+    from sasrec.evaluation.protocol import check_protocol
     from sasrec.retrieval.recommender import load
     from sasrec.studies import compare as study
 
@@ -75,14 +76,19 @@ def compare(
     _check(networks, configs, replace=replace)
     saved = dict(zip(names, map(load, models), strict=False))
     content = reading.log(log)
-    if networks.folds is not None:
-        parts = folds(content, networks.folds, share=reading.share)
-        rounds = study.train_rounds(parts, {**saved, **configs}, seeds=networks.seeds, progress=not quiet)
+    count = networks.folds
+    splits = [reading.divided(content)] if count is None else folds(content, count, share=reading.share)
+    for split in splits:
+        check_protocol(
+            split, k=measure.k, exclude_seen=measure.exclude_seen, on=measure.on, candidates=measure.candidates
+        )
+    if count is not None:
+        rounds = study.train_rounds(splits, {**saved, **configs}, seeds=networks.seeds, progress=not quiet)
     else:
-        data = reading.divided(content)
         with nullcontext(networks.out) if networks.out else tempfile.TemporaryDirectory() as folder:
             trainings = _Trainings(log.resolve(), reading, Path(folder), replace=replace, quiet=quiet)
-            rounds = [(data, saved | trainings.of(configs, turn, networks.seeds)) for turn in range(networks.seeds)]
+            turns = range(networks.seeds)
+            rounds = [(splits[0], saved | trainings.of(configs, turn, networks.seeds)) for turn in turns]
     found = study.compare_trained(
         rounds,
         k=measure.k,

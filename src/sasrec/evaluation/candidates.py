@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sasrec.data.sequences import Sequences
 from sasrec.data.splits import Holdout, Split
 from sasrec.data.unseen import Unseen
 from sasrec.errors import ConfigError
@@ -63,21 +62,56 @@ def draw_candidates(data: Split, holdout: Holdout, candidates: Candidates, *, se
     """
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise ConfigError(f"seed: expected an integer >= 0, found {seed!r}")
+    unseen = check_candidates(data, holdout, candidates)
     rng = np.random.default_rng(seed)
+    items = len(data.log.items)
     if candidates == "sasrec2018":
-        return _as_in_2018(data, holdout, rng, f"seed {seed}")
-    if isinstance(candidates, bool) or not isinstance(candidates, int) or candidates < 1:
-        raise ConfigError(f"candidates: expected an integer >= 1 or 'sasrec2018', found {candidates!r}")
-    unseen = _unseen(data, data.log.histories.take(holdout.users), holdout, least=candidates)
+        users = len(data.log.users)
+        everybody = np.arange(len(holdout))
+        if users > _LEGACY_USERS:
+            # Drawn among all users, as there: those who cannot be tested are drawn too, and passed over.
+            chosen = rng.choice(users, _LEGACY_USERS, replace=False)
+            everybody = np.flatnonzero(np.isin(holdout.users, chosen))
+        places = rng.integers(0, unseen.counts[everybody, None], (len(everybody), _LEGACY_NEGATIVES))
+        return Sample(
+            holdout.take(everybody),
+            unseen.at(everybody, places),
+            ties="won",
+            rule=f"{LEGACY}: each target ranked among {_LEGACY_NEGATIVES} of {items:,} items outside its user's "
+            f"training part (drawn with replacement, seed {seed}), at most {_LEGACY_USERS:,} random users",
+            note=LEGACY,
+        )
     return Sample(
         holdout,
         unseen.at(np.arange(len(holdout)), _distinct_places(unseen.counts, candidates, rng)),
         ties="expected",
-        rule=f"each target ranked among {candidates:,} of {len(data.log.items):,} items that its user never had "
+        rule=f"each target ranked among {candidates:,} of {items:,} items that its user never had "
         f"(drawn without replacement, seed {seed})",
         note="sampled candidates: not comparable with whole-catalogue figures, nor with other numbers of candidates; "
         "they may order models otherwise",
     )
+
+
+def check_candidates(data: Split, holdout: Holdout, candidates: Candidates) -> Unseen:
+    """What may be drawn for each user of a holdout; ConfigError as `draw_candidates`."""
+    if candidates == "sasrec2018":
+        if data.how != "last-item":
+            raise ConfigError(
+                f"candidates: 'sasrec2018' is a protocol of the last-item split, found a split by {data.how}"
+            )
+        had, least = data.train, 1
+    elif isinstance(candidates, bool) or not isinstance(candidates, int) or candidates < 1:
+        raise ConfigError(f"candidates: expected an integer >= 1 or 'sasrec2018', found {candidates!r}")
+    else:
+        had, least = data.log.histories, candidates
+    unseen = Unseen(had.take(holdout.users), items=len(data.log.items))
+    if len(holdout) and (left := int(unseen.counts.min())) < least:
+        user = data.log.users.ids[int(holdout.users[unseen.counts.argmin()])]
+        raise ConfigError(
+            f"candidates: expected at most {left:,}, as user {user!r} had all but {left:,} of the "
+            f"{len(data.log.items):,} items, found {least:,}; rank the whole catalogue instead"
+        )
+    return unseen
 
 
 @torch.inference_mode()
@@ -109,38 +143,6 @@ def rank_among(scorer: Scorer, sample: Sample, *, exclude_seen: bool) -> np.ndar
 
 def _count(true: Tensor) -> np.ndarray:
     return true.sum(dim=1).numpy()
-
-
-def _as_in_2018(data: Split, holdout: Holdout, rng: np.random.Generator, seed: str) -> Sample:
-    if data.how != "last-item":
-        raise ConfigError(f"candidates: 'sasrec2018' is a protocol of the last-item split, found a split by {data.how}")
-    users = len(data.log.users)
-    if users > _LEGACY_USERS:
-        # Drawn among all users, as there: those who cannot be tested are drawn too, and passed over.
-        chosen = rng.choice(users, _LEGACY_USERS, replace=False)
-        holdout = holdout.take(np.flatnonzero(np.isin(holdout.users, chosen)))
-    unseen = _unseen(data, data.train.take(holdout.users), holdout, least=1)
-    places = rng.integers(0, unseen.counts[:, None], (len(holdout), _LEGACY_NEGATIVES))
-    return Sample(
-        holdout,
-        unseen.at(np.arange(len(holdout)), places),
-        ties="won",
-        rule=f"{LEGACY}: each target ranked among {_LEGACY_NEGATIVES} of {len(data.log.items):,} items outside its "
-        f"user's training part (drawn with replacement, {seed}), at most {_LEGACY_USERS:,} random users",
-        note=LEGACY,
-    )
-
-
-def _unseen(data: Split, had: Sequences, holdout: Holdout, *, least: int) -> Unseen:
-    """What each user of a holdout did not have; ConfigError where that is too little for somebody."""
-    unseen = Unseen(had, items=len(data.log.items))
-    if len(holdout) and (left := int(unseen.counts.min())) < least:
-        user = data.log.users.ids[int(holdout.users[unseen.counts.argmin()])]
-        raise ConfigError(
-            f"candidates: expected at most {left:,}, as user {user!r} had all but {left:,} of the "
-            f"{len(data.log.items):,} items, found {least:,}; rank the whole catalogue instead"
-        )
-    return unseen
 
 
 def _distinct_places(counts: np.ndarray, number: int, rng: np.random.Generator) -> np.ndarray:

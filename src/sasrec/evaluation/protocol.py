@@ -15,7 +15,7 @@ import numpy as np
 from sasrec.data.sequences import Sequences
 from sasrec.data.splits import Holdout, Part, Split
 from sasrec.errors import ConfigError, DataError
-from sasrec.evaluation.candidates import Candidates, draw_candidates, rank_among
+from sasrec.evaluation.candidates import Candidates, check_candidates, draw_candidates, rank_among
 from sasrec.evaluation.metrics import METRICS, mean_and_error
 from sasrec.evaluation.ranking import rank_targets
 from sasrec.files import durable_file
@@ -150,11 +150,7 @@ def evaluate_all(
         models: At least one, by the name of its row.
         exclude_seen: None does as the first model was trained.
     """
-    cuts = tuple(k) if isinstance(k, Sequence) else (k,)
-    if not cuts or any(isinstance(one, bool) or not isinstance(one, int) or one < 1 for one in cuts):
-        raise ConfigError(f"k: expected an integer >= 1 or several, found {k!r}")
-    if on not in get_args(Part):
-        raise ConfigError(f"on: expected 'test' or 'valid', found {on!r}")
+    cuts = check_protocol(data, k=k, exclude_seen=exclude_seen, on=on, candidates=candidates)
     for model in models.values():
         if not model.items.ids.equals(data.log.items.ids):
             raise DataError(
@@ -162,9 +158,9 @@ def evaluate_all(
                 f"{len(data.log.items):,} others; evaluate on the log that the model was trained on"
             )
     holdout = data.test if on == "test" else data.valid
-    if not len(holdout):
-        raise DataError(f"{data.log.source.name}: the split holds no {on} user")
-    seen = _settled(exclude_seen, next(iter(models.values())), candidates)
+    seen = next(iter(models.values())).exclude_seen if exclude_seen is None else exclude_seen
+    if candidates == "sasrec2018":
+        seen = False
     train, items = data.train, len(data.log.items)
     # A counting model that is evaluated itself may have counted more than the training part.
     scorers: dict[str, Scorer] = {
@@ -190,6 +186,30 @@ def evaluate_all(
     return Report(protocol, notes, tuple(rows), cuts, holdout.users)
 
 
+def check_protocol(
+    data: Split, *, k: int | Sequence[int], exclude_seen: bool | None, on: Part, candidates: Candidates | None
+) -> tuple[int, ...]:
+    """Refuse what `evaluate` would refuse, before anything is trained for it; the cut-offs.
+
+    Raises:
+        ConfigError: `k`, `on` or `candidates` is out of range, or does not go with `exclude_seen`.
+        DataError: Nobody is held out.
+    """
+    cuts = tuple(k) if isinstance(k, Sequence) else (k,)
+    if not cuts or any(isinstance(one, bool) or not isinstance(one, int) or one < 1 for one in cuts):
+        raise ConfigError(f"k: expected an integer >= 1 or several, found {k!r}")
+    if on not in get_args(Part):
+        raise ConfigError(f"on: expected 'test' or 'valid', found {on!r}")
+    holdout = data.test if on == "test" else data.valid
+    if not len(holdout):
+        raise DataError(f"{data.log.source.name}: the split holds no {on} user")
+    if candidates == "sasrec2018" and exclude_seen:
+        raise ConfigError("exclude_seen: 'sasrec2018' ranks what was drawn, seen or not, found True; leave it out")
+    if candidates is not None:
+        check_candidates(data, holdout, candidates)
+    return cuts
+
+
 def title(model: Recommender) -> str:
     """Network and loss: networks that differ in the loss alone differ much, and are often called the same."""
     scorer = model.scorer
@@ -198,14 +218,6 @@ def title(model: Recommender) -> str:
     config = scorer.config
     network = "SSE-PT" if config.user_width else "SASRec"
     return f"{network if config.network == 'sasrec' else config.network.replace('stamp', 'STAMP')} ({config.loss})"
-
-
-def _settled(exclude_seen: bool | None, model: Recommender, candidates: Candidates | None) -> bool:
-    if candidates != "sasrec2018":
-        return model.exclude_seen if exclude_seen is None else exclude_seen
-    if exclude_seen:
-        raise ConfigError("exclude_seen: 'sasrec2018' ranks what was drawn, seen or not, found True; leave it out")
-    return False
 
 
 def _row(name: str, ranks: np.ndarray, cuts: tuple[int, ...], recommended: dict[int, np.ndarray]) -> Row:

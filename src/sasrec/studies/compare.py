@@ -14,7 +14,7 @@ from sasrec.errors import ConfigError
 from sasrec.evaluation.candidates import Candidates
 from sasrec.evaluation.intervals import Interval, paired_interval
 from sasrec.evaluation.metrics import METRICS, mean_and_error
-from sasrec.evaluation.protocol import Report, evaluate_all, title
+from sasrec.evaluation.protocol import Report, check_protocol, evaluate_all, title
 from sasrec.files import durable_file
 from sasrec.retrieval.recommender import Recommender
 from sasrec.training.loop import train
@@ -161,6 +161,8 @@ def compare(
         TrainingError: A training cannot go on.
     """
     splits = [data] if isinstance(data, Split) else list(data)
+    for split in splits:
+        check_protocol(split, k=k, exclude_seen=exclude_seen, on=on, candidates=candidates)
     rounds = train_rounds(splits, models, seeds=seeds, progress=progress)
     return compare_trained(rounds, k=k, exclude_seen=exclude_seen, on=on, candidates=candidates)
 
