@@ -64,8 +64,7 @@ def train(
         progress: True shows progress, False nothing; None shows a bar if standard error is a terminal.
 
     Returns:
-        A recommender that knows all users, items and complete histories of the log. Its `record` says how it was
-        trained.
+        A recommender of all users, items and complete histories of the log; its `record` says how it was trained.
 
     Raises:
         DataError: There is nothing to learn from or to validate on.
