@@ -40,7 +40,9 @@ def equal_weights(first, second):
 def lasting(record):
     """What of a record does not depend on the clock or on the text of the log."""
     best = {name: value for name, value in record["best"].items() if name != "seconds"}
-    return {name: value for name, value in record.items() if name not in ("seconds", "data")} | {"best": best}
+    return {name: value for name, value in record.items() if name not in ("seconds", "cpu_seconds", "data")} | {
+        "best": best
+    }
 
 
 def results_in(path):

@@ -51,7 +51,8 @@ class Contestant:
         name: As the caller calls it.
         kind: Network and loss, or "counts".
         metrics: For every metric at every k, as "NDCG@10": mean over users and its standard error.
-        spread: For each of them the standard deviation between trainings; empty where they do not differ.
+        spread: For each of them the standard deviation between the runs (seeds and folds); empty where they do not
+            differ.
         differences: For each of them how far this model is above the first, on the same users; empty for the first.
         cost: What training took; None for what is only counted.
     """
@@ -88,7 +89,7 @@ class Comparison:
     def __str__(self) -> str:
         first = self.contestants[0]
         spread = any(one.spread for one in self.contestants)
-        rows = [["", "", *first.metrics, *(["sd of trainings"] if spread else [])]]
+        rows = [["", "", *first.metrics, *(["sd of runs"] if spread else [])]]
         rows[0] += [f"{next(iter(first.metrics))} - {first.name}", "epochs", "seconds", "CPU s", "peak MB"]
         rows += [_cells(one, spread=spread) for one in self.contestants]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -278,7 +279,7 @@ def _cost(records: Sequence[Mapping[str, float]]) -> Cost | None:
 
 
 def _of_folds(reports: Sequence[tuple[Split, Report]]) -> str:
-    folds = {id(data): report.protocol.removeprefix("protocol: ") for data, report in reports}
+    folds = {id(data): f"{data.rule}; {report.protocol.removeprefix('protocol: ')}" for data, report in reports}
     return "\n".join([f"protocol: {len(folds)} folds, all users together", *(f"  {one}" for one in folds.values())])
 
 
