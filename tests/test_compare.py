@@ -15,6 +15,7 @@ from sasrec.evaluation.metrics import hit_rate, ndcg
 from sasrec.retrieval.counting import Popularity
 from sasrec.retrieval.recommender import Recommender
 from sasrec.studies.compare import compare_trained
+from sasrec.training.machine import peak_memory
 
 
 @pytest.fixture(scope="module")
@@ -264,3 +265,13 @@ def test_progress_names_what_is_trained(data, small_config, capsys):
 
 def test_the_validation_part_can_choose_among_models(data, trained):
     assert ", valid;" in sasrec.compare(data, trained, on="valid").protocol
+
+
+def test_peak_memory_grows_by_what_is_held_and_does_not_shrink():
+    if (before := peak_memory()) is None:
+        pytest.skip("this system does not tell")
+
+    held = np.ones(2**26)  # 512 MB, more than the tests hold
+    del held
+
+    assert peak_memory() >= max(before, 2**29)
