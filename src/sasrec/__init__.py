@@ -63,8 +63,8 @@ if TYPE_CHECKING:
     )
     from sasrec.evaluation.protocol import Report, evaluate
     from sasrec.retrieval.recommender import Recommender, load
-    from sasrec.studies.tune import Range, tune
     from sasrec.studies.compare import Comparison, compare
+    from sasrec.studies.tune import Range, tune
     from sasrec.training.loop import train
 else:
     # Hidden from type checkers: they take a module with __getattr__ to have every name that anybody mistypes.
