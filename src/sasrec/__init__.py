@@ -38,6 +38,7 @@ __all__ = [
     "split",
     "train",
     "tune",
+    "write_page",
 ]
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
         UnknownIdError,
     )
     from sasrec.evaluation.protocol import Report, evaluate
+    from sasrec.report.page import write_page
     from sasrec.retrieval.recommender import Recommender, load
     from sasrec.studies.tune import Range, tune
     from sasrec.training.loop import train
@@ -80,6 +82,7 @@ else:
         "train": "training.loop",
         "Range": "studies.tune",
         "tune": "studies.tune",
+        "write_page": "report.page",
     }
 
     def __getattr__(name: str) -> object:

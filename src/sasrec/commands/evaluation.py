@@ -7,8 +7,8 @@ from cyclopts import Parameter
 
 from sasrec.commands.output import say
 from sasrec.commands.reading import LogFlagsAsTrained, Reading
+from sasrec.commands.saving import Saving, SavingFlags
 from sasrec.data.splits import Part
-from sasrec.files import check_free
 
 
 def evaluate(
@@ -20,8 +20,7 @@ def evaluate(
     k: Annotated[tuple[int, ...], Parameter(alias="-k", consume_multiple=True)] = (10,),
     exclude_seen: Annotated[bool | None, Parameter(negative="--no-exclude-seen")] = None,
     on: Part = "test",
-    json: Path | None = None,
-    replace: bool = False,
+    saving: SavingFlags = Saving(),
 ) -> None:
     """Measure how well a model predicts what was held out, beside models that only count.
 
@@ -34,17 +33,13 @@ def evaluate(
         k: Cut-off of the metrics, or several.
         exclude_seen: Leave out, or keep, what the user had before; else as the model recommends.
         on: The part to predict; "valid" is what chose the weights.
-        json: File to write the report to, with Recall and Precision too.
-        replace: Take the place of a report that is there already.
     """
     from sasrec.evaluation import protocol
     from sasrec.retrieval.recommender import load
 
-    if json is not None:
-        check_free(json, replace=replace)
+    saving.check()
     made = load(model)
     data = reading.divided(reading.log(log))
     report = protocol.evaluate(made, data, k=k, exclude_seen=exclude_seen, on=on)
     say(str(report))
-    if json is not None:
-        report.save_json(json, replace=replace)
+    saving.save(report, made, data)

@@ -33,6 +33,10 @@ class Holdout:
     def __len__(self) -> int:
         return len(self.users)
 
+    def take(self, rows: np.ndarray) -> "Holdout":
+        """The given users, in the given order."""
+        return Holdout(self.users[rows], self.histories.take(rows), self.targets[rows])
+
 
 @dataclass(frozen=True, eq=False)
 class Split:

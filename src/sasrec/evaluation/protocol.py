@@ -46,12 +46,18 @@ class Report:
         notes: What to keep in mind when reading them.
         rows: The evaluated model first, then the counting models.
         k: The cut-offs.
+        users: Rows of the users that were ranked, int64 of shape (users,).
+        on: The part that was predicted.
+        exclude_seen: Whether what a user had before was left out.
     """
 
     protocol: str
     notes: tuple[str, ...]
     rows: tuple[Row, ...]
     k: tuple[int, ...]
+    users: np.ndarray
+    on: Part
+    exclude_seen: bool
 
     def __getitem__(self, metric: str) -> float:
         """The evaluated model's mean, as `report["NDCG@10"]`."""
@@ -146,7 +152,9 @@ def evaluate(
         f"protocol: {data.how} split, {on}; {len(holdout):,} users, whole catalogue of {items:,} items ranked, "
         f"exclude_seen={seen}, ties at their expected rank; mean ± standard error over users"
     )
-    return Report(protocol, _notes(model, data, train, rows[0].ranks, holdout.targets), tuple(rows), cuts)
+    return Report(
+        protocol, _notes(model, data, train, rows[0].ranks, holdout.targets), tuple(rows), cuts, holdout.users, on, seen
+    )
 
 
 def _notes(

@@ -88,6 +88,9 @@ def train(
         "features": None if features is None else str(features),
         "stopped": stopped,
         "best": asdict(next(result for result in reversed(results) if result.best)),
+        "history": [
+            {"epoch": one.epoch, "loss": one.loss, "ndcg": one.ndcg, "hit_rate": one.hit_rate} for one in results
+        ],
         "epochs": len(results),
         "steps": len(results) * training.steps,
         "seconds": round(time.perf_counter() - started, 3),
