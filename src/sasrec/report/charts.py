@@ -18,7 +18,7 @@ from sasrec.report.elements import Content, folded, number, printable, table, ta
 COLOURS = 6  # classes series-0 to series-5 of the style sheet
 _WIDTH, _HEIGHT = 400.0, 240.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46.0, 8.0, 26.0, 42.0
-_CELL = 7.2  # width of a letter of 12 units, in units of the drawing; most are narrower
+_CELL = 6.6  # width of a letter of 11 units, in units of the drawing; most are narrower
 _MARKS = 40  # points beyond which a line goes without marks
 
 
@@ -148,32 +148,31 @@ def interval_chart(caption: Caption, names: Sequence[str], values: Series) -> El
 
 
 def heat_map(caption: Caption, names: Sequence[str], shares: np.ndarray) -> Element:
-    """Shares in [0, 1] of a square matrix; the darker the more. Row and column i are both `names[i]`.
+    """Shares in [0, 1] of a square matrix; the stronger the colour, the more. Row and column i are both `names[i]`.
 
     Args:
         shares: float of shape (names, names).
     """
-    left, count = 190.0, max(len(names), 1)
-    cell = min((_WIDTH - left - _RIGHT) / count, 24.0)
-    foot = _TOP + cell * count
+    left, line, count = 140.0, 15.0, max(len(names), 1)
+    cell = min((_WIDTH - left - _RIGHT) / count, 2 * line)
+    foot = 4 + line * count
     largest = float(shares.max(initial=0.0)) or 1.0
     drawn = []
     for row, name in enumerate(names):
-        y = _TOP + cell * row
-        drawn.append(_label(f"{row + 1}  {name}", left - 4, y + cell / 2 + 3.5, room=left - 6, anchor="end"))
-        for column in range(count):
+        y = 4 + line * row
+        drawn.append(_label(f"{row + 1} {name}", left - 4, y + 11.5, room=left - 6, anchor="end"))
+        for column in np.flatnonzero(shares[row]).tolist():
             share = float(shares[row, column])
-            if share > 0:
-                place = {"x": left + cell * column, "y": y, "width": cell - 0.5, "height": cell - 0.5}
-                said = f"{row + 1} {name} looks at {column + 1} {names[column]}: {share:.3f}"
-                drawn.append(tag("rect.heat", place, {"fill-opacity": share / largest}, tag("title", said)))
-    for column in range(count):
-        if column % (1 if cell >= 14 else 2) == 0 or count < 8:
-            middle = left + cell * (column + 0.5)
-            drawn.append(_label(str(column + 1), middle, foot + 13, room=40, anchor="middle"))
-    drawn.append(_label(caption.x, left + cell * count / 2, foot + 30, room=_WIDTH, anchor="middle"))
-    columns = [Series(str(at + 1), [float(share) for share in shares[:, at]]) for at in range(count)]
-    return _figure(caption, drawn, columns, names, height=foot + 38, legend=False)
+            place = {"x": left + cell * column, "y": y, "width": cell - 0.6, "height": line - 0.6}
+            said = f"{row + 1} {name} looks at {column + 1} {names[column]}: {share:.3f}"
+            drawn.append(tag("rect.heat", place, {"fill-opacity": share / largest}, tag("title", said)))
+    for column in range(0, count, 1 if cell >= 16 else 2):
+        middle = left + cell * (column + 0.5)
+        drawn.append(tag("text", {"x": middle, "y": foot + 13, "text-anchor": "middle"}, str(column + 1)))
+    drawn.append(tag("text.quiet", {"x": _WIDTH - _RIGHT, "y": foot + 30, "text-anchor": "end"}, caption.x))
+    drawn.append(tag("text.quiet", {"x": 0, "y": foot + 30}, f"strongest: {largest:.{caption.digits}f}"))
+    columns = [Series(str(at + 1), [float(share) for share in shares[:, at]]) for at in range(len(names))]
+    return _figure(caption, drawn, columns, names, height=foot + 34, legend=False)
 
 
 def _figure(

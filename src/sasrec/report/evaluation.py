@@ -15,8 +15,9 @@ from sasrec.evaluation.protocol import Report, Row
 from sasrec.report.about import about_data, about_model
 from sasrec.report.charts import Caption, Series, bar_chart, line_chart
 from sasrec.report.elements import Content, section, table, tag
-from sasrec.report.examples import Names, drawn, examples
+from sasrec.report.examples import Names, attention_maps, drawn, examples
 from sasrec.report.groups import INTERVAL, Group, hit_curve, ndcg_of, quantile_groups
+from sasrec.retrieval.neural import Neural
 from sasrec.retrieval.recommender import Recommender
 
 _DEPTHS = 60  # points of the curve of hits by depth
@@ -33,7 +34,9 @@ def evaluation_sections(
         charts = [*_by_group(report, data, holdout), *charts]
         if model is not None:
             names = Names(data.log, titles)
-            people.append(examples(model, drawn(holdout, data.log, user), names, exclude_seen=report.exclude_seen))
+            few = drawn(holdout, data.log, user)
+            people.append(examples(model, few, names, exclude_seen=report.exclude_seen))
+            people += _attention(model, few, names)
     return [
         _results(report),
         section("Where it is good", tag("div.charts", *charts)),
@@ -41,6 +44,15 @@ def evaluation_sections(
         *([] if model is None else [about_model(model)]),
         *([] if data is None else [about_data(data)]),
     ]
+
+
+def _attention(model: Recommender, few: Holdout, names: Names) -> Iterator[Element]:
+    """The section of what the network looks at, where there is a network and it looks."""
+    if isinstance(model.scorer, Neural) and (maps := attention_maps(model.scorer, few, names)):
+        whose = tag(
+            "p", "What the events of user ", names.user_element(int(few.users[0])), " look at; 1 is the oldest."
+        )
+        yield section("Attention", whose, tag("div.charts", *maps))
 
 
 def _ranked(report: Report, data: Split) -> Holdout:
@@ -57,7 +69,7 @@ def _results(report: Report) -> Element:
     return section(
         "Results",
         _tiles(report),
-        _metrics(report),
+        *(_metrics(report, k) for k in report.k),
         tag("p.quiet", "Mean ± standard error over users; below it the 95 % interval, mean ± 1.96 standard errors."),
         *([tag("ul.notes", *(tag("li", note) for note in report.notes))] if report.notes else []),
     )
@@ -135,14 +147,19 @@ def _verdict(difference: float, error: float) -> str:
     return "better at 95 %" if difference > 0 else "worse at 95 %"
 
 
-def _metrics(report: Report) -> Element:
+def _metrics(report: Report, k: int) -> Element:
+    """The table at one cut-off."""
     # With one target a user these follow from the hit rate and MRR, so the table leaves them out.
-    names = [name for name in report.rows[0].metrics if not name.startswith(("Recall", "Precision", "MAP"))]
-    header = ["model", *names, *report.rows[0].coverage]
-    return table(header, [_metrics_of(row, names) for row in report.rows])
+    names = [
+        name
+        for name in report.rows[0].metrics
+        if name.endswith(f"@{k}") and not name.startswith(("Recall", "Precision", "MAP"))
+    ]
+    shares = [name for name in report.rows[0].coverage if name.endswith(f"@{k}")]
+    return table(["model", *names, *shares], [_metrics_of(row, names, shares) for row in report.rows])
 
 
-def _metrics_of(row: Row, names: list[str]) -> list[Content]:
+def _metrics_of(row: Row, names: list[str], shares: list[str]) -> list[Content]:
     cells: list[Content] = [row.model]
     for mean, error in (row.metrics[name] for name in names):
         if math.isnan(error):
@@ -150,7 +167,7 @@ def _metrics_of(row: Row, names: list[str]) -> list[Content]:
             continue
         low, high = max(mean - INTERVAL * error, 0.0), mean + INTERVAL * error
         cells.append(tag("span", f"{mean:.4f} ± {error:.4f}", tag("small", f"{low:.4f} to {high:.4f}")))
-    return [*cells, *(f"{share:.1%}" for share in row.coverage.values())]
+    return [*cells, *(f"{row.coverage[name]:.1%}" for name in shares)]
 
 
 def _sizes(groups: list[Group]) -> str:

@@ -13,11 +13,14 @@ from sasrec.data.titles import read_titles
 from sasrec.data.vocab import Id
 from sasrec.errors import DataError
 from sasrec.evaluation.ranking import rank_targets
+from sasrec.report.charts import Caption, heat_map
 from sasrec.report.elements import Content, section, tag
+from sasrec.retrieval.neural import Neural
 from sasrec.retrieval.recommender import Recommender
 from sasrec.retrieval.topk import best, hide
 
 _USERS = 10
+_LOOKED_AT = 20  # events of a map of attention
 _SHOWN = 10  # events of a history, and recommendations
 
 
@@ -87,6 +90,27 @@ def examples(model: Recommender, few: Holdout, names: Names, *, exclude_seen: bo
         cards.append(tag("div.card", user, _held_out(target, float(ranks[at]), names, items=len(model.items)), pair))
     said = "A few users, drawn by chance unless named. The model sees what precedes the held-out event, and no more."
     return section("Users", tag("p", said), *cards)
+
+
+def attention_maps(scorer: Neural, few: Holdout, names: Names) -> list[Element]:
+    """What the blocks look at when they predict for the first of a few users; none where there is no attention."""
+    history = few.histories.take(np.array([0]))
+    recent = history.items[-min(_LOOKED_AT, scorer.config.length) :]
+    return [
+        heat_map(
+            Caption(
+                title=f"Block {block}",
+                x="looked at",
+                y="share",
+                note="Each line: how an event divides its attention, as a mean over heads. What a line lacks to 1 went "
+                "to events before these.",
+                digits=2,
+            ),
+            [names.item(int(row)) for row in recent],
+            weights.mean(dim=0)[-len(recent) :, -len(recent) :].numpy(),
+        )
+        for block, weights in enumerate(scorer.attention(history), start=1)
+    ]
 
 
 def _held_out(target: int, rank: float, names: Names, *, items: int) -> Element:
