@@ -22,37 +22,6 @@ def states_of(lengths, *, width=8, seed=0):
     return torch.randn(int(np.sum(lengths)), width, generator=generator, dtype=torch.float64)
 
 
-# Weights to look at
-
-
-@pytest.mark.parametrize("causal", [True, False])
-@pytest.mark.parametrize("heads", [1, 2, 4])
-def test_weights_are_those_that_mix_the_values(heads, causal):
-    torch.manual_seed(3)
-    layer = Attention(8, inner=8, heads=heads, project=False, causal=causal).double()
-    queries, memory, keys = (states_of([7], seed=seed) for seed in range(3))
-
-    weights = layer.weights(queries, memory, keys=keys)
-
-    values = layer.key_value(memory)[:, 8:].view(7, heads, -1).transpose(0, 1)
-    mixed = (weights @ values).transpose(0, 1).reshape(7, 8)
-    assert torch.allclose(mixed, layer(queries, memory, Layout.of(np.array([7])), keep_all, keys=keys))
-    assert torch.allclose(weights.sum(dim=2), torch.ones(heads, 7, dtype=torch.float64))
-
-
-def test_weights_are_the_softmax_worked_out_by_hand():
-    layer = attention_of(heads=1)
-    states = states_of([3])
-    query, key = (states @ part.weight.T + part.bias for part in (layer.query, layer.key_value))
-
-    weights = layer.weights(states, states)[0]
-
-    for place in range(3):
-        scores = [torch.exp(query[place] @ key[past, :8] / 8**0.5) for past in range(place + 1)]
-        assert torch.allclose(weights[place, : place + 1], torch.stack(scores) / sum(scores))
-        assert not weights[place, place + 1 :].any(), "the future"
-
-
 # The layout
 
 

@@ -132,7 +132,7 @@ class Attention(nn.Module):
             queries: What asks; `memory` gives keys and values, so a block may normalise the two differently.
             keys: What keys are made from where it is not `memory`.
         """
-        padded = layout.pad(torch.cat([self.query(queries), self._keys_and_values(memory, keys)], dim=1))
+        padded = layout.pad(torch.cat([self.query(queries), self.keys_and_values(memory, keys)], dim=1))
         inner = padded.shape[1] // 3
         mixed = []
         sizes = [rows * longest for rows, longest in layout.shapes]
@@ -146,21 +146,8 @@ class Attention(nn.Module):
         states = layout.unpad(torch.cat(mixed))
         return states if self.project is None else self.project(states)
 
-    def weights(
-        self, queries: Float[Tensor, "L D"], memory: Float[Tensor, "L D"], *, keys: Float[Tensor, "L D"] | None = None
-    ) -> Float[Tensor, "H L L"]:
-        """How much each position of one sequence takes from each, by head; every row sums to 1. For people to look at.
-
-        The arguments are those of `forward`.
-        """
-        key = self._keys_and_values(memory, keys).chunk(2, dim=1)[0]
-        query, key = (one.unflatten(1, (self.heads, -1)).transpose(0, 1) for one in (self.query(queries), key))
-        scores = (query * query.shape[2] ** -0.5) @ key.transpose(1, 2)
-        if self.causal:
-            scores = scores + torch.full(scores.shape[1:], float("-inf")).triu(1)
-        return scores.softmax(dim=2)
-
-    def _keys_and_values(self, memory: Tensor, keys: Tensor | None) -> Tensor:
+    def keys_and_values(self, memory: Tensor, keys: Tensor | None) -> Tensor:
+        """Keys, made from `keys` where it is given, beside the values."""
         both: Tensor = self.key_value(memory)
         if keys is None:
             return both

@@ -13,6 +13,7 @@ from sasrec.data.titles import read_titles
 from sasrec.data.vocab import Id
 from sasrec.errors import DataError
 from sasrec.evaluation.ranking import rank_targets
+from sasrec.model.inspection import attention_seen
 from sasrec.report.charts import Caption, heat_map
 from sasrec.report.elements import Content, section, tag
 from sasrec.retrieval.neural import Neural
@@ -95,6 +96,8 @@ def examples(model: Recommender, few: Holdout, names: Names, *, exclude_seen: bo
 def attention_maps(scorer: Neural, few: Holdout, names: Names) -> list[Element]:
     """What the blocks look at when they predict for the first of a few users; none where there is no attention."""
     history = few.histories.take(np.array([0]))
+    with attention_seen(scorer.network) as seen:
+        scorer.states(history)
     recent = history.items[-min(_LOOKED_AT, scorer.config.length) :]
     return [
         heat_map(
@@ -109,7 +112,7 @@ def attention_maps(scorer: Neural, few: Holdout, names: Names) -> list[Element]:
             [names.item(int(row)) for row in recent],
             weights.mean(dim=0)[-len(recent) :, -len(recent) :].numpy(),
         )
-        for block, weights in enumerate(scorer.attention(history), start=1)
+        for block, weights in enumerate(seen, start=1)
     ]
 
 

@@ -8,12 +8,12 @@ from typing import Any, Self, TypedDict, final
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from sasrec.config import Config
 from sasrec.data.sequences import Sequences
 from sasrec.errors import BundleError, ConfigError
-from sasrec.model.attention import Attention, Layout
+from sasrec.model.attention import Layout
 from sasrec.model.building import Network, build
 
 _PART = 1024  # items a product; whole rows of a length that no 16 divides take MKL twice as long
@@ -54,27 +54,6 @@ class Neural:
         vectors = self.network.items()
         norms = vectors.norm(dim=1).clamp_min(1e-12)
         return (vectors @ vectors[item]) / (norms * norms[item])
-
-    @torch.inference_mode()
-    def attention(self, history: Sequences) -> list[Float[Tensor, "H L L"]]:
-        """How much each of the last `length` items of one history looks at each, by block and head; see `Attention`.
-
-        Args:
-            history: One sequence. A network without attention gives an empty list.
-        """
-        found: list[Tensor] = []
-
-        def note(layer: nn.Module, given: tuple[Tensor, ...], named: dict[str, Tensor]) -> None:
-            if isinstance(layer, Attention):
-                found.append(layer.weights(given[0], given[1], keys=named.get("keys")))
-
-        hooks = [layer.register_forward_pre_hook(note, with_kwargs=True) for layer in self.network.modules()]
-        try:
-            self.states(history)
-        finally:
-            for hook in hooks:
-                hook.remove()
-        return found
 
     def to_parts(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """The network's settings and weights."""
