@@ -43,9 +43,9 @@ def heights(figure):
     return [float(bar.get("height")) for bar in drawing(figure).iter("rect")]
 
 
-def every_kind(values, margins=()):
+def every_kind(values, ends=()):
     places = [str(at) for at in range(len(values))]
-    series = [Series("a", values, margins), Series("b", values[::-1])]
+    series = [Series("a", values, ends), Series("b", values[::-1])]
     yield line_chart(CAPTION, [float(at + 1) for at in range(len(values))], series)
     yield line_chart(CAPTION, [float(at + 1) for at in range(len(values))], series, logarithmic=True, marked=1.0)
     yield bar_chart(CAPTION, places, series)
@@ -53,21 +53,21 @@ def every_kind(values, margins=()):
 
 
 @pytest.mark.parametrize(
-    ("values", "margins"),
+    ("values", "ends"),
     [
-        ([0.1, 0.2, 0.3], [0.01, 0.0, 0.02]),
-        ([0.0, 0.0], [0.0, 0.0]),
-        ([0.5], [NAN]),
-        ([NAN, 0.2, INF], [NAN, 0.1, NAN]),
+        ([0.1, 0.2, 0.3], [(0.05, 0.12), (0.2, 0.2), (0.1, 0.4)]),
+        ([0.0, 0.0], [(0.0, 0.0)] * 2),
+        ([0.5], [(NAN, NAN)]),
+        ([NAN, 0.2, INF], [(NAN, NAN), (0.1, 0.3), (NAN, INF)]),
         ([NAN, NAN], ()),
         ([], ()),
-        ([-0.3, 0.2], [0.1, 0.5]),
+        ([-0.3, 0.2], [(-0.4, -0.1), (-1.0, 0.3)]),
         ([1e-9, 3e-9], ()),
-        ([1e6, 2e6], [1e5, 1e5]),
+        ([1e6, 2e6], [(9e5, 2e6), (1e6, 1e7)]),
     ],
 )
-def test_whatever_the_values_a_drawing_holds_finite_numbers_alone(values, margins):
-    for figure in every_kind(values, margins):
+def test_whatever_the_values_a_drawing_holds_finite_numbers_alone(values, ends):
+    for figure in every_kind(values, ends):
         assert all(math.isfinite(one) for one in coordinates(figure))
 
 
@@ -100,13 +100,13 @@ def test_a_line_goes_through_its_points_and_is_interrupted_where_there_is_none()
 
 
 def test_the_table_says_what_is_drawn():
-    series = [Series("a", [0.1234, NAN], [0.01, NAN]), Series("b", [0.2, 0.3])]
+    series = [Series("a", [0.1234, NAN], [(0.1, 0.2), (NAN, NAN)]), Series("b", [0.2, 0.3])]
 
     figure = bar_chart(CAPTION, ["few", "many"], series)
 
     assert numbers_of(figure) == [
         ["epoch", "a", "b"],
-        ["few", "0.1234 ± 0.0100", "0.2000"],
+        ["few", "0.1234 (0.1000 to 0.2000)", "0.2000"],
         ["many", "–", "0.3000"],
     ]
 

@@ -51,14 +51,15 @@ def test_the_figures_of_a_group_are_those_of_its_users():
     ranks = np.array([0.0, 1.0, 9.0, 10.0, np.inf, 0.0])
     groups = quantile_groups(np.array([1, 1, 1, 2, 2, 9]), count=6)
 
-    means, margins = ndcg_of(ranks, groups, 10)
+    means, ends = ndcg_of(ranks, groups, 10)
 
     first = [1.0, 1 / math.log2(3), 1 / math.log2(11)]
     assert [group.members.tolist() for group in groups] == [[0, 1, 2], [3, 4], [5]]
     assert means == pytest.approx([sum(first) / 3, 0.0, 1.0])
-    assert margins[0] == pytest.approx(1.96 * np.std(first, ddof=1) / math.sqrt(3))
-    assert margins[1] == 0.0
-    assert math.isnan(margins[2]), "one user tells no error"
+    margin = 1.96 * np.std(first, ddof=1) / math.sqrt(3)
+    assert ends[0] == pytest.approx((max(sum(first) / 3 - margin, 0), sum(first) / 3 + margin))
+    assert ends[1] == (0.0, 0.0)
+    assert np.isnan(ends[2]).all(), "one user tells no error"
 
 
 def test_the_curve_of_hits_counts_the_targets_above_each_depth():

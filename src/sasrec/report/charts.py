@@ -29,25 +29,29 @@ class Series:
     Attributes:
         name: As the legend shows it.
         values: One value for each place of the chart; NaN draws nothing.
-        margins: Half the width of each value's interval; empty where there is none.
+        ends: The two ends of each value's interval, NaN where there is none; empty where no value has one.
     """
 
     name: str
     values: Sequence[float]
-    margins: Sequence[float] = ()
+    ends: Sequence[tuple[float, float]] = ()
 
     @property
     def intervals(self) -> list[tuple[float, float]]:
         """Both ends of each value's interval; the value itself twice where there is none."""
-        known = [margin if math.isfinite(margin) else 0.0 for margin in self.margins] or [0.0] * len(self.values)
-        return [(value - margin, value + margin) for value, margin in zip(self.values, known, strict=True)]
+        ends = self.ends or [(math.nan, math.nan)] * len(self.values)
+        return [
+            (low, high) if math.isfinite(low) and math.isfinite(high) else (value, value)
+            for value, (low, high) in zip(self.values, ends, strict=True)
+        ]
 
     def text(self, place: int, digits: int) -> str:
-        """A value in words, with its margin."""
-        if not math.isfinite(self.values[place]):
+        """A value in words, with its interval."""
+        value, (low, high) = self.values[place], self.intervals[place]
+        if not math.isfinite(value):
             return "–"
-        margin = self.margins[place] if self.margins else math.nan
-        return f"{self.values[place]:.{digits}f}" + (f" ± {margin:.{digits}f}" if math.isfinite(margin) else "")
+        interval = "" if not self.ends or low == high == value else f" ({low:.{digits}f} to {high:.{digits}f})"
+        return f"{value:.{digits}f}{interval}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +97,7 @@ def line_chart(
         for at, value, text in zip(x, one.values, _texts(one, caption), strict=True):
             if math.isfinite(value) and len(x) <= _MARKS:
                 drawn.append(_mark(place, across(at), up(value), f"{one.name}, {caption.x} {at:,g}: {text}"))
-        if one.margins:
+        if one.ends:
             drawn += [
                 _whisker(across(at), up(low), up(high))
                 for at, (low, high) in zip(x, one.intervals, strict=True)
@@ -123,7 +127,7 @@ def bar_chart(caption: Caption, groups: Sequence[str], series: Sequence[Series])
             shape = {"x": left + 0.5, "y": top, "width": bar - 1, "height": foot - top}
             said = f"{one.name}, {group}: {one.text(at, caption.digits)}"
             drawn.append(tag("rect", shape, _colour(place), tag("title", said)))
-            if one.margins:
+            if one.ends:
                 low, high = one.intervals[at]
                 drawn.append(_whisker(left + bar / 2, up(low), up(high)))
     return _figure(caption, drawn, series, groups)

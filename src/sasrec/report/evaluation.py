@@ -16,7 +16,7 @@ from sasrec.report.about import about_data, about_model
 from sasrec.report.charts import Caption, Series, bar_chart, line_chart
 from sasrec.report.elements import Content, section, table, tag
 from sasrec.report.examples import Names, attention_maps, drawn, examples
-from sasrec.report.groups import INTERVAL, Group, hit_curve, ndcg_of, quantile_groups
+from sasrec.report.groups import INTERVAL, Group, hit_curve, interval, ndcg_of, quantile_groups
 from sasrec.retrieval.neural import Neural
 from sasrec.retrieval.recommender import Recommender
 
@@ -165,7 +165,7 @@ def _metrics_of(row: Row, names: list[str], shares: list[str]) -> list[Content]:
         if math.isnan(error):
             cells.append(f"{mean:.4f}")
             continue
-        low, high = max(mean - INTERVAL * error, 0.0), mean + INTERVAL * error
+        low, high = interval(mean, error)
         cells.append(tag("span", f"{mean:.4f} ± {error:.4f}", tag("small", f"{low:.4f} to {high:.4f}")))
     return [*cells, *(f"{row.coverage[name]:.1%}" for name in shares)]
 

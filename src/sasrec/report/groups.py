@@ -1,5 +1,6 @@
 """Users in groups of like size: where a model is good, and where it is not."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,6 +9,11 @@ from sasrec.evaluation.metrics import mean_and_error, ndcg
 
 INTERVAL = 1.96
 """Standard errors on either side of a mean that make an interval of 95 %, by the normal approximation."""
+
+
+def interval(mean: float, error: float) -> tuple[float, float]:
+    """The 95 % interval of a mean of numbers >= 0, which it does not leave; NaN where there is no error."""
+    return (math.nan, math.nan) if math.isnan(error) else (max(mean - INTERVAL * error, 0.0), mean + INTERVAL * error)
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,10 +55,10 @@ def quantile_groups(quantities: np.ndarray, *, count: int = 6) -> list[Group]:
     ]
 
 
-def ndcg_of(ranks: np.ndarray, groups: list[Group], k: int) -> tuple[list[float], list[float]]:
-    """Mean NDCG@k of each group, and half the width of its 95 % interval; NaN for a single user."""
+def ndcg_of(ranks: np.ndarray, groups: list[Group], k: int) -> tuple[list[float], list[tuple[float, float]]]:
+    """Mean NDCG@k of each group, and the ends of its 95 % interval; NaN for a single user."""
     found = [mean_and_error(ndcg(ranks[group.members], k)) for group in groups]
-    return [mean for mean, _ in found], [INTERVAL * error for _, error in found]
+    return [mean for mean, _ in found], [interval(mean, error) for mean, error in found]
 
 
 def hit_curve(ranks: np.ndarray, depths: np.ndarray) -> list[float]:
