@@ -135,7 +135,8 @@ def bar_chart(caption: Caption, groups: Sequence[str], series: Sequence[Series])
 
 def interval_chart(caption: Caption, names: Sequence[str], values: Series) -> Element:
     """One value a line with its interval, to compare many by name; a rule stands at zero where that is in sight."""
-    line, left = 24.0, 150.0
+    line = 24.0
+    left = min(max((cell_len(printable(name)) for name in names), default=0) * _CELL + 12, _WIDTH / 2)
     foot = _TOP + line * len(names)
     reach = [end for interval in values.intervals for end in interval]
     across = linear_axis(reach, left + 6, _WIDTH - _RIGHT - 6)
