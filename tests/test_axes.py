@@ -53,6 +53,8 @@ def test_equal_factors_are_equally_far_apart_on_a_logarithmic_axis():
 
     assert [axis(value) for value in (1, 10, 100, 1000)] == pytest.approx([0, 30, 60, 90])
     assert axis.labels == ("1", "10", "100", "1,000")
+    assert logarithmic_axis([1.0, 50.0], 0, 1).labels == ("1", "2", "5", "10", "20", "50")
+    assert logarithmic_axis([3.0, 30.0], 0, 1).labels == ("5", "10", "20")
 
 
 @pytest.mark.parametrize("empty", [[], [math.nan], [math.inf]])

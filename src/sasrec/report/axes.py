@@ -60,12 +60,18 @@ def linear_axis(
 
 
 def logarithmic_axis(values: Iterable[float], start: float, stop: float) -> Axis:
-    """An axis of equal factors between the least and the greatest value, all above 0, with powers of ten named."""
+    """An axis of equal factors between the least and the greatest value, all above 0.
+
+    Powers of ten are named; where there are fewer than three, twice and five times of them too.
+    """
     finite = [value for value in values if math.isfinite(value) and value > 0] or [1.0]
     low, high = min(finite), max(finite)
     high = high if high > low else low * 10
     powers = range(math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9) + 1)
-    return Axis(low, high, start, stop, tuple(10.0**power for power in powers), logarithmic=True)
+    factors = (1, 2, 5) if len(powers) < 3 else (1,)
+    rounds = (10.0**power * factor for power in range(powers.start - 1, powers.stop) for factor in factors)
+    ticks = tuple(tick for tick in rounds if low * (1 - 1e-9) <= tick <= high * (1 + 1e-9))
+    return Axis(low, high, start, stop, ticks, logarithmic=True)
 
 
 def _round_step(step: float, *, at_least: float) -> float:

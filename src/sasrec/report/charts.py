@@ -149,6 +149,7 @@ def interval_chart(caption: Caption, names: Sequence[str], values: Series) -> El
         if math.isfinite(values.values[at]):
             drawn.append(tag("path.interval", {"d": f"M{_point(across(low), y)}H{number(across(high))}"}, _colour(0)))
             drawn.append(_mark(0, across(values.values[at]), y, f"{name}: {values.text(at, caption.digits)}"))
+    drawn.append(tag("text.quiet", {"x": _WIDTH - _RIGHT, "y": foot + 36, "text-anchor": "end"}, caption.y))
     return _figure(caption, drawn, [values], names, height=foot + _BOTTOM)
 
 
