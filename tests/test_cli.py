@@ -407,6 +407,31 @@ def test_an_evaluation_is_saved_as_json(run, tmp_path):
     assert 0 <= report["models"]["SASRec (softmax)"]["NDCG@10"]["mean"] <= 1
 
 
+def test_an_evaluation_is_saved_as_a_page(run, folder, tmp_path):
+    data, model = sasrec.split(sasrec.read_log(folder / "log.csv")), sasrec.load(folder / "walk.model")
+    sasrec.write_page(
+        tmp_path / "here.html", sasrec.evaluate(model, data), model=model, data=data, user="u07", titles="items.csv"
+    )
+
+    code, _, _ = run(
+        *("evaluate walk.model log.csv --titles items.csv --shown-user u07 --html".split()), tmp_path / "there.html"
+    )
+
+    assert code == 0
+    assert (tmp_path / "there.html").read_bytes() == (tmp_path / "here.html").read_bytes()
+    assert "Title of 3" in (tmp_path / "here.html").read_text(encoding="utf-8")
+
+
+def test_a_taken_name_of_a_page_is_refused_before_anything_is_read(run, tmp_path):
+    (tmp_path / "page.html").write_text("mine")
+
+    code, _, err = run(
+        "evaluate", "walk.model", "no.csv", "--json", tmp_path / "a.json", "--html", tmp_path / "page.html"
+    )
+
+    assert (code, "page.html: exists already" in err) == (6, True), err
+
+
 def test_an_evaluation_reads_the_log_as_training_did_unless_told_otherwise(run, tmp_path):
     odd = pl.read_csv("log.csv").rename({"user_id": "who", "item_id": "what"}).with_columns(rating=pl.col("what") % 2)
     odd.write_csv(tmp_path / "odd.log", separator="\t")

@@ -151,7 +151,7 @@ def test_the_weights_of_the_best_epoch_are_the_ones_that_are_kept(data, small_co
 
 
 def test_the_history_has_one_line_an_epoch_and_marks_every_new_best(data, small_config, tmp_path):
-    sasrec.train(data, replace(small_config, epochs=6), history=tmp_path / "history.jsonl")
+    model = sasrec.train(data, replace(small_config, epochs=6), history=tmp_path / "history.jsonl")
 
     results = results_in(tmp_path / "history.jsonl")
     assert [result["epoch"] for result in results] == [1, 2, 3, 4, 5, 6]
@@ -159,6 +159,9 @@ def test_the_history_has_one_line_an_epoch_and_marks_every_new_best(data, small_
         all(earlier["ndcg"] < result["ndcg"] for earlier in results[:place]) for place, result in enumerate(results)
     ]
     assert all(result["loss"] > 0 and result["seconds"] >= 0 for result in results)
+    assert model.record["history"] == [
+        {name: result[name] for name in ("epoch", "loss", "ndcg", "hit_rate")} for result in results
+    ]
 
 
 def test_a_history_is_added_to_and_never_overwritten(data, small_config, tmp_path):

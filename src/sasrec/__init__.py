@@ -41,6 +41,7 @@ __all__ = [
     "split",
     "train",
     "tune",
+    "write_page",
 ]
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
         UnknownIdError,
     )
     from sasrec.evaluation.protocol import Report, evaluate
+    from sasrec.report.page import write_page
     from sasrec.retrieval.recommender import Recommender, load
     from sasrec.studies.compare import Comparison, compare
     from sasrec.studies.tune import Range, tune
@@ -87,6 +89,7 @@ else:
         "tune": "studies.tune",
         "Comparison": "studies.compare",
         "compare": "studies.compare",
+        "write_page": "report.page",
     }
 
     def __getattr__(name: str) -> object:

@@ -8,8 +8,8 @@ from cyclopts import Group, Parameter
 
 from sasrec.commands.output import say
 from sasrec.commands.reading import LogFlagsAsTrained, Reading
+from sasrec.commands.saving import Saving, SavingFlags
 from sasrec.data.splits import Part
-from sasrec.files import check_free
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +42,7 @@ def evaluate(
     *,
     reading: LogFlagsAsTrained = Reading(),
     measure: MeasureFlags = Measure(),
-    json: Path | None = None,
-    replace: bool = False,
+    saving: SavingFlags = Saving(),
 ) -> None:
     """Measure how well a model predicts what was held out, beside models that only count.
 
@@ -53,14 +52,11 @@ def evaluate(
     Args:
         model: Folder that `sasrec train` wrote.
         log: The log that the model was trained on.
-        json: File to write the report to, with Recall, Precision and MAP too.
-        replace: Take the place of a report that is there already.
     """
     from sasrec.evaluation import protocol
     from sasrec.retrieval.recommender import load
 
-    if json is not None:
-        check_free(json, replace=replace)
+    saving.check()
     made = load(model)
     data = reading.divided(reading.log(log))
     report = protocol.evaluate(
@@ -73,5 +69,4 @@ def evaluate(
         seed=measure.seed,
     )
     say(str(report))
-    if json is not None:
-        report.save_json(json, replace=replace)
+    saving.save(report, made, data)

@@ -6,7 +6,7 @@ Others than the whole catalogue can be asked for, and are named wherever their f
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
 
@@ -53,6 +53,8 @@ class Report:
         rows: The evaluated models first, then the counting models.
         k: The cut-offs.
         users: Rows of the users that were ranked, int64 of shape (users,).
+        on: The part that was predicted.
+        exclude_seen: Whether what a user had before was left out.
     """
 
     protocol: str
@@ -60,6 +62,8 @@ class Report:
     rows: tuple[Row, ...]
     k: tuple[int, ...]
     users: np.ndarray
+    on: Part
+    exclude_seen: bool
 
     def __getitem__(self, metric: str) -> float:
         """The (first) evaluated model's mean, as `report["NDCG@10"]`."""
@@ -158,6 +162,9 @@ def evaluate_all(
                 f"{len(data.log.items):,} others; evaluate on the log that the model was trained on"
             )
     holdout = data.test if on == "test" else data.valid
+    if not all(model.users.ids.equals(data.log.users.ids) for model in models.values()):
+        # Rows of this log are other users to such a model: it ranks for them as for people that it does not know.
+        holdout = replace(holdout, histories=replace(holdout.histories, users=None))
     seen = next(iter(models.values())).exclude_seen if exclude_seen is None else exclude_seen
     if candidates == "sasrec2018":
         seen = False
@@ -183,7 +190,7 @@ def evaluate_all(
         f"exclude_seen={seen}, ties {ties}; mean ± standard error over users"
     )
     notes += (*_of_targets(holdout, train, rows[0].ranks, items), *_of_training(models, data))
-    return Report(protocol, notes, tuple(rows), cuts, holdout.users)
+    return Report(protocol, notes, tuple(rows), cuts, holdout.users, on, seen)
 
 
 def check_protocol(

@@ -132,7 +132,7 @@ class Attention(nn.Module):
             queries: What asks; `memory` gives keys and values, so a block may normalise the two differently.
             keys: What keys are made from where it is not `memory`.
         """
-        padded = layout.pad(torch.cat([self.query(queries), self._keys_and_values(memory, keys)], dim=1))
+        padded = layout.pad(torch.cat([self.query(queries), self.keys_and_values(memory, keys)], dim=1))
         inner = padded.shape[1] // 3
         mixed = []
         sizes = [rows * longest for rows, longest in layout.shapes]
@@ -146,7 +146,8 @@ class Attention(nn.Module):
         states = layout.unpad(torch.cat(mixed))
         return states if self.project is None else self.project(states)
 
-    def _keys_and_values(self, memory: Tensor, keys: Tensor | None) -> Tensor:
+    def keys_and_values(self, memory: Tensor, keys: Tensor | None) -> Tensor:
+        """Keys, made from `keys` where it is given, beside the values."""
         both: Tensor = self.key_value(memory)
         if keys is None:
             return both

@@ -86,8 +86,7 @@ def train(
         "exclude_seen": exclude_seen,
         "features": None if features is None else str(features),
         "stopped": stopped,
-        "best": asdict(next(result for result in reversed(results) if result.best)),
-        "epochs": len(results),
+        **_course(results),
         "steps": len(results) * training.steps,
         "seconds": round(time.perf_counter() - started, 3),
         "cpu_seconds": round(time.process_time() - worked, 3),
@@ -246,6 +245,13 @@ def _until_no_better(
         stopped = "interrupted"
     training.network.load_state_dict(weights)
     return results, stopped
+
+
+def _course(results: list[EpochResult]) -> dict[str, object]:
+    """How training went, for the record; not the time of each epoch, which differs from run to run."""
+    history = [{"epoch": one.epoch, "loss": one.loss, "ndcg": one.ndcg, "hit_rate": one.hit_rate} for one in results]
+    best = next(result for result in reversed(results) if result.best)
+    return {"best": asdict(best), "epochs": len(results), "history": history}
 
 
 def _spell(every: int) -> str:

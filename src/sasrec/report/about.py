@@ -1,0 +1,75 @@
+"""What a result is about: the model, how it was trained, and the log."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from xml.etree.ElementTree import Element
+
+from sasrec.data.splits import Split
+from sasrec.report.charts import Caption, Series, line_chart
+from sasrec.report.elements import Content, facts, folded, section, table, tag
+from sasrec.retrieval.recommender import Recommender
+
+
+def training_curves(history: Sequence[Mapping[str, float]]) -> Iterator[Element]:
+    """Loss and validation NDCG@10 of every epoch, from a model's record."""
+    epochs = [float(result["epoch"]) for result in history]
+    best = max(history, key=lambda result: result["ndcg"])
+    for name, key, note in (
+        (
+            "Training loss",
+            "loss",
+            "Mean loss of a position, in nats. The rule marks the epoch whose weights were kept.",
+        ),
+        ("Validation NDCG@10", "ndcg", "Whole catalogue ranked for every validation user."),
+    ):
+        caption = Caption(title=f"{name} by epoch", x="epoch", y=name, note=note)
+        values = Series(name, [float(result[key]) for result in history])
+        yield line_chart(caption, epochs, [values], marked=float(best["epoch"]))
+
+
+def about_data(data: Split) -> Element:
+    """The log in figures, and how it is split."""
+    summary = data.log.summary()
+    source = summary.source
+    said: dict[str, Content] = {
+        "log": f"{source.name} ({source.format})",
+        "columns": ", ".join(f"{role} {name!r}" for role, name in source.columns.by_role().items()),
+        "size": f"{summary.users:,} users, {summary.items:,} items, {summary.events:,} events",
+        "events a user": f"{summary.shortest:,} to {summary.longest:,}, median {summary.median:,g}, "
+        f"mean {summary.mean:,.1f}",
+        "repeats": f"{summary.repeats / summary.events:.1%} of the events are with an item the user had before",
+        "rows": source.left_out,
+        "split": data.rule,
+        "parts": f"{int(data.train_lengths.sum()):,} events to train on, {len(data.valid):,} users to validate, "
+        f"{len(data.test):,} to test",
+        "content": tag("code", f"sha256 {summary.content_hash}"),
+    }
+    if summary.span is not None:
+        said["time"] = f"{summary.span[0]} to {summary.span[1]}; {summary.ties:.1%} of steps are ties"
+    return section("Data", facts(said), *(tag("p.note", note) for note in source.notes))
+
+
+def about_model(model: Recommender) -> Element:
+    """Settings and record of a model."""
+    config, tensors = model.scorer.to_parts()
+    record = model.record
+    said: dict[str, Content] = {
+        "kind": f"{model.scorer.kind}, {sum(tensor.numel() for tensor in tensors.values()):,} numbers",
+        "seen items": "left out of recommendations" if model.exclude_seen else "may be recommended again",
+    }
+    if "seed" in config:
+        said["seed"] = str(config["seed"])
+    if "best" in record:
+        best = record["best"]
+        said["trained"] = f"{record['epochs']:,} epochs ({record['steps']:,} steps) in {record['seconds']:,.1f} s"
+        said["ended"] = record["stopped"]
+        said["best epoch"] = (
+            f"{best['epoch']}, with validation NDCG@10 {best['ndcg']:.4f} and HR@10 {best['hit_rate']:.4f}"
+        )
+    made = ", ".join(f"{name} {record[name]}" for name in ("python", "torch", "processor") if name in record)
+    if made:
+        said["made with"] = made
+    settings = table(["setting", "value"], [[name, str(value)] for name, value in config.items()])
+    charts = training_curves(record["history"]) if record.get("history") else ()
+    return section(
+        "Model", facts(said), tag("div.charts", *charts), *([folded("All settings", settings)] if config else [])
+    )

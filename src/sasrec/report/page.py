@@ -1,0 +1,77 @@
+"""Results as pages: `write_page` makes the whole of one file from the sections of its kind."""
+
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from xml.etree.ElementTree import Element
+
+from sasrec import __version__
+from sasrec.data.splits import Split
+from sasrec.data.vocab import Id
+from sasrec.errors import DataError
+from sasrec.evaluation.protocol import Report
+from sasrec.files import durable_file
+from sasrec.report.elements import document, tag
+from sasrec.report.evaluation import evaluation_sections
+from sasrec.retrieval.recommender import Recommender
+
+# Nothing is loaded and nothing runs, whatever a title holds: the browser itself sees to it.
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+
+
+def write_page(
+    path: str | Path,
+    result: Report,
+    *,
+    model: Recommender | None = None,
+    data: Split | None = None,
+    user: Id | None = None,
+    titles: str | Path | None = None,
+    replace: bool = False,
+) -> None:
+    """Write a result as one HTML file that opens offline, in light and dark, on a phone and on paper.
+
+    Args:
+        result: What `evaluate` gave.
+        model: The evaluated model; adds its settings and how it was trained.
+        data: The split it was evaluated on; adds the log, NDCG by history length and popularity and, with `model`,
+            ten users.
+        user: Raw id of a user who comes first among the ten.
+        titles: A file of items with a column of titles, in any format of a log; titles then stand beside ids.
+        replace: Take the place of a file that is there already.
+
+    Raises:
+        OutputError: The path is taken, or cannot be written.
+        DataError: `data` is not what `result` was made on, nothing of `user` is held out, or `titles` cannot be used.
+        UnknownIdError: There is no such `user`.
+    """
+    if model is not None and data is not None and not model.items.ids.equals(data.log.items.ids):
+        raise DataError("data: its items are not those of the model; give the split that the model was evaluated on")
+    sections = evaluation_sections(result, model, data, user=user, titles=titles)
+    log = data.log.source.name if data is not None else model.record.get("log") if model is not None else None
+    title = f"{result.rows[0].model} on {log}" if log else f"Evaluation of {result.rows[0].model}"
+    page = document(_page(title, result.protocol, sections))
+    with durable_file(Path(path), replace=replace) as draft:
+        draft.write_text(page, encoding="utf-8")
+
+
+def _page(title: str, protocol: str, sections: Sequence[Element]) -> Element:
+    """The whole document around its sections."""
+    links = [tag("a", {"href": f"#{one.get('id')}"}, one.findtext("h2") or "") for one in sections]
+    style = tag("style")
+    style.text = files("sasrec.report").joinpath("page.css").read_text(encoding="utf-8")
+    head = tag(
+        "head",
+        tag("meta", {"charset": "utf-8"}),
+        tag("meta", {"http-equiv": "Content-Security-Policy", "content": _POLICY}),
+        tag("meta", {"name": "viewport", "content": "width=device-width, initial-scale=1"}),
+        tag("meta", {"name": "color-scheme", "content": "light dark"}),
+        tag("title", f"{title} · sasrec"),
+        style,
+    )
+    top = tag("header", tag("h1", title), tag("p.protocol", protocol), tag("nav", *links))
+    foot = tag(
+        "footer",
+        f"Written by sasrec {__version__}. This page is complete in itself: it loads nothing and runs nothing.",
+    )
+    return tag("html", {"lang": "en"}, head, tag("body", top, tag("main", *sections), foot))
