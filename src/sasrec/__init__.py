@@ -19,6 +19,7 @@ __all__ = [
     "Config",
     "ConfigError",
     "DataError",
+    "Diagnosis",
     "Features",
     "Filters",
     "Log",
@@ -31,6 +32,7 @@ __all__ = [
     "Split",
     "TrainingError",
     "UnknownIdError",
+    "diagnose",
     "evaluate",
     "load",
     "read_features",
@@ -60,6 +62,7 @@ if TYPE_CHECKING:
     )
     from sasrec.evaluation.protocol import Report, evaluate
     from sasrec.retrieval.recommender import Recommender, load
+    from sasrec.studies.diagnose import Diagnosis, diagnose
     from sasrec.studies.tune import Range, tune
     from sasrec.training.loop import train
 else:
@@ -78,6 +81,8 @@ else:
         "Recommender": "retrieval.recommender",
         "load": "retrieval.recommender",
         "train": "training.loop",
+        "Diagnosis": "studies.diagnose",
+        "diagnose": "studies.diagnose",
         "Range": "studies.tune",
         "tune": "studies.tune",
     }

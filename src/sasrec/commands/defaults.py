@@ -10,7 +10,8 @@ from cyclopts.config import Dict
 def fill(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
     """Fill what was not typed, after a command line is parsed and before its values are checked.
 
-    `train --config FILE` takes every setting from the file; `evaluate MODEL LOG` reads the log as training did.
+    `train --config FILE` takes every setting from the file; `evaluate MODEL LOG` reads the log as training did;
+    `diagnose LOG --model MODEL` reads it so too, and trains with the model's settings.
 
     Raises:
         ConfigError: The settings file is refused.
@@ -26,6 +27,11 @@ def fill(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> 
         from sasrec import bundle
 
         values = bundle.load(Path(source)).record.get("reading", {})
+    elif commands == ("diagnose",) and (source := _typed(arguments, "--model")):
+        from sasrec import bundle
+
+        content = bundle.load(Path(source))
+        values = content.record.get("reading", {}) | content.config
     Dict(dict(values), source=source, use_commands_as_keys=False)(app, commands, arguments)
 
 
