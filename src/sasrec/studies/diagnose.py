@@ -23,7 +23,7 @@ from sasrec.retrieval.recommender import Recommender
 from sasrec.studies.facts import Facts
 from sasrec.studies.histories import in_windows, shuffled
 from sasrec.studies.trials import Line, Tell, Trials, told
-from sasrec.studies.verdict import on_attention, on_history, on_last_item, on_network, on_order
+from sasrec.studies.verdict import on_blocks, on_history, on_last_item, on_network, on_order
 from sasrec.training.loop import settled, train
 from sasrec.training.machine import torch_threads
 
@@ -31,6 +31,7 @@ LENGTHS = (1, 2, 3, 5, 10, 20, 50)
 """Numbers of recent items that are tried."""
 
 _SHUFFLES = 5
+_ENOUGH_USERS = 50
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def diagnose(
 
     One network, trained or given, ranks the test targets several times: with histories as they are, shuffled, and cut
     to the last few items. What a user had before is left out of every ranking alike, shown or not. Beside it stand
-    the models that count, and networks trained on less: on the last item alone, and without attention blocks.
+    the models that count, and networks trained on less: on the last item alone, and without blocks.
 
     Args:
         config: Settings of every network that is trained; None takes those of `model`, else the defaults. Its seed
@@ -188,11 +189,13 @@ def _concluded(trials: Trials, data: Split, length: int, *, seed: int) -> Diagno
         f"protocol: {data.how} split, test; {len(data.test):,} users, whole catalogue of {len(data.log.items):,} items "
         f"ranked, exclude_seen={trials.exclude_seen}; change from the whole network with its 95 % interval"
     )
-    notes = (
+    notes = [
         f"shuffled {_SHUFFLES} times; of each history the last {length} items, which the network sees, change places",
         "intervals are over users, in pairs; another seed would move what was trained for a line, too",
-    )
-    return Diagnosis(protocol, Facts.of(data, LENGTHS), lines, notes, verdict(lines, length=length))
+    ]
+    if len(data.test) < _ENOUGH_USERS:
+        notes.append(f"intervals of fewer than {_ENOUGH_USERS} users are too narrow")
+    return Diagnosis(protocol, Facts.of(data, LENGTHS), lines, tuple(notes), verdict(lines, length=length))
 
 
 def verdict(lines: tuple[Line, ...], *, length: int) -> tuple[str, ...]:
@@ -215,5 +218,5 @@ def verdict(lines: tuple[Line, ...], *, length: int) -> tuple[str, ...]:
         on_last_item(full, as_a_whole),
         on_history(full, shown, length=length, alone=alone),
         network,
-        on_attention(full, blocks),
+        on_blocks(full, blocks),
     )

@@ -72,12 +72,12 @@ def on_last_item(full: float, shuffled: Estimate) -> str:
         shuffled: The same network, shown each history shuffled as a whole.
     """
     words = {
-        "none": "is like any other",
-        "loss": "counts for more than the others",
-        "gain": "counts for too much",
+        "none": "does not matter to this network",
+        "loss": "matters",
+        "gain": "misleads this network (are the times right?)",
         "unclear": "cannot be judged from so few users",
     }[shuffled.effect(full)]
-    return f"The last item {words}: shuffling it too changes NDCG@10 by {_change(shuffled, full)}."
+    return f"Which item is the last {words}: shuffling it too changes NDCG@10 by {_change(shuffled, full)}."
 
 
 def on_history(full: float, shown: Mapping[int, Estimate], *, length: int, alone: Estimate | None) -> str:
@@ -125,8 +125,8 @@ def on_network(counted: Mapping[str, Estimate]) -> str:
     return f"A network {words}: its NDCG@10 differs from that of {name} by {_change(network, best.mean)}."
 
 
-def on_attention(full: float, without: Estimate) -> str:
-    """Are the attention blocks worth it?
+def on_blocks(full: float, without: Estimate) -> str:
+    """Are the blocks (attention and feed-forward layers) worth it?
 
     Args:
         full: NDCG@10 of the whole network, > 0.
@@ -138,7 +138,7 @@ def on_attention(full: float, without: Estimate) -> str:
         "gain": "do harm: the last item's vector does better",
         "unclear": "cannot be judged from so few users",
     }[without.effect(full)]
-    return f"Attention blocks {words}: without any, NDCG@10 changes by {_change(without, full)}."
+    return f"Blocks {words}: without any, NDCG@10 changes by {_change(without, full)}."
 
 
 def _change(estimate: Estimate, score: float) -> str:
