@@ -11,6 +11,7 @@ from sasrec.errors import ConfigError, DataError, OutputError
 from sasrec.evaluation.ranking import rank_targets
 from sasrec.retrieval.counting import Popularity
 from sasrec.retrieval.recommender import Recommender
+from sasrec.training.batches import rolling_windows
 
 CONFIG = sasrec.Config(
     width=16,
@@ -130,21 +131,25 @@ def test_without_a_model_one_is_trained_as_train_does(walks, small_config, quick
     assert sasrec.diagnose(sasrec.split(walks), small_config, retrain=True, progress=False) == quick
 
 
-def test_a_step_of_windows_learns_from_as_much_as_a_step_of_histories(walks, small_model, small_config, monkeypatch):
+@pytest.mark.parametrize("windows", ["last", "rolling"])
+def test_smaller_networks_learn_from_the_steps_of_the_whole_one_in_steps_as_large(
+    walks, small_model, small_config, monkeypatch, windows
+):
     from sasrec.studies import diagnose
 
     data, trained = sasrec.split(walks), []
-    monkeypatch.setattr(
-        diagnose, "train", lambda data, config, **rest: trained.append((data.train, config)) or small_model
-    )
+    monkeypatch.setattr(diagnose, "train", lambda data, config, **rest: trained.append((data, config)) or small_model)
+    config = replace(small_config, windows=windows, length=4)
 
-    sasrec.diagnose(data, small_config, model=small_model, progress=False)
+    sasrec.diagnose(data, config, model=small_model, retrain=True, progress=False)
 
     long = data.train.lengths[data.train.lengths >= 2]
-    targets = small_config.batch * np.minimum(long - 1, small_config.length).mean()
-    for train, config in trained:
-        assert (train.lengths[train.lengths > 0] == 2).all()  # a window of one step: as many windows as targets
-        assert config.batch == pytest.approx(targets, abs=0.5)
+    targets = np.minimum(long - 1, 4) if windows == "last" else long - 1
+    assert [config.length for _, config in trained] == [1, 2, 3, 1]
+    for cut, config in trained:
+        cuts = rolling_windows(cut.train, length=config.length, shortest=config.shortest)
+        assert (config.windows, config.learn, len(cuts.rows)) == ("rolling", "last", targets.sum())
+        assert config.batch == pytest.approx(small_config.batch * targets.mean(), abs=0.5)
 
 
 def test_seen_items_are_left_out_where_the_model_leaves_them_out(walks, small_model, small_config):

@@ -1,14 +1,12 @@
 """Histories changed on purpose keep all that the study does not ask about."""
 
-from itertools import pairwise
-
 import numpy as np
 import pytest
 
 import sasrec
 from sasrec.data.sequences import Sequences
 from sasrec.data.splits import Holdout
-from sasrec.studies.histories import in_windows, share_of_unique, shuffled
+from sasrec.studies.histories import share_of_unique, shuffled, without_older
 
 
 @pytest.fixture
@@ -78,35 +76,26 @@ def test_different_histories_are_counted_as_a_set_of_tuples_counts_them(length):
 
 
 @pytest.mark.parametrize("steps", [1, 3, 50])
-@pytest.mark.parametrize("length", [1, 2, 5, 50])
-def test_windows_hold_each_of_the_last_steps_of_the_training_part_once(walks, length, steps):
+def test_only_the_last_steps_of_training_stay_and_nothing_else_changes(walks, steps):
     data = sasrec.split(walks)
 
-    cut = in_windows(data, length, steps=steps)
+    cut = without_older(data, steps)
 
-    expected = sorted(
-        (int(a), int(b))
-        for row in range(len(data.train))
-        for a, b in list(zip(data.train[row], data.train[row][1:], strict=False))[-steps:]
-    )
-    windows = [one for one in lists(cut.train) if one]
-    assert sorted(pair for one in windows for pair in pairwise(one)) == expected
-    assert all(2 <= len(one) <= length + 1 for one in windows)
-
-
-def test_windows_are_cut_from_the_end(log_of):
-    data = sasrec.split(log_of({"ada": list(range(8)), "bob": [1, 0]}))  # ada trains on 0 to 5, bob on all
-
-    cut = in_windows(data, 2, steps=4)
-
-    assert lists(cut.train)[2:] == [[3, 4, 5], [1, 2, 3], [1, 0]]
-
-
-def test_windows_change_nothing_of_what_is_validated_and_tested(walks):
-    data = sasrec.split(walks)
-    cut = in_windows(data, 2, steps=50)
-
+    for row in range(len(data.train)):
+        assert cut.train[row].tolist() == data.train[row][-steps - 1 :].tolist()
     for before, after in ((data.valid, cut.valid), (data.test, cut.test)):
         np.testing.assert_array_equal(after.users, before.users)
         np.testing.assert_array_equal(after.targets, before.targets)
-        assert lists(after.histories) == lists(before.histories)
+        for old, new in zip(lists(before.histories), lists(after.histories), strict=True):
+            assert new == old[len(old) - len(new) :]
+    assert data.train_lengths.sum() > cut.train_lengths.sum() or steps == 50
+
+
+def test_a_short_history_is_cut_as_by_hand(log_of):
+    data = sasrec.split(log_of({"ada": list(range(8)), "bob": [1, 0]}))  # ada trains on 0 to 5, bob on all
+
+    cut = without_older(data, 2)
+
+    assert lists(cut.train) == [[3, 4, 5], [1, 0]]
+    assert lists(cut.valid.histories) == [[3, 4, 5]]
+    assert lists(cut.test.histories) == [[3, 4, 5, 6]]

@@ -18,6 +18,7 @@ def diagnose(
     retrain: bool = False,
     reading: LogFlags = Reading(),
     config: Annotated[Config, Parameter(name="*", group=Group("Networks and training", sort_key=2))] = Config(),
+    file: Annotated[Path | None, Parameter(name="--config")] = None,  # noqa: ARG001  # `commands.defaults` reads it
     output: Annotated[Destination, Parameter(name="*")] = Destination(),
     quiet: bool = False,
 ) -> None:
@@ -25,14 +26,15 @@ def diagnose(
 
     Trains one network and ranks the test part several times: with histories as they are, shuffled, and cut to the last
     few items. Beside it stand the models that count, a network trained on the last item alone and one without
-    attention blocks. Ends with the answers in words. Takes about three times as long as `sasrec train`, or twice with
-    --model; says before it starts what it is going to do. Ctrl-C leaves without an answer.
+    blocks. Ends with the answers in words. Takes about three times as long as `sasrec train`, or twice with --model;
+    says before it starts what it is going to do. Ctrl-C leaves without an answer.
 
     Args:
         log: File of interactions, as for `sasrec train`.
         model: Folder that `sasrec train` wrote: use this network instead of training one. The log is then read and
             split as in its training, and its settings are those of the other networks, unless flags say otherwise.
         retrain: Train a network on the last 2, 3, 5, 10, ... items as well; each takes as long as the first.
+        file: TOML file with any of the settings below, as for `sasrec train`; flags go before it, it before the model.
         quiet: Print no progress.
     """
     from sasrec.retrieval.recommender import load

@@ -21,7 +21,7 @@ from sasrec.retrieval.counting import Markov, Popularity
 from sasrec.retrieval.neural import Neural
 from sasrec.retrieval.recommender import Recommender
 from sasrec.studies.facts import Facts
-from sasrec.studies.histories import in_windows, shuffled
+from sasrec.studies.histories import shuffled, without_older
 from sasrec.studies.trials import Line, Tell, Trials, told
 from sasrec.studies.verdict import on_blocks, on_history, on_last_item, on_network, on_order
 from sasrec.training.loop import settled, train
@@ -109,8 +109,10 @@ def diagnose(
     given = None if model is None else _network_of(model, data)
     config = settled(config or (given.config if given else Config()), data.train)
     tell = told(progress)
-    smaller = _smaller(config, LENGTHS if retrain else LENGTHS[:1])
-    tell(_plan(data, config, trainings=len(smaller) + (model is None)))
+    # A network that learns from the end of each history would learn from less than those with rolling windows.
+    common = without_older(data, config.length) if config.windows == "last" else data
+    smaller = _smaller(config, common, LENGTHS if retrain else LENGTHS[:1])
+    tell(_plan(common, config, trainings=len(smaller) + (model is None)))
     if model is None:
         model = _trained(data, config, "whole network", tell, progress)
     network = given or _network_of(model, data)
@@ -118,8 +120,7 @@ def diagnose(
     with torch_threads(int(config.threads)):
         _rank_as_it_is(trials, network, data, seed=config.seed)
         for name, settings in smaller.items():
-            cut = in_windows(data, settings.length, steps=config.length)
-            made = _trained(cut, _as_large_steps(settings, data, cut), name, tell, progress)
+            made = _trained(common, settings, name, tell, progress)
             trials.run(name, "retrained", made.scorer, length=settings.length)
     return _concluded(trials, data, network.config.length, seed=config.seed)
 
@@ -141,16 +142,21 @@ def _rank_as_it_is(trials: Trials, network: Neural, data: Split, *, seed: int) -
     trials.run("Popularity", "counted", Popularity.of(data.train, items=items), length=0)
 
 
-def _smaller(config: Config, lengths: tuple[int, ...]) -> Mapping[str, Config]:
-    """Settings of the networks that are trained on less, by their names."""
-    made = {f"trained on the last {one}": changed(config, length=one) for one in lengths if one < config.length}
-    return made | {"trained without blocks": changed(config, blocks=0, length=1)}
+def _smaller(config: Config, data: Split, lengths: tuple[int, ...]) -> Mapping[str, Config]:
+    """Settings of the networks that are trained on less, by their names.
+
+    Each learns from every step once, after at most `length` items: `length` alone would leave out all steps but the
+    last of each history. Their steps are as large as those of the whole network, in targets.
+    """
+    targets, histories = _steps(data), int((data.train_lengths >= 2).sum())
+    batch = config.batch if config.learn == "last" else round(config.batch * targets / max(histories, 1))
+    rolling = changed(config, windows="rolling", shortest=1, learn="last", batch=min(max(batch, 1), 1_000_000))
+    made = {f"trained on the last {one}": changed(rolling, length=one) for one in lengths if one < config.length}
+    return made | {"trained without blocks": changed(rolling, network="sasrec", blocks=0, length=1)}
 
 
-def _as_large_steps(settings: Config, data: Split, cut: Split) -> Config:
-    """Settings whose batches of windows hold about as many targets as batches of whole histories do."""
-    windows, histories = (int((lengths >= 2).sum()) for lengths in (cut.train_lengths, data.train_lengths))
-    return changed(settings, batch=min(max(round(settings.batch * windows / max(histories, 1)), 1), 1_000_000))
+def _steps(data: Split) -> int:
+    return int(np.maximum(data.train_lengths - 1, 0).sum())
 
 
 def _trained(data: Split, config: Config, name: str, tell: Tell, progress: bool | None) -> Recommender:
@@ -176,10 +182,9 @@ def _network_of(model: Recommender, data: Split) -> Neural:
 
 def _plan(data: Split, config: Config, *, trainings: int) -> str:
     """What is going to be done, and at what cost."""
-    targets = int(np.minimum(np.maximum(data.train_lengths - 1, 0), config.length).sum())
     return (
         f"to do: train {trainings} network{'s' * (trainings > 1)}, each for at most {config.epochs} epochs of "
-        f"{targets:,} targets among {len(data.log.items):,} items, and rank {len(data.test):,} users for every line"
+        f"{_steps(data):,} targets among {len(data.log.items):,} items; rank {len(data.test):,} users for every line"
     )
 
 

@@ -3,12 +3,9 @@
 from dataclasses import replace
 
 import numpy as np
-import polars as pl
 
-from sasrec.data.log import Log
 from sasrec.data.sequences import Sequences
 from sasrec.data.splits import Holdout, Split
-from sasrec.data.vocab import Vocabulary
 
 _OLDER, _SHUFFLED, _LAST = 0, 1, 2
 
@@ -42,37 +39,23 @@ def share_of_unique(histories: Sequences, length: int) -> float:
     return len(np.unique(table, axis=0)) / len(table)
 
 
-def in_windows(data: Split, length: int, *, steps: int) -> Split:
-    """The same users to validate and to test, with a training part cut into windows.
+def without_older(data: Split, steps: int) -> Split:
+    """The same users, validated and tested on the same events, without what lies before the last steps of training.
 
-    Each of the last `steps` steps of a user (from an event to the next) lies in exactly one window of at most
-    `length` steps, and windows are cut from the end. So a network that looks at `length` events learns from each of
-    these steps once, whatever `length` is; `Config.length` alone would leave all but the last `length` of them out.
+    A network that learns from a window at the end of each history never learns from what is older. One that is
+    compared with it, and learns from shorter windows all over the history, must not either.
 
-    Every window trains as a user of its own. The log's own users train nothing.
+    Args:
+        steps: Steps (from one event to the next) of each user that stay in the training part.
     """
-    users, lengths = len(data.train_lengths), data.train_lengths
-    counts = -(-np.minimum(np.maximum(lengths - 1, 0), steps) // length)
-    owners = np.repeat(np.arange(users), counts)
-    numbers = np.arange(len(owners)) - np.repeat(np.cumsum(counts) - counts, counts)  # within the user, 0 is the last
-    stops = lengths[owners] - numbers * length
-    starts = np.maximum(stops - length - 1, np.maximum(lengths[owners] - steps - 1, 0))
-    nobody = np.full(len(owners), -1)
+    older = np.maximum(data.train_lengths - steps - 1, 0)
     histories = data.log.histories
-    log = Log(
-        users=Vocabulary(pl.Series(np.arange(users + len(owners))), "user"),
-        items=data.log.items,
-        histories=histories.slices(
-            np.concatenate([np.arange(users), owners]),
-            np.concatenate([np.zeros(users, dtype=np.int64), starts]),
-            np.concatenate([histories.lengths, stops]),
-        ),
-        source=data.log.source,
-    )
+    recent = histories.slices(np.arange(len(older)), older, histories.lengths)
+    valid_at, test_at = (np.where(places < 0, places, places - older) for places in (data.valid_at, data.test_at))
     return replace(
         data,
-        log=log,
-        train_lengths=np.concatenate([np.zeros_like(lengths), stops - starts]),
-        valid_at=np.concatenate([data.valid_at, nobody]),
-        test_at=np.concatenate([data.test_at, nobody]),
+        log=replace(data.log, histories=recent),
+        train_lengths=data.train_lengths - older,
+        valid_at=valid_at,
+        test_at=test_at,
     )
