@@ -221,6 +221,17 @@ def test_a_model_of_another_split_is_refused(small_model, log_of):
         sasrec.diagnose(other, model=small_model)
 
 
+def test_a_model_with_categories_of_items_beside_networks_without_is_noted(walks, small_model):
+    record = small_model.record | {"features": "features: genre (3 values)"}
+    model = Recommender(
+        small_model.scorer, users=walks.users, items=walks.items, histories=walks.histories, record=record
+    )
+
+    found = sasrec.diagnose(sasrec.split(walks), model=model, progress=False)
+
+    assert any("no categories of items" in note for note in found.notes)
+
+
 @pytest.mark.parametrize("interrupted", [1, 2])
 def test_ctrl_c_in_a_training_ends_it_all(walks, small_model, small_config, monkeypatch, interrupted):
     from sasrec.studies import diagnose

@@ -7,6 +7,7 @@ from cyclopts import Group, Parameter
 
 from sasrec.commands.output import Destination, say
 from sasrec.commands.reading import LogFlags, Reading
+from sasrec.commands.training import Origin
 from sasrec.config import Config
 
 
@@ -17,8 +18,8 @@ def diagnose(
     model: Path | None = None,
     retrain: bool = False,
     reading: LogFlags = Reading(),
-    config: Annotated[Config, Parameter(name="*", group=Group("Networks and training", sort_key=2))] = Config(),
-    file: Annotated[Path | None, Parameter(name="--config")] = None,  # noqa: ARG001  # `commands.defaults` reads it
+    config: Annotated[Config, Parameter(name="*", group=Group("Network and training", sort_key=2))] = Config(),
+    origin: Annotated[Origin, Parameter(name="*")] = Origin(),  # noqa: ARG001  # `commands.defaults` reads it
     output: Annotated[Destination, Parameter(name="*")] = Destination(),
     quiet: bool = False,
 ) -> None:
@@ -32,9 +33,9 @@ def diagnose(
     Args:
         log: File of interactions, as for `sasrec train`.
         model: Folder that `sasrec train` wrote: use this network instead of training one. The log is then read and
-            split as in its training, and its settings are those of the other networks, unless flags say otherwise.
-        retrain: Train a network on the last 2, 3, 5, 10, ... items as well; each takes as long as the first.
-        file: TOML file with any of the settings below, as for `sasrec train`; flags go before it, it before the model.
+            split as in its training, and the other networks have its settings, unless a file or flags say otherwise.
+        retrain: Train a network on the last 2, 3, 5, 10, ... items as well; each takes as long as the first, or
+            longer.
         quiet: Print no progress.
     """
     from sasrec.retrieval.recommender import load

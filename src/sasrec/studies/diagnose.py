@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from sasrec.config import Config
+from sasrec.data.features import Features
 from sasrec.data.splits import Split
 from sasrec.errors import ConfigError, DataError
 from sasrec.files import durable_file
@@ -24,8 +25,9 @@ from sasrec.studies.facts import Facts
 from sasrec.studies.histories import shuffled, without_older
 from sasrec.studies.trials import Line, Tell, Trials, told
 from sasrec.studies.verdict import on_blocks, on_history, on_last_item, on_network, on_order
-from sasrec.training.loop import settled, train
+from sasrec.training.loop import train
 from sasrec.training.machine import torch_threads
+from sasrec.training.settling import settled
 
 LENGTHS = (1, 2, 3, 5, 10, 20, 50)
 """Numbers of recent items that are tried."""
@@ -84,6 +86,7 @@ def diagnose(
     *,
     model: Recommender | None = None,
     retrain: bool = False,
+    features: Features | None = None,
     progress: bool | None = None,
 ) -> Diagnosis:
     """Find out whether order matters, how much history matters and whether a network is worth it.
@@ -97,6 +100,7 @@ def diagnose(
             fixes shuffles and intervals too.
         model: A network trained on `data`, to be used instead of training one.
         retrain: Also train a network for each of the other lengths.
+        features: Categories of the items for every network that is trained, as for `train`.
         progress: True tells what is being done on standard error, False nothing; None tells a terminal.
 
     Raises:
@@ -114,15 +118,17 @@ def diagnose(
     smaller = _smaller(config, common, LENGTHS if retrain else LENGTHS[:1])
     tell(_plan(common, config, trainings=len(smaller) + (model is None)))
     if model is None:
-        model = _trained(data, config, "whole network", tell, progress)
+        model = _trained(data, config, features, "whole network", tell, progress)
     network = given or _network_of(model, data)
     trials = Trials(data.test, exclude_seen=model.exclude_seen, tell=tell)
     with torch_threads(int(config.threads)):
         _rank_as_it_is(trials, network, data, seed=config.seed)
         for name, settings in smaller.items():
-            made = _trained(common, settings, name, tell, progress)
+            made = _trained(common, settings, features, name, tell, progress)
             trials.run(name, "retrained", made.scorer, length=settings.length)
-    return _concluded(trials, data, network.config.length, seed=config.seed)
+    unlike = features is None and bool(model.record.get("features"))
+    notes = ("what was trained for a line knows no categories of items, unlike the whole network",) if unlike else ()
+    return _concluded(trials, data, network.config.length, notes, seed=config.seed)
 
 
 def _rank_as_it_is(trials: Trials, network: Neural, data: Split, *, seed: int) -> None:
@@ -159,9 +165,11 @@ def _steps(data: Split) -> int:
     return int(np.maximum(data.train_lengths - 1, 0).sum())
 
 
-def _trained(data: Split, config: Config, name: str, tell: Tell, progress: bool | None) -> Recommender:
+def _trained(
+    data: Split, config: Config, features: Features | None, name: str, tell: Tell, progress: bool | None
+) -> Recommender:
     tell(f"training: {name}")
-    model = train(data, config, progress=progress)
+    model = train(data, config, features=features, progress=progress)
     if model.record["stopped"] == "interrupted":
         raise KeyboardInterrupt
     tell("trained {epochs} epochs in {seconds:,.0f} s, {stopped}".format_map(model.record))
@@ -188,7 +196,7 @@ def _plan(data: Split, config: Config, *, trainings: int) -> str:
     )
 
 
-def _concluded(trials: Trials, data: Split, length: int, *, seed: int) -> Diagnosis:
+def _concluded(trials: Trials, data: Split, length: int, more: tuple[str, ...], *, seed: int) -> Diagnosis:
     lines = trials.lines(seed)
     protocol = (
         f"protocol: {data.how} split, test; {len(data.test):,} users, whole catalogue of {len(data.log.items):,} items "
@@ -197,6 +205,7 @@ def _concluded(trials: Trials, data: Split, length: int, *, seed: int) -> Diagno
     notes = [
         f"shuffled {_SHUFFLES} times; of each history the last {length} items, which the network sees, change places",
         "intervals are over users, in pairs; another seed would move what was trained for a line, too",
+        *more,
     ]
     if len(data.test) < _ENOUGH_USERS:
         notes.append(f"intervals of fewer than {_ENOUGH_USERS} users are too narrow")
