@@ -254,11 +254,13 @@ def test_ctrl_c_in_a_training_ends_it_all(walks, small_model, small_config, monk
 
 
 def test_what_is_done_is_told_before_it_is_done(walks, small_model, small_config, capsys):
-    sasrec.diagnose(sasrec.split(walks), small_config, model=small_model, progress=True)
+    found = sasrec.diagnose(sasrec.split(walks), small_config, model=small_model, progress=True)
 
     first, *later = capsys.readouterr().err.splitlines()
     assert first.startswith("to do: train 2 networks, each for at most 3 epochs of ")
     assert "ranking: shuffled as a whole, 5 times" in later
+    told = later[later.index("ranking: whole network") + 1]
+    assert told.startswith(f"NDCG@10 {found.lines[0].metrics['NDCG@10'].mean:.4f}  HR@1 ")
     assert "training: trained without blocks" in later
 
 

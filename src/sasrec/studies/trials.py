@@ -49,7 +49,7 @@ class Trials:
     """Ranks one holdout in several ways; seen items are left out, or kept, in all of them alike."""
 
     def __init__(self, holdout: Holdout, *, exclude_seen: bool, tell: Tell) -> None:
-        """Args: tell: Is told what is being ranked."""
+        """Args: tell: Is told what is being ranked, and how well that went."""
         self.holdout, self.exclude_seen, self.tell = holdout, exclude_seen, tell
         self._tried: list[tuple[Line, np.ndarray]] = []
 
@@ -75,7 +75,9 @@ class Trials:
             holdout = self.holdout if histories is None else histories(self.holdout)
             ranks = rank_targets(scorer, holdout, exclude_seen=self.exclude_seen).ranks
             several.append(np.stack([metric(ranks) for metric in METRICS.values()], axis=1))
-        self._tried.append((Line(name, part, length, {}), np.mean(several, axis=0)))
+        values = np.mean(several, axis=0)
+        self.tell("  ".join(f"{metric} {mean:.4f}" for metric, mean in zip(METRICS, values.mean(axis=0), strict=True)))
+        self._tried.append((Line(name, part, length, {}), values))
 
     def lines(self, seed: int) -> tuple[Line, ...]:
         """Every line with its means, and their differences from the first line's.
