@@ -175,6 +175,10 @@ def test_the_version_is_printed(run):
         ("compare log.csv walk.model --json log.csv", 6, ["log.csv", "exists already"]),
         ("compare log.csv missing", 5, ["missing", "does not exist"]),
         ("compare items.csv walk.model", 3, ["items.csv", "user"]),
+        ("diagnose log.csv --model missing", 5, ["missing", "does not exist"]),
+        ("diagnose log.csv --json items.csv", 6, ["items.csv", "exists already"]),
+        ("diagnose log.csv --config missing.toml", 2, ["missing.toml", "cannot be read"]),
+        ("diagnose log.csv --model walk.model --user-core 6", 3, ["log.csv", "another log or split"]),
         ("recommend log.csv --user u01", 5, ["log.csv", "is not a folder"]),
         ("recommend . --user u01", 5, ["manifest.json"]),
         ("recommend walk.model", 2, ["--user", "--history", "--all"]),
@@ -558,6 +562,40 @@ def test_a_training_that_fails_ends_the_comparison(run, settings, tmp_path, in_p
         "error: short.csv: no user has two events to train on; give a log with longer histories",
         "error: narrow: was not trained, its process left with exit code 3",
     ]
+
+
+# Diagnosis
+
+
+def test_a_diagnosis_prints_and_saves_that_of_the_library(run, folder, tmp_path):
+    data = sasrec.split(sasrec.read_log(folder / "log.csv"))
+    expected = sasrec.diagnose(data, model=sasrec.load(folder / "walk.model"), progress=False)
+
+    code, out, err = run("diagnose", "log.csv", "--model", "walk.model", "--json", tmp_path / "d.json", "--quiet")
+
+    assert (code, out, err) == (0, f"{expected}\n", "")
+    assert json.loads((tmp_path / "d.json").read_text()) == expected.to_dict()
+
+
+def test_a_diagnosis_trains_with_the_settings_of_flags_then_file_then_model(run, tmp_path, monkeypatch):
+    from sasrec.studies import diagnose
+
+    found = []
+    monkeypatch.setattr(diagnose, "diagnose", lambda data, config, **rest: found.append(config))
+    (tmp_path / "run.toml").write_text("width = 12\nblocks = 3\n")
+
+    run("diagnose", "log.csv", "--model", "walk.model", "--seed", "9")
+    run("diagnose", "log.csv", "--model", "walk.model", "--config", tmp_path / "run.toml", "--blocks", "1")
+
+    assert [(one.width, one.length, one.blocks, one.seed) for one in found] == [(8, 10, 1, 9), (12, 50, 1, 0)]
+
+
+def test_a_diagnosis_reads_the_log_as_its_model_was_trained(run, tmp_path):
+    run("train", "log.csv", "--out", tmp_path / "m", "--quiet", *SETTINGS, "--user-core", "6", "--time", "")
+
+    code, out, _ = run("diagnose", "log.csv", "--model", tmp_path / "m", "--quiet")
+
+    assert (code, "data: 36 users" in out, "no times" in out) == (0, True, True)
 
 
 # Recommendations

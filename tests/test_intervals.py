@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from sasrec.evaluation import intervals
 from sasrec.evaluation.intervals import Interval, paired_interval
 from sasrec.evaluation.metrics import ndcg
 
@@ -77,9 +76,8 @@ def test_a_higher_level_makes_a_wider_interval(models):
     assert wide.low < narrow.low < narrow.high < wide.high
 
 
-def test_the_seed_fixes_the_interval_and_blocks_do_not_move_it(models, monkeypatch):
+def test_the_seed_fixes_the_interval(models):
     whole = paired_interval(*models, seed=4)
-    monkeypatch.setattr(intervals, "_BLOCK", 1500)
 
     assert paired_interval(*models, seed=4) == whole
     assert paired_interval(*models, seed=5) != whole

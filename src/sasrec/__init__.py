@@ -20,6 +20,7 @@ __all__ = [
     "Config",
     "ConfigError",
     "DataError",
+    "Diagnosis",
     "Features",
     "Filters",
     "Log",
@@ -33,6 +34,7 @@ __all__ = [
     "TrainingError",
     "UnknownIdError",
     "compare",
+    "diagnose",
     "evaluate",
     "folds",
     "load",
@@ -66,6 +68,7 @@ if TYPE_CHECKING:
     from sasrec.report.page import write_page
     from sasrec.retrieval.recommender import Recommender, load
     from sasrec.studies.compare import Comparison, compare
+    from sasrec.studies.diagnose import Diagnosis, diagnose
     from sasrec.studies.tune import Range, tune
     from sasrec.training.loop import train
 else:
@@ -85,6 +88,8 @@ else:
         "Recommender": "retrieval.recommender",
         "load": "retrieval.recommender",
         "train": "training.loop",
+        "Diagnosis": "studies.diagnose",
+        "diagnose": "studies.diagnose",
         "Range": "studies.tune",
         "tune": "studies.tune",
         "Comparison": "studies.compare",

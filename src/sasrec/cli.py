@@ -22,6 +22,10 @@ COMMANDS = {
     "demo": ("demonstration", "Show it all on a generated log: train, compare, save, recommend."),
     "train": ("training", "Train a network on a log and save it."),
     "evaluate": ("evaluation", "Measure how well a model predicts what was held out, beside models that only count."),
+    "diagnose": (
+        "diagnosis",
+        "Find out whether order matters, how much history matters and whether a network is worth it.",
+    ),
     "tune": ("tuning", "Search settings by validation NDCG@10, in a study that can be stopped and gone on with."),
     "compare": ("comparison", "Set several models beside each other on one split, in one table."),
     "recommend": ("recommendation", "Recommend items to known users, after a history, or to everybody."),

@@ -9,13 +9,14 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 import polars as pl
 from rich.cells import cell_len
 
 from sasrec.data.titles import read_titles
 from sasrec.data.vocab import Vocabulary
+from sasrec.files import check_free
 
 
 def say(*lines: str) -> None:
@@ -68,6 +69,37 @@ def in_bytes(path: Path) -> str:
         if size < 1000:
             return f"{size:.1f} {unit}"
     return f"{size / 1000:,.1f} GB"
+
+
+class Result(Protocol):
+    """What can be written as JSON."""
+
+    def save_json(self, path: Path, *, replace: bool = False) -> None:
+        """Write it, whole or not at all."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Destination:
+    """Where a result is written to, beside being printed.
+
+    Attributes:
+        json: File to write the result to, with every figure unrounded.
+        replace: Take the place of a file that is there already.
+    """
+
+    json: Path | None = None
+    replace: bool = False
+
+    def check(self) -> None:
+        """Refuse a taken place before any work is done; OutputError."""
+        if self.json is not None:
+            check_free(self.json, replace=self.replace)
+
+    def write(self, result: Result) -> None:
+        """Write where that is asked for; OutputError as `durable_file`."""
+        if self.json is not None:
+            result.save_json(self.json, replace=self.replace)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,8 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-_BLOCK = 2**22  # draws at a time
-
 
 @dataclass(frozen=True)
 class Interval:
@@ -52,12 +50,22 @@ def paired_interval(
     if first.shape != second.shape or first.ndim != 1 or not len(first):
         raise ValueError(f"expected two metrics of the same users, found shapes {first.shape} and {second.shape}")
     differences = first - second
-    users = len(differences)
-    rng = np.random.default_rng(seed)
-    means = np.empty(resamples)
-    size = max(_BLOCK // users, 1)
-    for start in range(0, resamples, size):
-        part = means[start : start + size]
-        part[:] = differences[rng.integers(0, users, (len(part), users), dtype=np.int32)].mean(axis=1)
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    ((low,), (high,)) = paired_intervals(differences[:, None], level=level, resamples=resamples, seed=seed)
     return Interval(float(differences.mean()), float(low), float(high), level)
+
+
+def paired_intervals(
+    differences: np.ndarray, *, level: float = 0.95, resamples: int = 2000, seed: int = 0
+) -> np.ndarray:
+    """As `paired_interval` for many differences at once, for all of which the same users are drawn.
+
+    Args:
+        differences: Of shape (users, columns).
+
+    Returns:
+        Lower and upper ends, float64 of shape (2, columns).
+    """
+    rng, users = np.random.default_rng(seed), len(differences)
+    draws = (np.bincount(rng.integers(users, size=users), minlength=users) for _ in range(resamples))
+    means = np.stack([drawn @ differences for drawn in draws]) / users
+    return np.quantile(means, [(1 - level) / 2, (1 + level) / 2], axis=0)

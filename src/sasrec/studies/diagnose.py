@@ -1,0 +1,236 @@
+"""Does order matter, how much history matters, is a network worth it: one log's answers.
+
+Source: the study "On the Markovian Nature of the Next-Item Recommendation Task", made into a command. It found that on
+many logs a network does no worse when all but the last item is shuffled, and little worse when it sees that one alone.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from dataclasses import replace as changed  # `replace` means a file below
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from sasrec.config import Config
+from sasrec.data.features import Features
+from sasrec.data.splits import Split
+from sasrec.errors import ConfigError, DataError
+from sasrec.files import durable_file
+from sasrec.retrieval.counting import Markov, Popularity
+from sasrec.retrieval.neural import Neural
+from sasrec.retrieval.recommender import Recommender
+from sasrec.studies.facts import Facts
+from sasrec.studies.histories import shuffled, without_older
+from sasrec.studies.trials import Line, Tell, Trials, told
+from sasrec.studies.verdict import on_blocks, on_history, on_last_item, on_network, on_order
+from sasrec.training.loop import train
+from sasrec.training.machine import torch_threads
+from sasrec.training.settling import settled
+
+LENGTHS = (1, 2, 3, 5, 10, 20, 50)
+"""Numbers of recent items that are tried."""
+
+_SHUFFLES = 5
+_ENOUGH_USERS = 50
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What a log's order and history are worth; `print` shows the figures and, last, what they mean.
+
+    Attributes:
+        protocol: How the numbers were made, in one line.
+        facts: What the log says about itself.
+        lines: The whole network first.
+        notes: What to keep in mind when reading them.
+        verdict: Sentences, by the rules of `sasrec.studies.verdict`.
+    """
+
+    protocol: str
+    facts: Facts
+    lines: tuple[Line, ...]
+    notes: tuple[str, ...]
+    verdict: tuple[str, ...]
+
+    def __str__(self) -> str:
+        whole = self.lines[0].metrics
+        width = max(len(line.name) for line in self.lines)
+        rows = ["  ".join([" " * width, *(f"{name:>7}  {'change in %':<24}" for name in whole)]).rstrip()]
+        for line in self.lines:
+            cells = []
+            for name, found in line.metrics.items():
+                score = whole[name].mean
+                shares = found.shares(score) if score and line.part != "whole" else ()
+                change, low, high = (f"{100 * share:+.1f}" for share in shares) if shares else ("", "", "")
+                interval = f"({low} to {high})" if shares else ""
+                cells.append(f"{found.mean:>7.4f}  {change:>6} {interval:<17}")
+            rows.append("  ".join([line.name.ljust(width), *cells]).rstrip())
+        notes = (f"note: {note}" for note in self.notes)
+        return "\n".join([str(self.facts), "", self.protocol, *rows, *notes, "", *self.verdict])
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain values, as JSON has them: the lengths of `facts.unique` are text."""
+        return json.loads(json.dumps(asdict(self)))
+
+    def save_json(self, path: str | Path, *, replace: bool = False) -> None:
+        """Write `to_dict` as JSON, whole or not at all; OutputError where the path is taken."""
+        with durable_file(Path(path), replace=replace) as draft:
+            draft.write_text(json.dumps(self.to_dict(), indent=1) + "\n", encoding="utf-8")
+
+
+def diagnose(
+    data: Split,
+    config: Config | None = None,
+    *,
+    model: Recommender | None = None,
+    retrain: bool = False,
+    features: Features | None = None,
+    progress: bool | None = None,
+) -> Diagnosis:
+    """Find out whether order matters, how much history matters and whether a network is worth it.
+
+    One network, trained or given, ranks the test targets several times: with histories as they are, shuffled, and cut
+    to the last few items. What a user had before is left out of every ranking alike, shown or not. Beside it stand
+    the models that count, and networks trained on less: on the last item alone, and without blocks.
+
+    Args:
+        config: Settings of every network that is trained; None takes those of `model`, else the defaults. Its seed
+            fixes shuffles and intervals too.
+        model: A network trained on `data`, to be used instead of training one.
+        retrain: Also train a network for each of the other lengths.
+        features: Categories of the items for every network that is trained, as for `train`.
+        progress: True tells what is being done on standard error, False nothing; None tells a terminal.
+
+    Raises:
+        ConfigError: `model` only counts.
+        DataError: `model` was trained on another log or split, or there is nothing to learn from.
+        KeyboardInterrupt: Ctrl-C; a network that is half trained is no measure for others.
+
+    The other errors of `train` too.
+    """
+    given = None if model is None else _network_of(model, data)
+    config = settled(config or (given.config if given else Config()), data.train)
+    tell = told(progress)
+    # A network that learns from the end of each history would learn from less than those with rolling windows.
+    common = without_older(data, config.length) if config.windows == "last" else data
+    smaller = _smaller(config, common, LENGTHS if retrain else LENGTHS[:1])
+    tell(_plan(common, config, trainings=len(smaller) + (model is None)))
+    if model is None:
+        model = _trained(data, config, features, "whole network", tell, progress)
+    network = given or _network_of(model, data)
+    trials = Trials(data.test, exclude_seen=model.exclude_seen, tell=tell)
+    with torch_threads(int(config.threads)):
+        _rank_as_it_is(trials, network, data, seed=config.seed)
+        for name, settings in smaller.items():
+            made = _trained(common, settings, features, name, tell, progress)
+            trials.run(name, "retrained", made.scorer, length=settings.length)
+    unlike = features is None and bool(model.record.get("features"))
+    notes = ("what was trained for a line knows no categories of items, unlike the whole network",) if unlike else ()
+    return _concluded(trials, data, network.config.length, notes, seed=config.seed)
+
+
+def _rank_as_it_is(trials: Trials, network: Neural, data: Split, *, seed: int) -> None:
+    """Every line that takes no training, the whole network first."""
+    length, items = network.config.length, len(data.log.items)
+    trials.run("whole network", "whole", network)
+    for name, keep_last in (("shuffled, the last item kept", True), ("shuffled as a whole", False)):
+        change = partial(shuffled, rng=np.random.default_rng(seed), length=length, keep_last=keep_last)
+        trials.run(name, "shuffled", network, histories=change, times=_SHUFFLES)
+    longest = min(length, int(data.test.histories.lengths.max()))
+    for one in (one for one in LENGTHS if one < longest):
+        # The same weights that look at less: the ranking still knows, and leaves out, all that the user had.
+        trials.run(
+            f"shown the last {one}", "shown", Neural(network.network, changed(network.config, length=one)), length=one
+        )
+    trials.run("Markov", "counted", Markov.of(data.train, items=items), length=1)
+    trials.run("Popularity", "counted", Popularity.of(data.train, items=items), length=0)
+
+
+def _smaller(config: Config, data: Split, lengths: tuple[int, ...]) -> Mapping[str, Config]:
+    """Settings of the networks that are trained on less, by their names.
+
+    Each learns from every step once, after at most `length` items: `length` alone would leave out all steps but the
+    last of each history. Their steps are as large as those of the whole network, in targets.
+    """
+    targets, histories = _steps(data), int((data.train_lengths >= 2).sum())
+    batch = config.batch if config.learn == "last" else round(config.batch * targets / max(histories, 1))
+    rolling = changed(config, windows="rolling", shortest=1, learn="last", batch=min(max(batch, 1), 1_000_000))
+    made = {f"trained on the last {one}": changed(rolling, length=one) for one in lengths if one < config.length}
+    return made | {"trained without blocks": changed(rolling, network="sasrec", blocks=0, length=1)}
+
+
+def _steps(data: Split) -> int:
+    return int(np.maximum(data.train_lengths - 1, 0).sum())
+
+
+def _trained(
+    data: Split, config: Config, features: Features | None, name: str, tell: Tell, progress: bool | None
+) -> Recommender:
+    tell(f"training: {name}")
+    model = train(data, config, features=features, progress=progress)
+    if model.record["stopped"] == "interrupted":
+        raise KeyboardInterrupt
+    tell("trained {epochs} epochs in {seconds:,.0f} s, {stopped}".format_map(model.record))
+    return model
+
+
+def _network_of(model: Recommender, data: Split) -> Neural:
+    scorer = model.scorer
+    if not isinstance(scorer, Neural):
+        raise ConfigError(f"model: a diagnosis needs a network, found a model of kind {scorer.kind!r}; train one")
+    if model.record.get("data") != data.fingerprint:
+        raise DataError(
+            f"{data.log.source.name}: the model was trained on another log or split, so it may have seen the targets; "
+            "read and split the log as in training, or leave the model away to train one"
+        )
+    return scorer
+
+
+def _plan(data: Split, config: Config, *, trainings: int) -> str:
+    """What is going to be done, and at what cost."""
+    return (
+        f"to do: train {trainings} network{'s' * (trainings > 1)}, each for at most {config.epochs} epochs of "
+        f"{_steps(data):,} targets among {len(data.log.items):,} items; rank {len(data.test):,} users for every line"
+    )
+
+
+def _concluded(trials: Trials, data: Split, length: int, more: tuple[str, ...], *, seed: int) -> Diagnosis:
+    lines = trials.lines(seed)
+    protocol = (
+        f"protocol: {data.how} split, test; {len(data.test):,} users, whole catalogue of {len(data.log.items):,} items "
+        f"ranked, exclude_seen={trials.exclude_seen}; change from the whole network with its 95 % interval"
+    )
+    notes = [
+        f"shuffled {_SHUFFLES} times; of each history the last {length} items, which the network sees, change places",
+        "intervals are over users, in pairs; another seed would move what was trained for a line, too",
+        *more,
+    ]
+    if len(data.test) < _ENOUGH_USERS:
+        notes.append(f"intervals of fewer than {_ENOUGH_USERS} users are too narrow")
+    return Diagnosis(protocol, Facts.of(data, LENGTHS), lines, tuple(notes), verdict(lines, length=length))
+
+
+def verdict(lines: tuple[Line, ...], *, length: int) -> tuple[str, ...]:
+    """The sentences about the lines of a diagnosis.
+
+    Args:
+        length: Items that the whole network looks at.
+    """
+    found = {(line.part, line.length): line.metrics["NDCG@10"] for line in lines if line.part != "shuffled"}
+    kept, as_a_whole = (line.metrics["NDCG@10"] for line in lines if line.part == "shuffled")
+    full = found["whole", None].mean
+    network = on_network({line.name: line.metrics["NDCG@10"] for line in lines if line.part == "counted"})
+    if full == 0:
+        return ("The whole network finds nobody's target among its first 10: order and history are moot.", network)
+    shown = {count: found["shown", count] for part, count in found if part == "shown" and count is not None}
+    blocks = next(line.metrics["NDCG@10"] for line in lines if line.name == "trained without blocks")
+    alone = next((line.metrics["NDCG@10"] for line in lines if line.name == "trained on the last 1"), None)
+    return (
+        on_order(full, kept),
+        on_last_item(full, as_a_whole),
+        on_history(full, shown, length=length, alone=alone),
+        network,
+        on_blocks(full, blocks),
+    )

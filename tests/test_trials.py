@@ -1,0 +1,102 @@
+"""Lines that are compared see the same users, targets and seen items."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import sasrec
+from sasrec.evaluation.intervals import paired_intervals
+from sasrec.evaluation.ranking import rank_targets
+from sasrec.retrieval.counting import Popularity
+from sasrec.retrieval.neural import Neural
+from sasrec.studies.trials import Trials
+
+
+@pytest.fixture
+def data(walks):
+    return sasrec.split(walks)
+
+
+def test_a_network_that_is_shown_less_still_leaves_out_all_that_was_seen(small_model, data):
+    network, length = small_model.scorer, 2
+    shorter = Neural(network.network, replace(network.config, length=length))
+    holdout = data.test
+
+    found = rank_targets(shorter, holdout, exclude_seen=True).ranks
+
+    for row in range(len(holdout)):
+        history, target = holdout.histories[row].tolist(), int(holdout.targets[row])
+        names = small_model.items.raw(np.arange(len(small_model.items)))
+        answer = small_model.score(names.gather(history[-length:]), names)  # the network, shown these alone
+        scores = answer["score"].to_numpy().astype(np.float64)
+        if target in history:
+            assert np.isinf(found[row])
+            continue
+        others = [item for item in range(len(names)) if item not in history and item != target]
+        above = sum(scores[item] > scores[target] + 1e-6 for item in others)
+        not_below = sum(scores[item] > scores[target] - 1e-6 for item in others)
+        assert above <= found[row] <= not_below
+
+
+def test_differences_are_those_of_the_values_user_by_user(small_model, data):
+    trials = Trials(data.test, exclude_seen=False, tell=lambda _: None)
+    popularity = Popularity.of(data.train, items=len(small_model.items))
+
+    trials.run("network", "whole", small_model.scorer)
+    trials.run("popularity", "counted", popularity, length=0)
+    network, popular = trials.lines(seed=0)
+
+    reports = sasrec.evaluate(small_model, data, k=[1, 10], exclude_seen=False).rows
+    for name, found in popular.metrics.items():
+        assert network.metrics[name].mean == pytest.approx(reports[0].metrics[name][0])
+        assert found.mean == pytest.approx(reports[2].metrics[name][0])
+        assert found.difference == pytest.approx(found.mean - network.metrics[name].mean)
+        assert found.low <= found.difference <= found.high
+        assert (network.metrics[name].low, network.metrics[name].difference, network.metrics[name].high) == (0, 0, 0)
+
+
+def test_several_times_are_averaged_for_each_user(small_model, data):
+    trials = Trials(data.test, exclude_seen=False, tell=lambda _: None)
+    holdouts = [replace(data.test, targets=np.roll(data.test.targets, by)) for by in range(3)]
+    waiting = iter(holdouts)
+
+    trials.run("rolled", "shuffled", small_model.scorer, histories=lambda _: next(waiting), times=3)
+
+    ranks = [rank_targets(small_model.scorer, one, exclude_seen=False).ranks for one in holdouts]
+    expected = np.mean([(each < 10).mean() for each in ranks])
+    assert trials.lines(seed=0)[0].metrics["HR@10"].mean == pytest.approx(expected)
+
+
+def test_intervals_are_those_of_the_normal_distribution_where_users_are_many():
+    rng = np.random.default_rng(0)
+    values = np.stack([rng.normal(0.3, 2.0, 4000), rng.exponential(1.0, 4000)], axis=1)
+
+    low, high = paired_intervals(values, seed=1)
+
+    error = values.std(axis=0, ddof=1) / np.sqrt(4000)
+    np.testing.assert_allclose(low, values.mean(axis=0) - 1.96 * error, atol=0.15 * error.max())
+    np.testing.assert_allclose(high, values.mean(axis=0) + 1.96 * error, atol=0.15 * error.max())
+
+
+def test_intervals_are_those_of_scipy_s_percentile_bootstrap():
+    from scipy.stats import bootstrap
+
+    values = np.random.default_rng(2).exponential(1.0, 60)
+    expected = bootstrap(
+        (values,), np.mean, n_resamples=20_000, method="percentile", random_state=3
+    ).confidence_interval
+
+    low, high = paired_intervals(values[:, None], seed=1)
+
+    error = values.std() / np.sqrt(60)
+    assert abs(low[0] - expected.low) < 0.15 * error
+    assert abs(high[0] - expected.high) < 0.15 * error
+
+
+def test_intervals_do_not_depend_on_what_else_is_compared():
+    values = np.random.default_rng(0).normal(size=(50, 3))
+
+    together, alone = paired_intervals(values, seed=4), paired_intervals(values[:, 1:2], seed=4)
+
+    np.testing.assert_allclose(together[:, 1:2], alone, rtol=1e-12)

@@ -1,0 +1,139 @@
+"""Every sentence of a verdict, from numbers made up to call for it."""
+
+import pytest
+
+from sasrec.studies.verdict import Estimate, on_blocks, on_history, on_last_item, on_network, on_order
+
+FULL = 0.1
+
+
+def off(share, low, high):
+    """An estimate that differs from `FULL` by shares of it."""
+    return Estimate(FULL * (1 + share), FULL * share, FULL * low, FULL * high)
+
+
+NONE, LOSS, GAIN, UNCLEAR = off(0, -0.02, 0.02), off(-0.2, -0.25, -0.15), off(0.2, 0.1, 0.3), off(0.1, -0.1, 0.3)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "effect"),
+    [
+        (-0.029, 0.029, "none"),
+        (-0.02, -0.01, "none"),  # surely a loss, and as surely a small one
+        (0.01, 0.02, "none"),
+        (-0.04, 0.02, "unclear"),
+        (-0.02, 0.04, "unclear"),
+        (-0.5, 0.5, "unclear"),
+        (-0.04, -0.01, "loss"),
+        (-0.9, -0.5, "loss"),
+        (0.01, 0.04, "gain"),
+        (0.5, 0.9, "gain"),
+    ],
+)
+def test_an_effect_is_read_off_both_ends_of_the_interval(low, high, effect):
+    assert off((low + high) / 2, low, high).effect(FULL) == effect
+
+
+def test_the_middle_of_an_interval_decides_nothing():
+    assert {off(middle, -0.3, 0.1).effect(FULL) for middle in (-0.3, -0.1, 0.0, 0.1)} == {"unclear"}
+
+
+@pytest.mark.parametrize(
+    ("estimate", "words"),
+    [
+        (NONE, "Order does not matter to this network: shuffling all but the last item changes NDCG@10 by +0.0 % "),
+        (LOSS, "Order matters: shuffling all but the last item changes NDCG@10 by -20.0 % (-25.0 to -15.0 %)."),
+        (GAIN, "Order misleads this network (are the times right?)"),
+        (UNCLEAR, "Order cannot be judged from so few users"),
+    ],
+)
+def test_order(estimate, words):
+    assert on_order(FULL, estimate).startswith(words)
+
+
+@pytest.mark.parametrize(
+    ("estimate", "words"),
+    [
+        (NONE, "Which item is the last does not matter to this network: shuffling it too changes NDCG@10 by +0.0 % "),
+        (LOSS, "Which item is the last matters: "),
+        (GAIN, "Which item is the last misleads this network"),
+        (UNCLEAR, "Which item is the last cannot be judged from so few users"),
+    ],
+)
+def test_the_last_item(estimate, words):
+    assert on_last_item(FULL, estimate).startswith(words)
+
+
+@pytest.mark.parametrize(
+    ("shown", "words"),
+    [
+        ({}, "the network sees one item as it is."),
+        ({1: NONE, 2: NONE}, "the last item alone is enough: shown the last item alone, the network keeps 100.0 % "),
+        ({1: GAIN}, "the last item alone is enough: shown the last item alone, the network keeps 120.0 % "),
+        (
+            {1: LOSS, 2: off(-0.01, -0.02, 0), 3: NONE},
+            "the last 2 items are enough: shown the last 2 items, the network",
+        ),
+        ({1: LOSS, 2: UNCLEAR, 3: NONE}, "the last 3 items are enough: "),
+        ({1: LOSS}, "more than the last item alone matters: "),
+        ({1: LOSS, 2: LOSS}, "more than the last 2 items matters: shown the last 2 items, the network keeps 80.0 % "),
+        ({1: LOSS, 2: UNCLEAR}, "how much is enough cannot be judged from so few users: "),
+    ],
+)
+def test_history(shown, words):
+    assert on_history(FULL, shown, length=50, alone=None).startswith(f"History: {words}")
+
+
+def test_what_a_network_keeps_is_said_with_its_interval():
+    sentence = on_history(FULL, {1: LOSS, 2: off(-0.01, -0.02, 0)}, length=50, alone=off(-0.1, -0.12, -0.08))
+
+    assert "keeps 99.0 % (98.0 to 100.0 %) of its NDCG@10 with up to 50" in sentence
+    assert sentence.endswith("; trained on the last item alone, it reaches 90.0 % (88.0 to 92.0 %).")
+
+
+@pytest.mark.parametrize(
+    ("markov", "words"),
+    [
+        # .08 against .1 is 25 % more for the network; the interval of .016 to .024 is 20 to 30 % of .08.
+        (
+            off(-0.2, -0.24, -0.16),
+            "is worth it: its NDCG@10 differs from that of Markov by +25.0 % (+20.0 to +30.0 %).",
+        ),
+        (NONE, "is not worth it: it is as good as counting: "),
+        (GAIN, "is not worth it: counting is better: its NDCG@10 differs from that of Markov by -16.7 % (-25.0 to "),
+        (UNCLEAR, "cannot be judged from so few users: "),
+    ],
+)
+def test_a_network(markov, words):
+    assert on_network({"Popularity": off(-0.9, -0.95, -0.85), "Markov": markov}).startswith(f"A network {words}")
+
+
+def test_a_network_beside_counting_that_finds_nothing():
+    counted = {"Markov": Estimate(0.0, -FULL, -0.2, -0.05)}
+
+    assert on_network(counted) == "A network is worth it: its NDCG@10 is 0.1000, that of all that only counts 0."
+
+
+def test_a_network_is_compared_with_the_better_of_those_that_count():
+    assert "that of Popularity by" in on_network({"Markov": LOSS, "Popularity": NONE})
+
+
+def test_a_network_that_finds_nothing_is_not_worth_it():
+    nothing = Estimate(0.0, 0.0, 0.0, 0.0)
+
+    assert on_network({"Markov": nothing}) == (
+        "A network is not worth it: its NDCG@10 is 0.0000, that of all that only counts 0."
+    )
+
+
+@pytest.mark.parametrize(
+    ("estimate", "words"),
+    [
+        (NONE, "are not worth it: the last item's vector does as well: without any, NDCG@10 changes by +0.0 % "),
+        (LOSS, "are worth it: without any, NDCG@10 changes by -20.0 % (-25.0 to -15.0 %)."),
+        (GAIN, "do harm: the last item's vector does better"),
+        (UNCLEAR, "cannot be judged from so few users"),
+    ],
+)
+def test_blocks(estimate, words):
+    assert on_blocks(FULL, estimate).startswith(f"Blocks {words}")
