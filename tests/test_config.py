@@ -181,7 +181,7 @@ def test_settings_are_named_never_placed():
         ("widht", "did you mean 'width'?"),
         ("learningrate", "did you mean 'learning_rate'?"),
         ("Dropout", "did you mean 'dropout'?"),
-        ("lr", "known are network, width, length, blocks, heads, dropout, norm, attention_width, "),
+        ("lr", "known are network, width, length, blocks, heads, dropout, norm, epsilon, "),
     ],
 )
 def test_an_unknown_setting_is_refused_with_a_suggestion(typed, hint):

@@ -1,4 +1,4 @@
-"""Values of flags that were not typed: from a settings file, or from the record of a model."""
+"""Values of flags that were not typed: from a preset, a settings file, or the record of a model."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,19 +13,22 @@ _MODELS: Mapping[tuple[str, ...], int] = {("evaluate",): 0, ("compare",): 1}
 def fill(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
     """Fill what was not typed, after a command line is parsed and before its values are checked.
 
-    `train --config FILE` takes every setting from the file; `evaluate MODEL LOG` and `compare LOG MODEL` read the
-    log as training did.
+    `train --preset NAME --config FILE` takes settings from the file, and the others from the preset; `evaluate MODEL
+    LOG` and `compare LOG MODEL` read the log as training did.
 
     Raises:
-        ConfigError: The settings file is refused.
+        ConfigError: The settings file is refused, or there is no such preset.
         BundleError: The model cannot be read.
     """
     values: Mapping[str, object] = {}
     source = ""
-    if commands == ("train",) and (source := _typed(arguments, "--config")):
+    if commands == ("train",):
         from sasrec.config import Config
+        from sasrec.presets import preset
 
-        values = Config.from_toml(source).to_dict()
+        name, source = _typed(arguments, "--preset"), _typed(arguments, "--config")
+        config = preset(name) if name else Config()
+        values = (Config.from_toml(source, base=config) if source else config).to_dict() if name or source else {}
     elif commands in _MODELS and (source := _typed(arguments, _MODELS[commands])):
         from sasrec import bundle
 
