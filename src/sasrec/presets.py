@@ -230,8 +230,7 @@ PRESETS = {
             validate_every=10,
         ),
         (
-            "swaps nothing, as there unless asked to; for MovieLens-1M its authors take "
-            "length=200, dropout=0.2, swap_items=0.1, swap_users=0.92",
+            "swaps nothing, as its defaults; on MovieLens-1M it has length=200, dropout=0.2, swap_items=0.1, swap_users=0.92",
             "one swapped user in ten becomes the unknown one, so that new users can be served; there they cannot",
             _EVERY_USER,
             _SAFE_LOG,
@@ -255,6 +254,7 @@ PRESETS = {
         ),
         (
             "vectors start with a spread of 0.02, layers by Xavier's rule; there with 0.002 and 0.05",
+            "padding has no vector; there its row starts random, and is summed into mean and memory of short histories",
             "the paper's code adds the mean of the history to the memory; RecBoard and we the last item",
         ),
     ),

@@ -34,10 +34,9 @@ class Shape:
     projected: bool
     epsilon: float
 
-    def attention(self, *, project: bool = False) -> Attention:
-        """An attention half; `project` where a block's origin always has the projection that is a setting elsewhere."""
-        inner, project = self.attention_width, project or self.projected
-        return Attention(self.width, inner=inner, heads=self.heads, project=project, causal=self.causal)
+    def attention(self, *, project: bool) -> Attention:
+        """An attention half."""
+        return Attention(self.width, inner=self.attention_width, heads=self.heads, project=project, causal=self.causal)
 
     def norm(self) -> nn.LayerNorm:
         """A norm of a block."""
@@ -47,6 +46,7 @@ class Shape:
 @final
 class FeedForward(nn.Module):
     """Two point-wise layers with an activation between; the paper's code writes them as convolutions of width 1.
+
     With "swiglu" a second inner layer gates the first, and none has a bias. Source: Shazeer, arXiv:2002.05202.
     """
 
@@ -79,7 +79,7 @@ class PaperBlock(nn.Module):
     def __init__(self, shape: Shape, *, raw_residual: bool = False) -> None:
         super().__init__()
         self.attention_norm = shape.norm()
-        self.attention = shape.attention(project=raw_residual)
+        self.attention = shape.attention(project=raw_residual or shape.projected)
         self.feed_forward_norm = shape.norm()
         self.feed_forward = FeedForward(shape)
         self.raw_residual = raw_residual

@@ -91,7 +91,7 @@ def _sasrec(vectors: ItemVectors, users: int, config: Config) -> SASRec:
         UserVectors(users, config.user_width) if config.user_width else None,
         stack,
         None if normal else nn.LayerNorm(width, eps=_LAST_EPSILON),
-        scaled=not config.unscaled,
+        scales=(1.0, 1.0) if config.unscaled else (config.width**0.5, config.user_width**0.5),
         cosine=config.similarity == "cosine",
         temperature=config.temperature,
     )

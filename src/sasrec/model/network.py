@@ -39,7 +39,7 @@ class SASRec(nn.Module):
         blocks: Sequence[nn.Module],
         norm: nn.LayerNorm | None,
         *,
-        scaled: bool = True,
+        scales: tuple[float, float] = (1.0, 1.0),
         cosine: bool = False,
         temperature: float = 1.0,
     ) -> None:
@@ -49,7 +49,7 @@ class SASRec(nn.Module):
             positions: Adds what tells positions apart; see `sasrec.model.embeddings.LearnedPositions`.
             blocks: One after the other; see `sasrec.model.blocks`.
             norm: Normalises the states after the last block.
-            scaled: Multiply vectors of items and of users by the root of their size where they enter.
+            scales: What vectors of items and of users are multiplied by where they enter.
             cosine: Score by the cosine instead of the dot product.
             temperature: What scores are divided by.
         """
@@ -57,7 +57,7 @@ class SASRec(nn.Module):
         self.items, self.positions, self.users = items, positions, users
         self.blocks = nn.ModuleList(blocks)
         self.norm = norm
-        self.scaled, self.cosine, self.temperature = scaled, cosine, temperature
+        self.scales, self.cosine, self.temperature = scales, cosine, temperature
 
     def forward(
         self, items: Int[Tensor, "P"], layout: Layout, drop: Drop = keep_all, users: Int[Tensor, "B"] | None = None
@@ -69,11 +69,11 @@ class SASRec(nn.Module):
             drop: Dropout; the default drops nothing.
             users: User row of every history, -1 for the unknown; None where nobody is known.
         """
-        states = self._entering(nn.functional.embedding(items, self.items()))
+        states = nn.functional.embedding(items, self.items()) * self.scales[0]
         own = None
         if self.users is not None:
             known = users if users is not None else layout.lasts.new_full(layout.lasts.shape, -1)
-            own = layout.spread(self._entering(self.users(known)))
+            own = layout.spread(self.users(known)) * self.scales[1]
             states = torch.cat([states, own], dim=1)
         if self.positions is not None:
             states = self.positions(states, layout.ages)
@@ -95,9 +95,6 @@ class SASRec(nn.Module):
         if self.cosine:
             return nn.functional.normalize(vectors, dim=1)
         return vectors if self.users is None else torch.cat([vectors, vectors.new_ones(len(vectors), 1)], dim=1)
-
-    def _entering(self, vectors: Tensor) -> Tensor:
-        return vectors * vectors.shape[1] ** 0.5 if self.scaled else vectors
 
     def _finished(self, states: Tensor, own: Tensor | None) -> Tensor:
         """States normalised and turned into what meets the table."""

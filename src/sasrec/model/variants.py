@@ -37,7 +37,7 @@ class QueryOnlyBlock(nn.Module):
     def __init__(self, shape: Shape) -> None:
         super().__init__()
         self.attention_norm = PositionNorm(shape)
-        self.attention = shape.attention()
+        self.attention = shape.attention(project=shape.projected)
         self.feed_forward = FeedForward(shape)
 
     def forward(self, states: Float[Tensor, "P D"], layout: Layout, drop: Drop) -> Float[Tensor, "P D"]:
@@ -53,7 +53,7 @@ class PostNormBlock(nn.Module):
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
-        self.attention = shape.attention()
+        self.attention = shape.attention(project=shape.projected)
         self.attention_norm = shape.norm()
         self.feed_forward = FeedForward(shape)
         self.feed_forward_norm = shape.norm()
