@@ -59,8 +59,8 @@ class Config:
             negatives; "bce" the paper's binary cross-entropy; "gbce" its calibrated form (gSASRec); "bpr" pairwise.
         negatives: Items drawn against each target; not for "softmax".
         sampler: Where negatives come from: "unseen" draws evenly from what the user never had, "uniform" from the
-            catalogue, "popularity" as often as items occur, "in-batch" from the targets of the step, "mixed" half
-            uniform and half in-batch.
+            catalogue, "popularity" as often as items occur, "in-batch" from the targets of the step, "mixed" each
+            time from "uniform" or "in-batch" as a coin falls.
         share_negatives: Draw once for all targets of a step.
         logq: Take the logarithm of its expected count from a negative's score, which undoes the sampler's bias.
         calibration: The t of "gbce", from 0 (binary cross-entropy summed over negatives) to 1 (calibrated).
@@ -164,6 +164,9 @@ class Config:
             ),
             "logq: draws from what a user never had have no common chance; set another sampler": (
                 self.logq and self.sampler == "unseen"
+            ),
+            "logq: swapped targets have no known chance in a step; set sampler='uniform' or 'popularity'": (
+                self.logq and self.swap_items > 0 and self.sampler in ("in-batch", "mixed")
             ),
         }
 

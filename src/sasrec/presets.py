@@ -230,7 +230,7 @@ PRESETS = {
             validate_every=10,
         ),
         (
-            "swaps nothing, as its defaults; on MovieLens-1M it has length=200, dropout=0.2, swap_items=0.1, swap_users=0.92",
+            "swaps nothing, as its defaults; for MovieLens-1M it has swap_items=0.1, swap_users=0.92, length=200",
             "one swapped user in ten becomes the unknown one, so that new users can be served; there they cannot",
             _EVERY_USER,
             _SAFE_LOG,

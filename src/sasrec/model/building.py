@@ -101,13 +101,15 @@ def _sasrec(vectors: ItemVectors, users: int, config: Config) -> SASRec:
 def _draw(network: nn.Module, initial: str, generator: torch.Generator) -> None:
     """Initial weights: tables of vectors as asked for, layers by Xavier's rule, norms as the identity."""
     xavier = {"xavier-normal": nn.init.xavier_normal_}.get(initial, nn.init.xavier_uniform_)
+    norms = {name for name, part in network.named_modules() if isinstance(part, nn.LayerNorm | PositionNorm)}
     for name, parameter in network.named_parameters():
         table = name.startswith(("items.", "positions.", "users."))
+        owner, _, kind = name.rpartition(".")
         if table and initial == "small":
             nn.init.normal_(parameter, std=_INITIAL_STD, generator=generator)
-        elif "norm" in name and name.endswith("weight"):
-            nn.init.ones_(parameter)
-        elif parameter.dim() == 2 and "norm" not in name:
+        elif owner in norms:
+            nn.init.constant_(parameter, float(kind == "weight"))
+        elif parameter.dim() == 2:
             xavier(parameter, generator=generator)
         else:
             nn.init.zeros_(parameter)
