@@ -528,7 +528,7 @@ def test_a_model_of_a_pandas_log_answers_in_pandas(small_config):
 
 def training_of(histories, *, items=9, **settings):
     defaults = {"width": 4, "length": 6, "dropout": 0.0, "batch": 16, "precision": "float32", "schedule": "constant"}
-    config = loop.settled(sasrec.Config(**defaults | settings), Sequences.of(histories))
+    config = settling.settled(sasrec.Config(**defaults | settings), Sequences.of(histories))
     return loop.Training(Sequences.of(histories), items=items, config=config)
 
 
@@ -628,7 +628,7 @@ def test_weights_of_events_are_the_odds_that_are_learned(weighted, odds):
     weights = np.where(items == 2, 10.0, 1.0).astype(np.float32)
     train = Sequences(items, np.arange(0, 33, 2), weights=weights)
     config = sasrec.Config(width=8, dropout=0.0, batch=16, learning_rate=0.02, weighted=weighted, precision="float32")
-    training = loop.Training(train, items=3, config=loop.settled(config, train))
+    training = loop.Training(train, items=3, config=settling.settled(config, train))
 
     for number in range(1, 301):
         training.epoch(number, SimpleNamespace(step=lambda *_: None))

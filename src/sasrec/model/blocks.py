@@ -71,9 +71,8 @@ class FeedForward(nn.Module):
 class PaperBlock(nn.Module):
     """The block of the paper's code: only queries are normalised, and the residual adds the normalised states.
 
-    Source: Kang & McAuley, ICDM 2018, arXiv:1808.09781, and its published code. The text of the paper describes the
-    pre-norm block below; the published figures come from this one.
-    With `raw_residual` the residual adds the states as they came, as FreeRec does.
+    Source: Kang & McAuley, ICDM 2018, arXiv:1808.09781: the published figures are of its code, its text describes the
+    pre-norm block below. With `raw_residual` the residual adds the states as they came, as FreeRec does.
     """
 
     def __init__(self, shape: Shape, *, raw_residual: bool = False) -> None:
