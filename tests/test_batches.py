@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
+import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sasrec.data.sequences import Sequences
-from sasrec.training.batches import batches, last_windows, trainable
+from sasrec.training.batches import batches, last_windows, random_windows, rolling_windows, trainable
 
 histories = st.lists(st.lists(st.integers(0, 99), max_size=9), min_size=1, max_size=12)
 
@@ -91,3 +92,106 @@ def test_a_history_of_twelve_thousand_events_lends_its_last_ones():
 @pytest.mark.parametrize("lists", [[[]], [[1]], [[1], [], [2]]])
 def test_nothing_to_learn_from_gives_no_batch(lists):
     assert epoch(lists) == []
+
+
+# Windows
+
+
+def cut(histories, windows):
+    """(row, inputs, target) of every window."""
+    return [
+        (row, histories[row][start : stop - 1].tolist(), int(histories[row][stop - 1]))
+        for row, start, stop in zip(*map(np.ndarray.tolist, windows), strict=True)
+    ]
+
+
+@given(histories, st.integers(1, 6), st.integers(1, 5))
+def test_rolling_windows_are_those_of_a_plain_loop(lists, length, shortest):
+    found = cut(Sequences.of(lists), rolling_windows(Sequences.of(lists), length=length, shortest=shortest))
+
+    expected = []
+    for row, one in enumerate(lists):
+        places = [place for place in range(1, len(one)) if place >= shortest] or (
+            [len(one) - 1] if len(one) > 1 else []
+        )
+        expected += [(row, one[max(place - length, 0) : place], one[place]) for place in places]
+    assert found == expected
+
+
+@given(histories, st.integers(1, 6))
+def test_last_windows_end_with_the_last_event(lists, length):
+    found = cut(Sequences.of(lists), last_windows(Sequences.of(lists), length=length))
+
+    assert found == [(row, one[-length - 1 : -1], one[-1]) for row, one in enumerate(lists) if len(one) > 1]
+
+
+@given(histories, st.integers(1, 6), st.integers(0, 99))
+def test_a_random_window_is_a_full_stretch_of_its_history(lists, length, seed):
+    train = Sequences.of(lists)
+
+    windows = random_windows(train, length=length, rng=np.random.default_rng(seed))
+
+    assert windows.rows.tolist() == trainable(train).tolist()
+    for row, start, stop in zip(*windows, strict=True):
+        assert 0 <= start < stop <= len(lists[row])
+        assert stop - start == min(len(lists[row]), length + 1)
+
+
+def test_every_start_of_a_random_window_is_as_likely():
+    train = Sequences.of([list(range(10))])
+    rng = np.random.default_rng(0)
+
+    starts = [int(random_windows(train, length=4, rng=rng).starts[0]) for _ in range(6_000)]
+
+    assert scipy.stats.chisquare(np.bincount(starts, minlength=6)).pvalue > 1e-3
+    assert max(starts) == 5
+
+
+def test_over_epochs_random_windows_learn_from_every_event_of_a_long_history():
+    train = Sequences.of([list(range(40))])
+    rng = np.random.default_rng(0)
+
+    learned = set()
+    for _ in range(100):
+        (batch,) = batches(train, random_windows(train, length=5, rng=rng), size=1, rng=rng)
+        learned |= {*batch.targets.tolist()}
+
+    assert learned == {*range(1, 40)}
+
+
+# What is learned from a window
+
+
+@given(histories, st.integers(1, 6))
+def test_learning_from_the_last_has_one_target_a_window_after_its_inputs(lists, length):
+    train = Sequences.of(lists)
+    found = []
+
+    for batch in batches(
+        train, rolling_windows(train, length=length), size=3, learn="last", rng=np.random.default_rng(0)
+    ):
+        stops = (batch.layout.lasts + 1).tolist()
+        assert len(batch.targets) == len(batch.owners) == len(batch.users) == len(stops)
+        for row, start, stop, target in zip(batch.owners, [0, *stops], stops, batch.targets, strict=False):
+            found.append((int(row), batch.items[start:stop].tolist(), int(target)))
+
+    assert sorted(found) == sorted(cut(train, rolling_windows(train, length=length)))
+
+
+@pytest.mark.parametrize(("learn", "expected"), [("all", [2.0, 3.0, 5.0]), ("last", [3.0, 5.0])])
+def test_the_weight_of_a_target_is_that_of_its_event(learn, expected):
+    train = Sequences(
+        np.array([7, 8, 9, 4, 5], np.int32),
+        np.array([0, 3, 5]),
+        weights=np.array([1, 2, 3, 4, 5], np.float32),
+        users=np.array([11, 12]),
+    )
+    windows = last_windows(train, length=9)
+
+    (weighted,) = batches(train, windows, size=2, learn=learn, weighted=True, rng=np.random.default_rng(0))
+    (plain,) = batches(train, windows, size=2, learn=learn, rng=np.random.default_rng(0))
+
+    by_target = dict(zip(weighted.targets.tolist(), weighted.weights.tolist(), strict=True))
+    assert by_target == dict(zip([8, 9, 5] if learn == "all" else [9, 5], expected, strict=True))
+    assert plain.weights is None
+    assert sorted(weighted.users.tolist()) == [11, 12]

@@ -80,6 +80,7 @@ def test_settings_survive_a_toml_file(tmp_path_factory, settings):
         "loss": ["ce", "Softmax"],
         "network": ["SASRec", "gru"],
         "temperature": [0.0, 1001],
+        "epsilon": [0.0, 0.2],
         "swap_users": [-0.1, 1.0],
         "calibration": [-0.1, 1.1],
         "negatives": [0],
@@ -130,6 +131,7 @@ def test_a_switch_is_true_or_false_and_off_by_default(name, value):
         ({"user_width": 8, "similarity": "cosine"}, "similarity: user vectors need 'dot'"),
         ({"share_negatives": True}, "share_negatives: .*set sampler="),
         ({"logq": True}, "logq: .*set another sampler"),
+        ({"logq": True, "sampler": "mixed", "swap_items": 0.1}, "logq: .*set sampler='uniform' or 'popularity'"),
         ({"width": 8, "user_width": 1, "heads": 2}, "heads: must divide .*heads=2 and 9"),
     ],
 )
@@ -181,7 +183,7 @@ def test_settings_are_named_never_placed():
         ("widht", "did you mean 'width'?"),
         ("learningrate", "did you mean 'learning_rate'?"),
         ("Dropout", "did you mean 'dropout'?"),
-        ("lr", "known are network, width, length, blocks, heads, dropout, norm, attention_width, "),
+        ("lr", "known are network, width, length, blocks, heads, dropout, norm, epsilon, "),
     ],
 )
 def test_an_unknown_setting_is_refused_with_a_suggestion(typed, hint):
@@ -227,6 +229,14 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path, write):
     ):
         with pytest.raises(ConfigError, match=message):
             Config.from_toml(path)
+
+
+def test_what_a_file_does_not_name_is_taken_from_the_base(write):
+    base = Config(width=32, norm="pre", gated=True)
+
+    assert Config.from_toml(write("gated = false"), base=base) == Config(width=32, norm="pre")
+    with pytest.raises(ConfigError, match=r"run\.toml: gated: needs norm='pre'"):
+        Config.from_toml(write('norm = "post"'), base=base)
 
 
 def test_an_empty_file_means_the_defaults(write):

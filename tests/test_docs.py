@@ -7,7 +7,10 @@ import polars as pl
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("README.md", "docs/evaluation.md", "docs/diagnose.md", "docs/data.md", "docs/tuning.md", "docs/migration.md")
+PAGES = (
+    "README.md",
+    *(f"docs/{page}.md" for page in ("evaluation", "diagnose", "report", "data", "tuning", "migration", "presets")),
+)
 
 
 @pytest.fixture

@@ -521,3 +521,136 @@ def test_a_model_of_a_pandas_log_answers_in_pandas(small_config):
 
     assert isinstance(model.recommend(["a"], exclude_seen=False), pd.DataFrame)
     assert isinstance(model.recommend(pl.Series(["a"]), exclude_seen=False), pl.DataFrame)
+
+
+# What the settings do to a step
+
+
+def training_of(histories, *, items=9, **settings):
+    defaults = {"width": 4, "length": 6, "dropout": 0.0, "batch": 16, "precision": "float32", "schedule": "constant"}
+    config = settling.settled(sasrec.Config(**defaults | settings), Sequences.of(histories))
+    return loop.Training(Sequences.of(histories), items=items, config=config)
+
+
+def moved(training):
+    """What one epoch of a single step does to each weight, and what it was before."""
+    before = {name: one.detach().clone() for name, one in training.network.named_parameters()}
+    training.epoch(1, SimpleNamespace(step=lambda *_: None))
+    return before, {name: one.detach() - before[name] for name, one in training.network.named_parameters()}
+
+
+# Item 8 and position 5 take part in nothing: a penalty alone can move them, and by one whole step of Adam.
+IDLE = {"loss": "bce", "sampler": "in-batch", "learning_rate": 1e-3}
+SHORT = [[0, 1, 2], [3, 4], [5, 6, 7]]
+
+
+def test_item_l2_draws_item_vectors_alone_to_zero():
+    before, step = moved(training_of(SHORT, item_l2=0.5, **IDLE))
+
+    np.testing.assert_allclose(step["items.weight"][8], -1e-3 * before["items.weight"][8].sign(), rtol=1e-3)
+    assert (step["positions.weight"][3:] == 0).all()
+
+
+def test_weight_decay_draws_all_weights_to_zero_and_item_l2_adds_to_it():
+    before, step = moved(training_of(SHORT, weight_decay=0.5, **IDLE))
+
+    for name, row in (("items.weight", 8), ("positions.weight", 5)):
+        np.testing.assert_allclose(step[name][row], -1e-3 * before[name][row].sign(), rtol=1e-3)
+    groups = training_of(SHORT, weight_decay=0.5, item_l2=0.25, **IDLE).optimiser.param_groups
+    assert [group["weight_decay"] for group in groups] == [0.75, 0.5]
+
+
+def test_without_a_penalty_what_takes_no_part_stays():
+    _, step = moved(training_of(SHORT, **IDLE))
+
+    assert (step["items.weight"][8] == 0).all()
+    assert (step["positions.weight"][3:] == 0).all()
+    assert (step["items.weight"][:8] != 0).any(dim=1).all()
+
+
+@pytest.mark.parametrize("beta2", [0.9, 0.999])
+def test_a_step_is_that_of_adam_with_these_betas(beta2):
+    training = training_of(SHORT, beta2=beta2, learning_rate=0.01)
+    twin = training_of(SHORT, beta2=beta2, learning_rate=0.01)
+    adam = torch.optim.Adam(twin.network.parameters(), lr=0.01, betas=(0.9, beta2))
+
+    for number in range(1, 4):
+        training.epoch(number, SimpleNamespace(step=lambda *_: None))
+        (batch,) = loop.batches(twin.train, twin._windows(), size=16, rng=twin.rng)
+        adam.zero_grad()
+        twin._loss(batch).backward()
+        adam.step()
+
+    for ours, theirs in zip(training.network.items.parameters(), twin.network.items.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-7)
+
+
+def test_every_step_has_the_rate_of_its_schedule():
+    training = training_of(SHORT, batch=1, schedule="one-cycle", epochs=4, learning_rate=0.01)
+    rates = []
+
+    for number in range(1, 5):
+        training.epoch(number, SimpleNamespace(step=lambda *_: rates.append(training.optimiser.param_groups[0]["lr"])))
+
+    assert rates == [loop.rate(training.config, step, 12) for step in range(12)]
+    assert len({group["lr"] for group in training.optimiser.param_groups}) == 1
+
+
+@pytest.mark.parametrize(("every", "judged"), [(1, [1, 2, 3, 4, 5]), (2, [2, 4, 5]), (3, [3, 5]), (9, [5])])
+def test_epochs_are_judged_every_so_often_and_at_the_end(data, small_config, tmp_path, every, judged):
+    config = replace(small_config, epochs=5, validate_every=every)
+
+    model = sasrec.train(data, config, history=tmp_path / "h.jsonl", progress=False)
+    results = results_in(tmp_path / "h.jsonl")
+
+    assert [result["epoch"] for result in results if result["ndcg"] is not None] == judged
+    assert [result["epoch"] for result in results] == [1, 2, 3, 4, 5]
+    assert model.record["best"]["epoch"] in judged
+    assert not [result for result in results if result["best"] and result["ndcg"] is None]
+
+
+def test_patience_counts_validations(data, small_config, monkeypatch):
+    scores = iter([0.5, 0.4, 0.3, 0.2])
+    monkeypatch.setattr(loop, "ndcg", lambda ranks, k: np.full(len(ranks), next(scores)))
+
+    config = replace(small_config, epochs=50, patience=2, validate_every=3)
+    model = sasrec.train(data, config, progress=False)
+
+    assert model.record["epochs"] == 9
+    assert model.record["best"]["epoch"] == 3
+    assert model.record["stopped"] == "no better for 2 validations, one every 3 epochs"
+
+
+@pytest.mark.parametrize(("weighted", "odds"), [(False, 1.0), (True, 10.0)])
+def test_weights_of_events_are_the_odds_that_are_learned(weighted, odds):
+    # After item 0 half of the users had 1, half 2; the events of 2 weigh ten times as much.
+    items = np.array([[0, 1], [0, 2]] * 8, np.int32).ravel()
+    weights = np.where(items == 2, 10.0, 1.0).astype(np.float32)
+    train = Sequences(items, np.arange(0, 33, 2), weights=weights)
+    config = sasrec.Config(width=8, dropout=0.0, batch=16, learning_rate=0.02, weighted=weighted, precision="float32")
+    training = loop.Training(train, items=3, config=settling.settled(config, train))
+
+    for number in range(1, 301):
+        training.epoch(number, SimpleNamespace(step=lambda *_: None))
+    scores = loop.Neural(training.network, training.config).scores(Sequences.of([[0]]))[0]
+
+    assert (scores[2] - scores[1]).exp().item() == pytest.approx(odds, rel=0.05)
+    assert scores[0] < scores[1] - 2
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"windows": "rolling", "learn": "last"},
+        {"windows": "random"},
+        {"swap_items": 0.2, "swap_users": 0.3, "user_width": 4},
+        {"loss": "sampled-softmax", "sampler": "mixed", "negatives": 7, "logq": True, "share_negatives": True},
+        {"network": "stamp", "learn": "last"},
+        {"norm": "query-only", "positions": "none"},
+    ],
+    ids=lambda settings: "-".join(map(str, settings.values())),
+)
+def test_one_seed_gives_the_same_bits_with_every_kind_of_draw(data, small_config, settings):
+    first, again = (sasrec.train(data, replace(small_config, **settings), progress=False) for _ in range(2))
+
+    assert equal_weights(first, again)

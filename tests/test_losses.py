@@ -253,3 +253,221 @@ def test_a_user_who_owns_every_item_lends_the_target_alone():
 
     torch.testing.assert_close(loss, (positive.sum() + negative) / 2)
     assert torch.autograd.grad(loss, table)[0].any(dim=1).nonzero().flatten().tolist() == [4, 5, 7, 8]
+
+
+# Weighted, and over drawn negatives: the published formulas, term by term
+
+
+def weights_of(positions, seed=3):
+    generator = torch.Generator().manual_seed(seed)
+    weights = torch.rand(positions, generator=generator, dtype=torch.float64) * 3
+    weights[::4] = 0.0
+    return weights
+
+
+@pytest.mark.parametrize("positions", [1, 5, 64, 130])
+def test_weighted_cross_entropy_is_the_weighted_mean_of_torchs_in_value_and_gradients(positions):
+    states, table, targets = drawn(positions, 17)
+    weights = weights_of(positions) + (positions == 1)
+
+    found = value_and_gradients(ExactCrossEntropy()(states, table, targets, weights), states, table)
+    each = torch.nn.functional.cross_entropy(states @ table.t(), targets, reduction="none")
+    expected = value_and_gradients((each * weights).sum() / weights.sum(), states, table)
+
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-13)
+
+
+def test_weights_all_alike_change_nothing():
+    states, table, targets = drawn(70, 11)
+
+    plain = value_and_gradients(ExactCrossEntropy()(states, table, targets), states, table)
+    alike = value_and_gradients(
+        ExactCrossEntropy()(states, table, targets, torch.full((70,), 2.5).double()), states, table
+    )
+
+    for ours, theirs in zip(alike, plain, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-13)
+
+
+@pytest.mark.parametrize("loss", ["softmax", "bce", "gbce", "bpr", "sampled-softmax"])
+def test_a_step_whose_targets_all_weigh_nothing_teaches_nothing(loss):
+    states, table, targets = drawn(6, 9)
+    nothing = torch.zeros(6, dtype=torch.float64)
+    others = Negatives((targets.unsqueeze(1) + 1) % 9)
+
+    value = (
+        ExactCrossEntropy()(states, table, targets, nothing)
+        if loss == "softmax"
+        else sampled(Config(loss=loss), states, table, targets, others, nothing)
+    )
+
+    assert [one.abs().sum().item() for one in value_and_gradients(value, states, table)] == [0.0, 0.0, 0.0]
+
+
+def test_a_loss_of_zero_still_counts_in_the_mean():
+    # One target is certain: its loss is 0 in float64, and the mean is over both.
+    states = torch.tensor([[1.0], [0.0]], dtype=torch.float64)
+    table = torch.tensor([[1000.0], [0.0]], dtype=torch.float64)
+
+    loss = ExactCrossEntropy()(states, table, torch.tensor([0, 0]))
+
+    assert loss.item() == pytest.approx(np.log(2) / 2, rel=1e-12)
+
+
+def negatives_for(targets, count, items=9, seed=0):
+    """Drawn evenly from the items that are not the target."""
+    generator = torch.Generator().manual_seed(seed)
+    return (targets.unsqueeze(1) + torch.randint(1, items, (len(targets), count), generator=generator)) % items
+
+
+def by_formula(config, states, table, targets, others, each):
+    """Position by position, in plain Python over torch scalars; `each` is the loss of one target."""
+    scores = states @ table.t()
+    rows = [
+        each(scores[row, targets[row]], [scores[row, one] for one in others[row] if one >= 0])
+        for row in range(len(targets))
+    ]
+    return torch.stack(rows).mean()
+
+
+def same_as_formula(config, each, *, count=3, others=None):
+    states, table, targets = drawn(8, 9)
+    others = negatives_for(targets, count) if others is None else others
+
+    found = value_and_gradients(sampled(config, states, table, targets, Negatives(others)), states, table)
+    formula = by_formula(config, states, table, targets, others, each)
+
+    for ours, theirs in zip(found, value_and_gradients(formula, states, table), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("calibration", [0.0, 0.2, 0.75, 1.0])
+@pytest.mark.parametrize("count", [1, 3, 8])
+def test_gbce_is_the_papers_formula(calibration, count):
+    # Petrov & Macdonald: alpha = N / (V - 1), beta = alpha (t (1 - 1/alpha) + 1/alpha), -log sigma(s+)^beta - ...
+    alpha = count / 8
+    beta = alpha * (calibration * (1 - 1 / alpha) + 1 / alpha)
+
+    def each(positive, negatives):
+        return -torch.log(torch.sigmoid(positive) ** beta) - sum(torch.log(1 - torch.sigmoid(one)) for one in negatives)
+
+    same_as_formula(Config(loss="gbce", negatives=count, calibration=calibration), each, count=count)
+
+
+def test_gbce_without_calibration_is_binary_cross_entropy_summed_over_negatives():
+    states, table, targets = drawn(8, 9)
+    others = negatives_for(targets, 1)
+
+    calibrated = sampled(Config(loss="gbce", calibration=0.0), states, table, targets, Negatives(others))
+
+    torch.testing.assert_close(calibrated, binary(states, table, targets, others))
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_bpr_is_the_mean_over_negatives_of_its_formula(count):
+    def each(positive, negatives):
+        return -sum(torch.log(torch.sigmoid(positive - one)) for one in negatives) / len(negatives)
+
+    same_as_formula(Config(loss="bpr", negatives=count), each, count=count)
+
+
+@pytest.mark.parametrize("count", [1, 5])
+def test_sampled_softmax_is_cross_entropy_over_the_target_and_what_was_drawn(count):
+    def each(positive, negatives):
+        return torch.nn.functional.cross_entropy(torch.stack([positive, *negatives])[None], torch.tensor([0]))
+
+    same_as_formula(Config(loss="sampled-softmax", negatives=count), each, count=count)
+
+
+def test_sampled_softmax_over_everything_else_is_the_exact_one():
+    states, table, targets = drawn(8, 9)
+    others = torch.stack([torch.tensor([item for item in range(9) if item != target]) for target in targets])
+
+    found = value_and_gradients(
+        sampled(Config(loss="sampled-softmax"), states, table, targets, Negatives(others)), states, table
+    )
+
+    for ours, theirs in zip(found, reference(states, table, targets), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("loss", ["bce", "gbce", "bpr", "sampled-softmax"])
+def test_what_equals_the_target_or_was_not_there_to_draw_is_left_out(loss):
+    config = Config(loss=loss, negatives=3)
+    states, table, _ = drawn(2, 9)
+    targets = torch.tensor([4, 7])
+    cluttered, clean = torch.tensor([[4, 2, -1], [7, -1, 3]]), torch.tensor([[2, 4, 4], [3, 7, 7]])
+
+    found = sampled(config, states, table, targets, Negatives(cluttered))
+
+    torch.testing.assert_close(found, sampled(config, states, table, targets, Negatives(clean)))
+    reached = torch.autograd.grad(found, table)[0].any(dim=1).nonzero().flatten().tolist()
+    assert reached == [2, 3, 4, 7]
+
+
+@pytest.mark.parametrize("loss", ["bce", "gbce", "bpr", "sampled-softmax"])
+def test_negatives_shared_by_all_are_those_repeated_for_each(loss):
+    config = Config(loss=loss, sampler="uniform", negatives=4)
+    states, table, targets = drawn(8, 9)
+    shared, counts = torch.tensor([1, 3, 3, 8]), torch.tensor([0.3, -0.2, -0.2, 1.0]).double()
+
+    once = sampled(config, states, table, targets, Negatives(shared, counts))
+    repeated = sampled(config, states, table, targets, Negatives(shared.repeat(8, 1), counts.repeat(8, 1)))
+
+    for ours, theirs in zip(
+        value_and_gradients(once, states, table), value_and_gradients(repeated, states, table), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-13)
+
+
+def test_logq_worked_by_hand():
+    # Scores: target 1, negatives 2 and 0. Expected counts 2 and 1/2, so these become 2 - ln 2 and ln 2.
+    states = torch.tensor([[1.0]], dtype=torch.float64)
+    table = torch.tensor([[1.0], [2.0], [0.0]], dtype=torch.float64)
+    negatives = Negatives(torch.tensor([[1, 2]]), torch.tensor([[2.0, 0.5]], dtype=torch.float64).log())
+
+    loss = sampled(Config(loss="sampled-softmax", sampler="uniform"), states, table, torch.tensor([0]), negatives)
+
+    assert loss.item() == pytest.approx(np.log(np.e + np.e**2 / 2 + 2) - 1, rel=1e-12)
+
+
+def test_with_logq_many_draws_of_a_skewed_sampler_come_to_the_exact_loss():
+    states, table, targets = drawn(1, 9, seed=5)
+    chances = np.arange(1, 10) / 45
+    rows = np.random.default_rng(0).choice(9, size=(1, 200_000), p=chances)
+    kept = torch.from_numpy(rows)
+    log_counts = torch.from_numpy(np.log(200_000 * chances[rows]))
+
+    corrected = sampled(Config(loss="sampled-softmax"), states, table, targets, Negatives(kept, log_counts))
+    plain = sampled(Config(loss="sampled-softmax"), states, table, targets, Negatives(kept))
+
+    exact = reference(states, table, targets)[0].item()
+    assert corrected.item() == pytest.approx(exact, rel=0.02)
+    assert abs(plain.item() - exact) > 1
+
+
+@pytest.mark.parametrize("loss", ["bce", "gbce", "bpr", "sampled-softmax"])
+def test_a_weight_multiplies_the_loss_of_its_target(loss):
+    config = Config(loss=loss, negatives=3)
+    states, table, targets = drawn(8, 9)
+    others, weights = negatives_for(targets, 3), weights_of(8)
+
+    weighted = sampled(config, states, table, targets, Negatives(others), weights)
+    each = torch.stack(
+        [sampled(config, states[[row]], table, targets[[row]], Negatives(others[[row]])) for row in range(8)]
+    )
+
+    torch.testing.assert_close(weighted, (each * weights).sum() / weights.sum(), rtol=1e-10, atol=1e-13)
+
+
+@pytest.mark.parametrize("loss", ["bce", "gbce", "bpr", "sampled-softmax"])
+def test_no_loss_forgets_a_confident_mistake(loss):
+    states = torch.ones(1, 1, requires_grad=True)
+    table = torch.tensor([[-500.0], [500.0]], requires_grad=True)
+
+    value = sampled(Config(loss=loss), states, table, torch.tensor([0]), Negatives(torch.tensor([[1]])))
+    value.backward()
+
+    assert torch.isfinite(value)
+    assert table.grad.flatten().tolist() == pytest.approx([-1.0, 1.0], abs=1e-6)

@@ -6,8 +6,10 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sasrec.config import Config
 from sasrec.data.sequences import Sequences
-from sasrec.training.negatives import UnseenSampler
+from sasrec.training.batches import batches, last_windows
+from sasrec.training.negatives import NegativeSampler, UnseenSampler
 
 ITEMS = 9
 histories = st.lists(st.lists(st.integers(0, ITEMS - 1), max_size=14), min_size=1, max_size=6)
@@ -105,3 +107,92 @@ def test_histories_are_left_as_they_are():
     UnseenSampler(histories, items=ITEMS).draw(np.array([0, 1]), 2, np.random.default_rng(0))
 
     assert histories.items.tolist() == [3, 1, 3, 2]
+
+
+# Samplers that are the same for all users
+
+TRAIN = Sequences.of([[0, 1, 2, 1], [1, 1, 3], [4, 0, 1, 6, 1, 2], [5, 5]])  # item 7 and 8 never occur
+POPULARITY = np.bincount(TRAIN.items, minlength=ITEMS) / len(TRAIN.items)
+EVEN = np.full(ITEMS, 1 / ITEMS)
+(BATCH,) = batches(TRAIN, last_windows(TRAIN, length=9), size=9, rng=np.random.default_rng(0))
+IN_BATCH = np.bincount(BATCH.targets, minlength=ITEMS) / len(BATCH.targets)
+
+
+def sampler_of(**settings):
+    return NegativeSampler(Config(**settings), TRAIN, items=ITEMS)
+
+
+@pytest.mark.parametrize(
+    ("sampler", "chances"),
+    [
+        ("uniform", EVEN),
+        ("popularity", POPULARITY),
+        ("in-batch", IN_BATCH),
+        ("mixed", (EVEN + IN_BATCH) / 2),
+    ],
+)
+@pytest.mark.parametrize("share", [False, True], ids=["each", "shared"])
+@pytest.mark.parametrize("count", [1, 3])
+def test_items_are_drawn_as_often_as_the_sampler_says(sampler, chances, share, count):
+    draw = sampler_of(sampler=sampler, negatives=count, share_negatives=share)
+    rng = np.random.default_rng(0)
+
+    rows = np.concatenate([draw(BATCH, rng).items.numpy().ravel() for _ in range(6_000 if share else 1_500)])
+
+    counts = np.bincount(rows, minlength=ITEMS)
+    assert counts[chances == 0].sum() == 0
+    assert scipy.stats.chisquare(counts[chances > 0], chances[chances > 0] * len(rows)).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("sampler", ["uniform", "popularity", "in-batch", "mixed"])
+def test_shared_negatives_are_one_draw_and_others_one_for_each_target(sampler):
+    shared, each = (
+        sampler_of(sampler=sampler, negatives=6, share_negatives=share)(BATCH, np.random.default_rng(0)).items
+        for share in (True, False)
+    )
+
+    assert shared.shape == (6,)
+    assert each.shape == (len(BATCH.targets), 6)
+    assert len({tuple(row) for row in each.tolist()}) > 1
+
+
+@pytest.mark.parametrize(
+    ("sampler", "chances"),
+    [("uniform", EVEN), ("popularity", POPULARITY), ("in-batch", POPULARITY), ("mixed", (EVEN + POPULARITY) / 2)],
+)
+@pytest.mark.parametrize("share", [False, True])
+def test_log_counts_are_those_of_how_often_an_item_is_expected_among_the_draws(sampler, chances, share):
+    negatives = sampler_of(sampler=sampler, negatives=5, logq=True, share_negatives=share)(
+        BATCH, np.random.default_rng(0)
+    )
+
+    np.testing.assert_allclose(negatives.log_counts, np.log(5 * chances[negatives.items]), rtol=1e-6)
+
+
+@pytest.mark.parametrize("sampler", ["unseen", "uniform", "popularity", "in-batch", "mixed"])
+def test_scores_are_corrected_only_where_asked(sampler):
+    assert sampler_of(sampler=sampler, negatives=2)(BATCH, np.random.default_rng(0)).log_counts is None
+
+
+def test_a_sampler_of_ones_own_is_asked_for_the_rows_of_the_targets_and_goes_before_the_setting():
+    asked = []
+
+    def own(rows, count, rng):
+        asked.append((rows.tolist(), count, rng.random()))
+        return np.full((len(rows), count), 7)
+
+    sampler = NegativeSampler(Config(sampler="popularity", negatives=3), TRAIN, items=ITEMS, draw=own)
+    negatives = sampler(BATCH, np.random.default_rng(4))
+
+    assert asked == [(BATCH.owners.tolist(), 3, np.random.default_rng(4).random())]
+    assert negatives.items.tolist() == [[7, 7, 7]] * len(BATCH.targets)
+
+
+@pytest.mark.parametrize("learn", ["all", "last"])
+def test_unseen_negatives_are_of_the_user_whose_target_it_is(learn):
+    (batch,) = batches(TRAIN, last_windows(TRAIN, length=9), size=9, learn=learn, rng=np.random.default_rng(0))
+
+    drawn = sampler_of(sampler="unseen", negatives=20)(batch, np.random.default_rng(0)).items
+
+    for row, items in zip(batch.owners, drawn.tolist(), strict=True):
+        assert not {*items} & {*TRAIN[row].tolist()}

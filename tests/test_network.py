@@ -17,7 +17,22 @@ ITEMS = 13
 LENGTH = 20
 every_architecture = pytest.mark.parametrize(
     "architecture",
-    [{"norm": "paper"}, {"norm": "pre"}, {"norm": "paper", "heads": 4}, {"norm": "pre", "heads": 2}, {"blocks": 0}],
+    [
+        {"norm": "paper"},
+        {"norm": "pre"},
+        {"norm": "paper", "heads": 4},
+        {"norm": "pre", "heads": 2},
+        {"blocks": 0},
+        {"norm": "post"},
+        {"norm": "query"},
+        {"norm": "query-only"},
+        {"norm": "key"},
+        {"norm": "pre", "gated": True, "activation": "swiglu", "feed_forward": 12},
+        {"norm": "post", "projected": True, "activation": "gelu", "attention_width": 6, "heads": 3},
+        {"positions": "sinusoidal", "unscaled": True},
+        {"similarity": "cosine", "temperature": 0.1, "initial": "xavier-normal"},
+        {"user_width": 4, "initial": "xavier-uniform"},
+    ],
     ids=lambda settings: "-".join(str(value) for value in settings.values()),
 )
 histories_of_any_length = st.lists(
@@ -87,11 +102,11 @@ def test_batch_mates_their_order_and_their_lengths_change_no_state(architecture,
 @pytest.mark.parametrize("longer", [21, 50, 200])
 def test_a_larger_length_changes_no_state(architecture, longer):
     network, larger = network_of(architecture), network_of(architecture, length=longer, seed=1)
-    weights = network.state_dict()
-    # Position 0 is the end of a history, so the shared positions are the first rows of the table.
-    extended = larger.state_dict()["positions.weight"].clone()
-    extended[:LENGTH] = weights["positions.weight"]
-    larger.load_state_dict(weights | {"positions.weight": extended})
+    # Position 0 is the end of a history, so what belongs to positions is in the first rows of every longer table.
+    extended = {name: tensor.clone() for name, tensor in larger.state_dict().items()}
+    for name, tensor in network.state_dict().items():
+        extended[name][: len(tensor)] = tensor
+    larger.load_state_dict(extended)
     histories = [[5], [3, 1, 4], list(np.arange(LENGTH) % ITEMS)]
 
     for states, of_larger in zip(states_of(network, histories), states_of(larger, histories), strict=True):
@@ -111,9 +126,9 @@ def test_what_lies_beyond_length_changes_no_score(architecture, beyond):
     torch.testing.assert_close(long[:1], short, rtol=1e-9, atol=1e-12)
 
 
-@every_architecture
-def test_positions_count_from_the_end_of_the_history(architecture):
-    network = network_of(architecture)
+@pytest.mark.parametrize("norm", ["paper", "pre", "post", "query", "query-only", "key"])
+def test_positions_count_from_the_end_of_the_history(norm):
+    network = network_of({"norm": norm})
     history = [3, 1, 4]
 
     before = states_of(network, [history])[0]
@@ -232,12 +247,36 @@ def test_norms_start_as_plain_norms_and_biases_at_zero(architecture):
         assert (tensor == float("norm" in name and name.endswith("weight"))).all(), name
 
 
-@every_architecture
-def test_every_norm_has_the_papers_epsilon_and_one_gain_per_feature(architecture):
+@pytest.mark.parametrize(
+    ("architecture", "count"),
+    [
+        ({"norm": "paper"}, 5),
+        ({"norm": "pre"}, 5),
+        ({"norm": "pre", "gated": True}, 4),
+        ({"norm": "query"}, 5),
+        ({"norm": "post"}, 4),
+        ({"norm": "key"}, 3),
+        ({"blocks": 0}, 1),
+        ({"blocks": 0, "norm": "key"}, 1),
+    ],
+)
+def test_every_norm_has_the_papers_epsilon_and_one_gain_per_feature(architecture, count):
     network = build(sasrec.Config(width=8, **architecture), items=7, generator=None)
 
     norms = [module for module in network.modules() if isinstance(module, torch.nn.LayerNorm)]
 
-    assert len(norms) == 1 + 2 * len(network.blocks)
+    assert len(norms) == count
     assert {norm.eps for norm in norms} == {1e-8}
     assert {norm.normalized_shape for norm in norms} == {(8,)}
+
+
+@pytest.mark.parametrize("norm", ["paper", "pre", "post", "query", "query-only", "key"])
+def test_epsilon_is_that_of_the_norms_in_blocks(norm):
+    network = build(sasrec.Config(width=8, norm=norm, epsilon=1e-3, blocks=2), items=7, generator=None)
+
+    found = {name: norm for name, norm in network.named_modules() if "norm" in name.rpartition(".")[2]}
+
+    assert {
+        norm.epsilon if hasattr(norm, "epsilon") else norm.eps for name, norm in found.items() if name != "norm"
+    } == {1e-3}
+    assert found["norm"].eps == 1e-8 if "norm" in found else norm in ("post", "query-only")

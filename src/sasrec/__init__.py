@@ -38,6 +38,7 @@ __all__ = [
     "evaluate",
     "folds",
     "load",
+    "preset",
     "read_features",
     "read_log",
     "split",
@@ -65,6 +66,7 @@ if TYPE_CHECKING:
         UnknownIdError,
     )
     from sasrec.evaluation.protocol import Report, evaluate
+    from sasrec.presets import preset
     from sasrec.report.page import write_page
     from sasrec.retrieval.recommender import Recommender, load
     from sasrec.studies.compare import Comparison, compare
@@ -85,6 +87,7 @@ else:
         "folds": "data.splits",
         "Report": "evaluation.protocol",
         "evaluate": "evaluation.protocol",
+        "preset": "presets",
         "Recommender": "retrieval.recommender",
         "load": "retrieval.recommender",
         "train": "training.loop",

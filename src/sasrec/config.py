@@ -3,7 +3,7 @@
 import difflib
 import json
 import tomllib
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_type_hints
 
@@ -32,12 +32,16 @@ class Config:
         norm: Where a block normalises: "paper" as in the paper's code, "pre" as in its text, "post" after each half,
             "query" like "paper" but with residuals of raw states, "query-only" like "paper" but without a norm before
             the feed-forward half and with gains for every position, "key" the attention's keys and each half's result.
+        epsilon: What a block's norms add to the variance; that of the last norm is 1e-8.
+        projected: Project what attention gives, as RecTools does in the paper's block and most do after post-norm;
+            norm="pre", "query" and "key" always have it.
         attention_width: Width of queries, keys and values; "auto" is the width of the states.
         feed_forward: Inner width of the feed-forward half; "auto" is the width of the states.
         activation: Of the feed-forward half: "relu", "gelu" or "swiglu".
-        gated: Multiply what each half of a block adds by a learned gate of its input (LiGR); needs norm="pre".
+        gated: Multiply what each half of a block adds by a learned gate of its input, without a last norm (LiGR); needs
+            norm="pre".
         positions: "learned", "sinusoidal" or "none"; counted from the end of the history.
-        unscaled: Let item vectors enter the network as they are, not multiplied by the root of their size.
+        unscaled: Let vectors of items and users enter the network as they are, not times the root of their size.
         bidirectional: Let a position see what comes after it too; needs learn="last".
         similarity: "dot" product or "cosine" of state and item vector.
         temperature: What the similarity is divided by.
@@ -55,8 +59,8 @@ class Config:
             negatives; "bce" the paper's binary cross-entropy; "gbce" its calibrated form (gSASRec); "bpr" pairwise.
         negatives: Items drawn against each target; not for "softmax".
         sampler: Where negatives come from: "unseen" draws evenly from what the user never had, "uniform" from the
-            catalogue, "popularity" as often as items occur, "in-batch" from the targets of the step, "mixed" half
-            uniform and half in-batch.
+            catalogue, "popularity" as often as items occur, "in-batch" from the targets of the step, "mixed" each
+            time from "uniform" or "in-batch" as a coin falls.
         share_negatives: Draw once for all targets of a step.
         logq: Take the logarithm of its expected count from a negative's score, which undoes the sampler's bias.
         calibration: The t of "gbce", from 0 (binary cross-entropy summed over negatives) to 1 (calibrated).
@@ -85,6 +89,8 @@ class Config:
     heads: Annotated[int, Meta(ge=1, le=64)] = 1
     dropout: Annotated[float, Meta(ge=0.0, lt=1.0)] | Literal["auto"] = "auto"
     norm: Literal["paper", "pre", "post", "query", "query-only", "key"] = "paper"
+    epsilon: Annotated[float, Meta(gt=0.0, le=0.1)] = 1e-8
+    projected: bool = False
     attention_width: Annotated[int, Meta(ge=1, le=4096)] | Literal["auto"] = "auto"
     feed_forward: Annotated[int, Meta(ge=1, le=65536)] | Literal["auto"] = "auto"
     activation: Literal["relu", "gelu", "swiglu"] = "relu"
@@ -159,14 +165,18 @@ class Config:
             "logq: draws from what a user never had have no common chance; set another sampler": (
                 self.logq and self.sampler == "unseen"
             ),
+            "logq: swapped targets have no known chance in a step; set sampler='uniform' or 'popularity'": (
+                self.logq and self.swap_items > 0 and self.sampler in ("in-batch", "mixed")
+            ),
         }
 
     @classmethod
-    def from_dict(cls, settings: dict[str, Any], *, where: str = "config") -> Self:
+    def from_dict(cls, settings: dict[str, Any], *, where: str = "config", base: Self | None = None) -> Self:
         """From plain values, as decoded from TOML or JSON.
 
         Args:
             where: What the settings come from, for messages.
+            base: What settings that are not named are taken from; None takes the defaults.
 
         Raises:
             ConfigError: A key is unknown (the nearest known one is suggested), or a value is refused.
@@ -174,7 +184,7 @@ class Config:
         for name, value in settings.items():
             cls.check(name, value, where=where)
         try:
-            return cls(**settings)
+            return replace(base or cls(), **settings)
         except ConfigError as error:
             raise ConfigError(f"{where}: {error}") from None
 
@@ -192,8 +202,8 @@ class Config:
             raise ConfigError(f"{where}: {error}") from None
 
     @classmethod
-    def from_toml(cls, path: str | Path) -> Self:
-        """From a TOML file of `name = value` lines.
+    def from_toml(cls, path: str | Path, *, base: Self | None = None) -> Self:
+        """From a TOML file of `name = value` lines; those that it does not name as in `base`, or the defaults.
 
         Raises:
             ConfigError: The file cannot be read or parsed, or a setting is refused.
@@ -204,7 +214,7 @@ class Config:
             raise ConfigError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
         except tomllib.TOMLDecodeError as error:
             raise ConfigError(f"{path}: is not TOML: {error}") from None
-        return cls.from_dict(settings, where=str(path))
+        return cls.from_dict(settings, where=str(path), base=base)
 
     def to_dict(self) -> dict[str, int | float | str]:
         """Plain values, such that `Config.from_dict(config.to_dict()) == config`."""

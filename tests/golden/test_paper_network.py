@@ -9,6 +9,7 @@ pre-norm block is that of the paper's equations 4 and 5 with the output projecti
 import numpy as np
 import pytest
 import torch
+from padded import MASKED, dense, feed_forward, normalize, softmax, windows
 
 import sasrec
 from sasrec.data.sequences import Sequences
@@ -18,18 +19,7 @@ from sasrec.retrieval.neural import Neural
 from sasrec.training.dropout import Dropout
 
 ITEMS, WIDTH, LENGTH = 11, 8, 7
-MASKED = -(2.0**32) + 1
 HISTORIES = [[4], [1, 2], [3, 1, 4, 1, 5], [9, 2, 6, 5, 3, 5, 8], [0, 0, 0], [10, 9, 8, 7, 6, 5]]
-
-
-def normalize(inputs, weights, name):
-    mean, variance = inputs.mean(axis=-1, keepdims=True), inputs.var(axis=-1, keepdims=True)
-    normalized = (inputs - mean) / (variance + 1e-8) ** 0.5
-    return weights[f"{name}.weight"] * normalized + weights[f"{name}.bias"]
-
-
-def dense(inputs, weights, name, columns=slice(None)):
-    return inputs @ weights[f"{name}.weight"][columns].T + weights[f"{name}.bias"][columns]
 
 
 def multihead_attention(queries, keys, weights, name, heads):
@@ -43,37 +33,29 @@ def multihead_attention(queries, keys, weights, name, heads):
     outputs = np.where(key_masks == 0, MASKED, outputs)
     tril = np.tril(np.ones(outputs.shape[1:]))
     outputs = np.where(tril[None] == 0, MASKED, outputs)
-    outputs = np.exp(outputs - outputs.max(axis=-1, keepdims=True))
-    outputs = outputs / outputs.sum(axis=-1, keepdims=True)
+    outputs = softmax(outputs)
     query_masks = np.sign(np.abs(queries).sum(axis=-1))
     outputs = outputs * np.tile(query_masks, [heads, 1])[:, :, None]
     return np.concatenate(np.split(outputs @ v, heads, axis=0), axis=2)
-
-
-def feedforward(inputs, weights, name):
-    outputs = np.maximum(dense(inputs, weights, f"{name}.inner"), 0.0)
-    return dense(outputs, weights, f"{name}.outer")
 
 
 def paper_block(seq, weights, name, heads):
     queries = normalize(seq, weights, f"{name}.attention_norm")
     seq = multihead_attention(queries, seq, weights, f"{name}.attention", heads) + queries
     inputs = normalize(seq, weights, f"{name}.feed_forward_norm")
-    return feedforward(inputs, weights, f"{name}.feed_forward") + inputs
+    return feed_forward(inputs, weights, f"{name}.feed_forward") + inputs
 
 
 def pre_block(seq, weights, name, heads, mask):
     normed = normalize(seq, weights, f"{name}.attention_norm") * mask
     mixed = multihead_attention(normed, normed, weights, f"{name}.attention", heads)
     seq = seq + dense(mixed, weights, f"{name}.attention.project")
-    return seq + feedforward(normalize(seq, weights, f"{name}.feed_forward_norm"), weights, f"{name}.feed_forward")
+    return seq + feed_forward(normalize(seq, weights, f"{name}.feed_forward_norm"), weights, f"{name}.feed_forward")
 
 
 def forward(histories, weights, *, norm, blocks, heads):
     """States of a padded batch, (B, LENGTH, WIDTH), and which of them are real."""
-    seq = np.zeros((len(histories), LENGTH), dtype=int)
-    for row, history in enumerate(histories):
-        seq[row, -len(history) :] = np.array(history) + 1
+    seq = windows(histories, LENGTH)
     mask = (seq != 0)[:, :, None].astype(float)
     table = np.concatenate([np.zeros((1, WIDTH)), weights["items.weight"]])
     # Ours counts positions from the end, so the table from the left is ours upside down.
@@ -149,13 +131,13 @@ def raw_residual(seq, weights, name, heads):
     queries = normalize(seq, weights, f"{name}.attention_norm")
     seq = multihead_attention(queries, seq, weights, f"{name}.attention", heads) + seq
     inputs = normalize(seq, weights, f"{name}.feed_forward_norm")
-    return feedforward(inputs, weights, f"{name}.feed_forward") + inputs
+    return feed_forward(inputs, weights, f"{name}.feed_forward") + inputs
 
 
 def no_second_norm(seq, weights, name, heads):
     queries = normalize(seq, weights, f"{name}.attention_norm")
     seq = multihead_attention(queries, seq, weights, f"{name}.attention", heads) + queries
-    return feedforward(seq, weights, f"{name}.feed_forward") + seq
+    return feed_forward(seq, weights, f"{name}.feed_forward") + seq
 
 
 @pytest.mark.parametrize("norm", ["paper", "pre"])

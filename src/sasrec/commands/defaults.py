@@ -1,4 +1,4 @@
-"""Values of flags that were not typed: from a settings file, or from the record of a model."""
+"""Values of flags that were not typed: from a preset, a settings file, or the record of a model."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,12 +13,12 @@ _MODELS: Mapping[tuple[str, ...], str | int] = {("evaluate",): 0, ("compare",): 
 def fill(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
     """Fill what was not typed, after a command line is parsed and before its values are checked.
 
-    `train --config FILE` takes every setting from the file; `evaluate MODEL LOG` and `compare LOG MODEL`
-    read the log as training did;
-    `diagnose LOG` does either or both, and takes the settings of `--model` where no file has them.
+    `train --preset NAME --config FILE` takes settings from the file, and the others from the preset; `evaluate MODEL
+    LOG` and `compare LOG MODEL` read the log as training did; `diagnose LOG` does all of this, and takes the settings
+    of `--model` where neither file nor preset has them.
 
     Raises:
-        ConfigError: The settings file is refused.
+        ConfigError: The settings file is refused, or there is no such preset.
         BundleError: The model cannot be read.
     """
     values: dict[str, object] = {}
@@ -29,11 +29,15 @@ def fill(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> 
         content = bundle.load(Path(source))
         values |= content.record.get("reading", {}) | (content.config if commands == ("diagnose",) else {})
         sources.append(source)
-    if commands in (("train",), ("diagnose",)) and (source := _typed(arguments, "--config")):
-        from sasrec.config import Config
+    if commands in (("train",), ("diagnose",)):
+        name, source = _typed(arguments, "--preset"), _typed(arguments, "--config")
+        if name or source:
+            from sasrec.config import Config
+            from sasrec.presets import preset
 
-        values |= Config.from_toml(source).to_dict()
-        sources.append(source)
+            config = preset(name) if name else Config()
+            values |= (Config.from_toml(source, base=config) if source else config).to_dict()
+            sources.append(source or name)
     Dict(values, source=", ".join(sources), use_commands_as_keys=False)(app, commands, arguments)
 
 

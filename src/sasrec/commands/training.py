@@ -45,10 +45,13 @@ class Origin:
     """Where settings come from that are not given as flags; `sasrec.commands.defaults` reads them from there.
 
     Attributes:
+        preset: Take the settings of a published system: paper, recommenders, seanswyi, rectools, recohut, freerec,
+            esasrec, ssept or stamp; see docs/presets.md. The file and flags go before it.
         file: TOML file with any of the settings below under "Network and training", as `width = 128`; flags go
             before it.
     """
 
+    preset: str | None = None
     file: Annotated[Path | None, Parameter(name="--config")] = None
 
 

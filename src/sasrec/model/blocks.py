@@ -13,8 +13,6 @@ from torch import Tensor, nn
 
 from sasrec.model.attention import Attention, Drop, Layout
 
-EPSILON = 1e-8  # as in the paper's code; the states of an untrained network are small
-
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": torch.relu,
     "gelu": nn.functional.gelu,
@@ -33,24 +31,31 @@ class Shape:
     feed_forward: int
     activation: str
     causal: bool
+    projected: bool
+    epsilon: float
 
     def attention(self, *, project: bool) -> Attention:
         """An attention half."""
         return Attention(self.width, inner=self.attention_width, heads=self.heads, project=project, causal=self.causal)
+
+    def norm(self) -> nn.LayerNorm:
+        """A norm of a block."""
+        return nn.LayerNorm(self.width, eps=self.epsilon)
 
 
 @final
 class FeedForward(nn.Module):
     """Two point-wise layers with an activation between; the paper's code writes them as convolutions of width 1.
 
-    With "swiglu" a second inner layer gates the first. Source: Shazeer, arXiv:2002.05202.
+    With "swiglu" a second inner layer gates the first, and none has a bias. Source: Shazeer, arXiv:2002.05202.
     """
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
-        self.inner = nn.Linear(shape.width, shape.feed_forward)
-        self.gate = nn.Linear(shape.width, shape.feed_forward) if shape.activation == "swiglu" else None
-        self.outer = nn.Linear(shape.feed_forward, shape.width)
+        gated = shape.activation == "swiglu"
+        self.inner = nn.Linear(shape.width, shape.feed_forward, bias=not gated)
+        self.gate = nn.Linear(shape.width, shape.feed_forward, bias=False) if gated else None
+        self.outer = nn.Linear(shape.feed_forward, shape.width, bias=not gated)
         self.activation = _ACTIVATIONS[shape.activation]
 
     def forward(self, states: Float[Tensor, "P D"], drop: Drop) -> Float[Tensor, "P D"]:
@@ -66,18 +71,15 @@ class FeedForward(nn.Module):
 class PaperBlock(nn.Module):
     """The block of the paper's code: only queries are normalised, and the residual adds the normalised states.
 
-    Source: Kang & McAuley, ICDM 2018, arXiv:1808.09781, and its published code. The text of the paper describes the
-    pre-norm block below; the published figures come from this one.
-
-    Args:
-        raw_residual: Let the residual add the states as they came, as FreeRec does.
+    Source: Kang & McAuley, ICDM 2018, arXiv:1808.09781: the published figures are of its code, its text describes the
+    pre-norm block below. With `raw_residual` the residual adds the states as they came, as FreeRec does.
     """
 
     def __init__(self, shape: Shape, *, raw_residual: bool = False) -> None:
         super().__init__()
-        self.attention_norm = nn.LayerNorm(shape.width, eps=EPSILON)
-        self.attention = shape.attention(project=raw_residual)
-        self.feed_forward_norm = nn.LayerNorm(shape.width, eps=EPSILON)
+        self.attention_norm = shape.norm()
+        self.attention = shape.attention(project=raw_residual or shape.projected)
+        self.feed_forward_norm = shape.norm()
         self.feed_forward = FeedForward(shape)
         self.raw_residual = raw_residual
 
@@ -93,15 +95,14 @@ class PaperBlock(nn.Module):
 class PreNormBlock(nn.Module):
     """The block of the paper's text, as later transformers have it: x + drop(f(norm(x))) twice.
 
-    Args:
-        gated: Multiply what a half adds by a sigmoid of its input (LiGR). Source: Borisyuk et al., arXiv:2502.03417.
+    If `gated`, what a half adds is multiplied by a gate of its input (LiGR; Borisyuk et al., arXiv:2502.03417).
     """
 
     def __init__(self, shape: Shape, *, gated: bool = False) -> None:
         super().__init__()
-        self.attention_norm = nn.LayerNorm(shape.width, eps=EPSILON)
+        self.attention_norm = shape.norm()
         self.attention = shape.attention(project=True)
-        self.feed_forward_norm = nn.LayerNorm(shape.width, eps=EPSILON)
+        self.feed_forward_norm = shape.norm()
         self.feed_forward = FeedForward(shape)
         self.attention_gate = nn.Linear(shape.width, shape.width) if gated else None
         self.feed_forward_gate = nn.Linear(shape.width, shape.width) if gated else None

@@ -6,13 +6,14 @@ import torch
 from torch import Tensor, nn
 
 from sasrec.config import Config
-from sasrec.model.blocks import EPSILON, PaperBlock, PreNormBlock, Shape
+from sasrec.model.blocks import PaperBlock, PreNormBlock, Shape
 from sasrec.model.embeddings import ItemVectors, LearnedPositions, UserVectors
 from sasrec.model.network import SASRec
 from sasrec.model.stamp import Stamp, View
 from sasrec.model.variants import KeyNormBlock, PositionNorm, PostNormBlock, QueryOnlyBlock, SinusoidalPositions
 
 _INITIAL_STD = 0.02
+_LAST_EPSILON = 1e-8  # as in the paper's code and whoever follows it, also where blocks have another
 _VIEWS: dict[str, View] = {"stamp": "both", "stamp-memory": "memory", "stamp-last": "last"}
 
 Network = SASRec | Stamp
@@ -63,6 +64,8 @@ def _sasrec(vectors: ItemVectors, users: int, config: Config) -> SASRec:
         feed_forward=width if config.feed_forward == "auto" else config.feed_forward,
         activation=config.activation,
         causal=not config.bidirectional,
+        projected=config.projected,
+        epsilon=config.epsilon,
     )
     blocks: dict[str, Callable[[], nn.Module]] = {
         "paper": lambda: PaperBlock(shape),
@@ -79,16 +82,16 @@ def _sasrec(vectors: ItemVectors, users: int, config: Config) -> SASRec:
     }
     stack = [blocks[config.norm]() for _ in range(config.blocks)]
     if config.norm == "query-only":
-        stack.append(PositionNorm(config.length, width))
-    # Blocks that end with a norm need no other.
-    ends_normal = config.norm in ("post", "key", "query-only")
+        stack.append(PositionNorm(shape))
+    # Blocks that end with a norm need no other; those of LiGR go without.
+    normal = config.norm in ("post", "query-only") or config.gated
     return SASRec(
         vectors,
         positions[config.positions](),
         UserVectors(users, config.user_width) if config.user_width else None,
         stack,
-        None if ends_normal else nn.LayerNorm(width, eps=EPSILON),
-        input_scale=1.0 if config.unscaled else width**0.5,
+        None if normal else nn.LayerNorm(width, eps=_LAST_EPSILON),
+        scales=(1.0, 1.0) if config.unscaled else (config.width**0.5, config.user_width**0.5),
         cosine=config.similarity == "cosine",
         temperature=config.temperature,
     )
@@ -98,13 +101,15 @@ def _sasrec(vectors: ItemVectors, users: int, config: Config) -> SASRec:
 def _draw(network: nn.Module, initial: str, generator: torch.Generator) -> None:
     """Initial weights: tables of vectors as asked for, layers by Xavier's rule, norms as the identity."""
     xavier = {"xavier-normal": nn.init.xavier_normal_}.get(initial, nn.init.xavier_uniform_)
+    norms = {name for name, part in network.named_modules() if isinstance(part, nn.LayerNorm | PositionNorm)}
     for name, parameter in network.named_parameters():
         table = name.startswith(("items.", "positions.", "users."))
+        owner, _, kind = name.rpartition(".")
         if table and initial == "small":
             nn.init.normal_(parameter, std=_INITIAL_STD, generator=generator)
-        elif "norm" in name and name.endswith("weight"):
-            nn.init.ones_(parameter)
-        elif parameter.dim() == 2 and "norm" not in name:
+        elif owner in norms:
+            nn.init.constant_(parameter, float(kind == "weight"))
+        elif parameter.dim() == 2:
             xavier(parameter, generator=generator)
         else:
             nn.init.zeros_(parameter)

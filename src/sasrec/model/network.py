@@ -23,8 +23,8 @@ class SASRec(nn.Module):
     padding, so nothing else can be scored or recommended than real items.
 
     With user vectors it is SSE-PT: they are joined to the item vectors at every position, and a state's user half
-    times the user's vector is part of each score. That part is one number for all items, and is carried as one more
-    column of the states, which meets a column of ones in the table.
+    times the user's vector, as it entered, is part of each score. That part is one number for all items, and is
+    carried as one more column of the states, which meets a column of ones in the table.
 
     Source: Kang & McAuley, ICDM 2018, arXiv:1808.09781; Wu et al., RecSys 2020 (SSE-PT). We differ so that a score
     depends on the history alone: positions are counted from the end of the history (the paper's left padding does the
@@ -39,7 +39,7 @@ class SASRec(nn.Module):
         blocks: Sequence[nn.Module],
         norm: nn.LayerNorm | None,
         *,
-        input_scale: float = 1.0,
+        scales: tuple[float, float] = (1.0, 1.0),
         cosine: bool = False,
         temperature: float = 1.0,
     ) -> None:
@@ -49,7 +49,7 @@ class SASRec(nn.Module):
             positions: Adds what tells positions apart; see `sasrec.model.embeddings.LearnedPositions`.
             blocks: One after the other; see `sasrec.model.blocks`.
             norm: Normalises the states after the last block.
-            input_scale: What item vectors are multiplied by where they enter.
+            scales: What vectors of items and of users are multiplied by where they enter.
             cosine: Score by the cosine instead of the dot product.
             temperature: What scores are divided by.
         """
@@ -57,7 +57,7 @@ class SASRec(nn.Module):
         self.items, self.positions, self.users = items, positions, users
         self.blocks = nn.ModuleList(blocks)
         self.norm = norm
-        self.input_scale, self.cosine, self.temperature = input_scale, cosine, temperature
+        self.scales, self.cosine, self.temperature = scales, cosine, temperature
 
     def forward(
         self, items: Int[Tensor, "P"], layout: Layout, drop: Drop = keep_all, users: Int[Tensor, "B"] | None = None
@@ -69,13 +69,12 @@ class SASRec(nn.Module):
             drop: Dropout; the default drops nothing.
             users: User row of every history, -1 for the unknown; None where nobody is known.
         """
-        states = nn.functional.embedding(items, self.items())
+        states = nn.functional.embedding(items, self.items()) * self.scales[0]
         own = None
         if self.users is not None:
             known = users if users is not None else layout.lasts.new_full(layout.lasts.shape, -1)
-            own = layout.spread(self.users(known))
+            own = layout.spread(self.users(known)) * self.scales[1]
             states = torch.cat([states, own], dim=1)
-        states = states * self.input_scale
         if self.positions is not None:
             states = self.positions(states, layout.ages)
         states = drop(states)

@@ -19,10 +19,11 @@ View = Literal["both", "memory", "last"]
 class Stamp(nn.Module):
     """Two views of a history meet: what attention from the last item finds in it, and the last item alone.
 
-    The score of an item x is <tanh(A m) * tanh(B t), x>, where t is the last item's vector and m the sum of all
-    items' vectors, each weighed by w . sigmoid(C x + D t + E mean + b). Either of the two views can be left out.
+    The score of an item x is <tanh(A m) * tanh(B t), x>, where t is the last item's vector and m is t plus the sum of
+    all items' vectors, each weighed by w . sigmoid(C x + D t + E mean + b). Either of the two views can be left out.
 
-    Source: Liu et al., KDD 2018 (STAMP), equations 8 to 12. As there, weights are not normalised to sum to 1.
+    Source: Liu et al., KDD 2018 (STAMP), equations 8 to 12, as RecBoard has them: the paper does not add t to the
+    memory, its code adds the mean. As in all three, weights are not normalised to sum to 1.
     """
 
     def __init__(self, items: ItemVectors, *, view: View = "both") -> None:
@@ -65,7 +66,7 @@ class Stamp(nn.Module):
         counts = layout.spread(layout.ages[_firsts(layout)] + 1)  # the first position is the oldest
         mean = empty.index_add(0, owners, vectors / counts.unsqueeze(1))
         asked = self.ask_item(vectors) + layout.spread(self.ask_last(last) + self.ask_mean(mean))
-        return empty.index_add(0, owners, self.weigh(asked.sigmoid()) * vectors)
+        return last.index_add(0, owners, self.weigh(asked.sigmoid()) * vectors)
 
 
 def _firsts(layout: Layout) -> Tensor:

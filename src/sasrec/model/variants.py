@@ -11,21 +11,22 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from sasrec.model.attention import Drop, Layout, keep_all
-from sasrec.model.blocks import EPSILON, FeedForward, Shape
+from sasrec.model.blocks import FeedForward, Shape
 
 
 @final
 class PositionNorm(nn.Module):
     """A layer norm with gains and shifts of its own for every position, counted from the end of the history."""
 
-    def __init__(self, length: int, width: int) -> None:
+    def __init__(self, shape: Shape) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(length, width))
-        self.bias = nn.Parameter(torch.empty(length, width))
+        self.weight = nn.Parameter(torch.empty(shape.length, shape.width))
+        self.bias = nn.Parameter(torch.empty(shape.length, shape.width))
+        self.epsilon = shape.epsilon
 
     def forward(self, states: Float[Tensor, "P D"], layout: Layout, drop: Drop = keep_all) -> Float[Tensor, "P D"]:  # noqa: ARG002
         """The normalised states; the last of a network's blocks can be one of these."""
-        normal = nn.functional.layer_norm(states, states.shape[1:], eps=EPSILON)
+        normal = nn.functional.layer_norm(states, states.shape[1:], eps=self.epsilon)
         return normal * self.weight[layout.ages] + self.bias[layout.ages]
 
 
@@ -35,8 +36,8 @@ class QueryOnlyBlock(nn.Module):
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
-        self.attention_norm = PositionNorm(shape.length, shape.width)
-        self.attention = shape.attention(project=False)
+        self.attention_norm = PositionNorm(shape)
+        self.attention = shape.attention(project=shape.projected)
         self.feed_forward = FeedForward(shape)
 
     def forward(self, states: Float[Tensor, "P D"], layout: Layout, drop: Drop) -> Float[Tensor, "P D"]:
@@ -48,19 +49,19 @@ class QueryOnlyBlock(nn.Module):
 
 @final
 class PostNormBlock(nn.Module):
-    """The block of the first transformer: norm(x + drop(f(x))) twice."""
+    """The block of the first transformer: norm(x + drop(f(x))) twice, and no other dropout."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
-        self.attention = shape.attention(project=True)
-        self.attention_norm = nn.LayerNorm(shape.width, eps=EPSILON)
+        self.attention = shape.attention(project=shape.projected)
+        self.attention_norm = shape.norm()
         self.feed_forward = FeedForward(shape)
-        self.feed_forward_norm = nn.LayerNorm(shape.width, eps=EPSILON)
+        self.feed_forward_norm = shape.norm()
 
     def forward(self, states: Float[Tensor, "P D"], layout: Layout, drop: Drop) -> Float[Tensor, "P D"]:
         """The states after attention and feed-forward."""
-        states = self.attention_norm(states + drop(self.attention(states, states, layout, drop)))
-        return self.feed_forward_norm(states + drop(self.feed_forward(states, drop)))
+        states = self.attention_norm(states + drop(self.attention(states, states, layout, keep_all)))
+        return self.feed_forward_norm(states + drop(self.feed_forward(states, keep_all)))
 
 
 @final
@@ -69,7 +70,7 @@ class KeyNormBlock(nn.Module):
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(shape.width)
+        self.norm = shape.norm()
         self.attention = shape.attention(project=True)
         self.feed_forward = FeedForward(shape)
 
@@ -77,7 +78,7 @@ class KeyNormBlock(nn.Module):
         """The states after attention and feed-forward."""
         taken = self.attention(states, states, layout, drop, keys=self.norm(states))
         states = states + drop(self.norm(taken))
-        return states + drop(self.norm(self.feed_forward(states, drop)))
+        return states + drop(self.norm(self.feed_forward(states, keep_all)))
 
 
 @final

@@ -90,7 +90,7 @@ class _Exact(torch.autograd.Function):
             total += each.sum()
             torch.mm(scores, low_table, out=d_states[start : start + chunk])
             torch.addmm(d_table, scores.t(), some, beta=float(start > 0), out=d_table)
-        share = 1.0 / positions if weights is None else 1.0 / weights.sum()
+        share = 1.0 / positions if weights is None else 1.0 / weights.sum().clamp_min(_TINY)
         ctx.save_for_backward(d_states[:positions], d_table)
         ctx.dtypes, ctx.share = (states.dtype, table.dtype), share
         return total * share
@@ -145,7 +145,7 @@ def sampled(
         negative = negative - negatives.log_counts
     real = (drawn >= 0) & (drawn != targets.unsqueeze(1))
     loss = _SAMPLED[config.loss](positive, negative, real, config.calibration, len(table))
-    return loss.mean() if weights is None else (loss * weights).sum() / weights.sum()
+    return loss.mean() if weights is None else (loss * weights).sum() / weights.sum().clamp_min(_TINY)
 
 
 def _binary(positive: Tensor, negative: Tensor, real: Tensor, _calibration: float, _items: int) -> Tensor:

@@ -130,16 +130,15 @@ class InBatch:
 
 @final
 class Mixed:
-    """Half of one sampler, half of another. Source: Yang et al., WWW 2020 (mixed negative sampling)."""
+    """One sampler or another, as a coin falls. Source: Yang et al., WWW 2020 (mixed negative sampling)."""
 
     def __init__(self, first: Sampler, second: Sampler) -> None:
         self.first, self.second = first, second
 
     def draw(self, shape: tuple[int, ...], batch: Batch, rng: np.random.Generator) -> np.ndarray:
-        """See `Sampler`; the first half of the last axis is the first sampler's."""
-        half = shape[-1] // 2
-        parts = ((self.first, shape[-1] - half), (self.second, half))
-        return np.concatenate([one.draw((*shape[:-1], count), batch, rng) for one, count in parts], axis=-1)
+        """See `Sampler`."""
+        heads = rng.random(shape) < 0.5
+        return np.where(heads, self.first.draw(shape, batch, rng), self.second.draw(shape, batch, rng))
 
     def chances(self, items: np.ndarray) -> np.ndarray:
         """See `Sampler`."""
