@@ -426,6 +426,16 @@ def test_an_evaluation_is_saved_as_a_page(run, folder, tmp_path):
     assert "Title of 3" in (tmp_path / "here.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("command", ["compare log.csv walk.model", "diagnose log.csv --model walk.model"])
+def test_a_study_is_saved_as_a_page(run, tmp_path, command):
+    code, out, err = run(*command.split(), "--quiet", "--html", tmp_path / "page.html")
+
+    text = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert (code, err) == (0, "")
+    assert next(line for line in out.splitlines() if line.startswith("protocol: ")) in text
+    assert "on log.csv</h1>" in text
+
+
 def test_a_taken_name_of_a_page_is_refused_before_anything_is_read(run, tmp_path):
     (tmp_path / "page.html").write_text("mine")
 

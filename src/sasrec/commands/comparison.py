@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Group, Parameter
 
 from sasrec.commands.evaluation import Measure, MeasureFlags
-from sasrec.commands.output import say
+from sasrec.commands.output import Destination, say
 from sasrec.commands.reading import LogFlagsAsTrained, Reading
 from sasrec.config import Config
 from sasrec.data.splits import folds
@@ -47,8 +47,7 @@ def compare(
     networks: Annotated[Networks, Parameter(name="*", group=Group("What is trained", sort_key=0))] = Networks(),
     measure: MeasureFlags = Measure(),
     reading: LogFlagsAsTrained = Reading(),
-    json: Path | None = None,
-    replace: bool = False,
+    output: Annotated[Destination, Parameter(name="*")] = Destination(),
     quiet: bool = False,
 ) -> None:
     """Set several models beside each other on one split, in one table.
@@ -60,20 +59,17 @@ def compare(
     Args:
         log: File of interactions, as for `sasrec train`.
         models: Folders that `sasrec train` wrote, from this log and split.
-        json: File to write the comparison to.
-        replace: Take the place of a comparison, and of kept models, that are there already.
         quiet: Print no progress.
     """
     from sasrec.evaluation.protocol import check_protocol
     from sasrec.retrieval.recommender import load
     from sasrec.studies import compare as study
 
-    if json is not None:
-        check_free(json, replace=replace)
+    output.check()
     names = [path.resolve().name.removesuffix(".sasrec") for path in models] + [path.stem for path in networks.config]
     study.check_names(names)
     configs = dict(zip(names[len(models) :], map(Config.from_toml, networks.config), strict=True))
-    _check(networks, configs, replace=replace)
+    _check(networks, configs, replace=output.replace)
     saved = dict(zip(names, map(load, models), strict=False))
     content = reading.log(log)
     count = networks.folds
@@ -86,7 +82,7 @@ def compare(
         rounds = study.train_rounds(splits, {**saved, **configs}, seeds=networks.seeds, progress=not quiet)
     else:
         with nullcontext(networks.out) if networks.out else tempfile.TemporaryDirectory() as folder:
-            trainings = _Trainings(log.resolve(), reading, Path(folder), replace=replace, quiet=quiet)
+            trainings = _Trainings(log.resolve(), reading, Path(folder), replace=output.replace, quiet=quiet)
             turns = range(networks.seeds)
             rounds = [(splits[0], saved | trainings.of(configs, turn, networks.seeds)) for turn in turns]
     found = study.compare_trained(
@@ -98,8 +94,7 @@ def compare(
         seed=measure.seed,
     )
     say(str(found))
-    if json is not None:
-        found.save_json(json, replace=replace)
+    output.write(found, data=splits[0] if count is None else None)
 
 
 def _check(networks: Networks, configs: dict[str, Config], *, replace: bool) -> None:

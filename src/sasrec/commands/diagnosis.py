@@ -46,4 +46,4 @@ def diagnose(
     data = reading.divided(reading.log(log))
     found = study.diagnose(data, config, model=made, retrain=retrain, progress=not quiet)
     say(str(found))
-    output.write(found)
+    output.write(found, data=data)

@@ -6,9 +6,8 @@ from typing import Annotated, Literal
 
 from cyclopts import Group, Parameter
 
-from sasrec.commands.output import say
+from sasrec.commands.output import Destination, say
 from sasrec.commands.reading import LogFlagsAsTrained, Reading
-from sasrec.commands.saving import Saving, SavingFlags
 from sasrec.data.splits import Part
 
 
@@ -42,7 +41,9 @@ def evaluate(
     *,
     reading: LogFlagsAsTrained = Reading(),
     measure: MeasureFlags = Measure(),
-    saving: SavingFlags = Saving(),
+    output: Annotated[Destination, Parameter(name="*")] = Destination(),
+    titles: Path | None = None,
+    shown_user: str | None = None,
 ) -> None:
     """Measure how well a model predicts what was held out, beside models that only count.
 
@@ -52,11 +53,13 @@ def evaluate(
     Args:
         model: Folder that `sasrec train` wrote.
         log: The log that the model was trained on.
+        titles: File of items with a column of titles, which then stand beside ids in the page of --html.
+        shown_user: A user who comes first among those that the page shows.
     """
     from sasrec.evaluation import protocol
     from sasrec.retrieval.recommender import load
 
-    saving.check()
+    output.check()
     made = load(model)
     data = reading.divided(reading.log(log))
     report = protocol.evaluate(
@@ -69,4 +72,5 @@ def evaluate(
         seed=measure.seed,
     )
     say(str(report))
-    saving.save(report, made, data)
+    user = None if shown_user is None else data.log.users.parse(shown_user)
+    output.write(report, model=made, data=data, user=user, titles=titles)

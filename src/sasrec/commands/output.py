@@ -9,14 +9,21 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal
 
 import polars as pl
 from rich.cells import cell_len
 
 from sasrec.data.titles import read_titles
-from sasrec.data.vocab import Vocabulary
+from sasrec.data.vocab import Id, Vocabulary
 from sasrec.files import check_free
+
+if TYPE_CHECKING:
+    from sasrec.data.splits import Split
+    from sasrec.evaluation.protocol import Report
+    from sasrec.retrieval.recommender import Recommender
+    from sasrec.studies.compare import Comparison
+    from sasrec.studies.diagnose import Diagnosis
 
 
 def say(*lines: str) -> None:
@@ -71,35 +78,42 @@ def in_bytes(path: Path) -> str:
     return f"{size / 1000:,.1f} GB"
 
 
-class Result(Protocol):
-    """What can be written as JSON."""
-
-    def save_json(self, path: Path, *, replace: bool = False) -> None:
-        """Write it, whole or not at all."""
-        ...
-
-
 @dataclass(frozen=True, kw_only=True)
 class Destination:
     """Where a result is written to, beside being printed.
 
     Attributes:
         json: File to write the result to, with every figure unrounded.
-        replace: Take the place of a file that is there already.
+        html: File for a page with tables and charts, which opens offline in any browser.
+        replace: Take the place of files that are there already.
     """
 
     json: Path | None = None
+    html: Path | None = None
     replace: bool = False
 
     def check(self) -> None:
         """Refuse a taken place before any work is done; OutputError."""
-        if self.json is not None:
-            check_free(self.json, replace=self.replace)
+        for path in (self.json, self.html):
+            if path is not None:
+                check_free(path, replace=self.replace)
 
-    def write(self, result: Result) -> None:
-        """Write where that is asked for; OutputError as `durable_file`."""
+    def write(
+        self,
+        result: "Report | Comparison | Diagnosis",
+        *,
+        model: "Recommender | None" = None,
+        data: "Split | None" = None,
+        user: Id | None = None,
+        titles: Path | None = None,
+    ) -> None:
+        """Write where that is asked for; errors as `write_page`."""
         if self.json is not None:
             result.save_json(self.json, replace=self.replace)
+        if self.html is not None:
+            from sasrec.report.page import write_page
+
+            write_page(self.html, result, model=model, data=data, user=user, titles=titles, replace=self.replace)
 
 
 @dataclass(frozen=True, kw_only=True)

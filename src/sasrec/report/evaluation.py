@@ -12,7 +12,6 @@ from sasrec.data.vocab import Id
 from sasrec.errors import DataError
 from sasrec.evaluation.metrics import mean_and_error, ndcg
 from sasrec.evaluation.protocol import Report, Row
-from sasrec.report.about import about_data, about_model
 from sasrec.report.charts import Caption, Series, bar_chart, line_chart
 from sasrec.report.elements import Content, section, table, tag
 from sasrec.report.examples import Names, attention_maps, drawn, examples
@@ -41,8 +40,6 @@ def evaluation_sections(
         _results(report),
         section("Where it is good", tag("div.charts", *charts)),
         *people,
-        *([] if model is None else [about_model(model)]),
-        *([] if data is None else [about_data(data)]),
     ]
 
 

@@ -11,9 +11,14 @@ from sasrec.data.vocab import Id
 from sasrec.errors import DataError
 from sasrec.evaluation.protocol import Report
 from sasrec.files import durable_file
+from sasrec.report.about import about_data, about_model
+from sasrec.report.comparison import comparison_sections
+from sasrec.report.diagnosis import diagnosis_sections
 from sasrec.report.elements import document, tag
 from sasrec.report.evaluation import evaluation_sections
 from sasrec.retrieval.recommender import Recommender
+from sasrec.studies.compare import Comparison
+from sasrec.studies.diagnose import Diagnosis
 
 # Nothing is loaded and nothing runs, whatever a title holds: the browser itself sees to it.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
@@ -21,7 +26,7 @@ _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 def write_page(
     path: str | Path,
-    result: Report,
+    result: Report | Comparison | Diagnosis,
     *,
     model: Recommender | None = None,
     data: Split | None = None,
@@ -32,10 +37,10 @@ def write_page(
     """Write a result as one HTML file that opens offline, in light and dark, on a phone and on paper.
 
     Args:
-        result: What `evaluate` gave.
-        model: The evaluated model; adds its settings and how it was trained.
-        data: The split it was evaluated on; adds the log, NDCG by history length and popularity and, with `model`,
-            ten users.
+        result: What `evaluate`, `compare` or `diagnose` gave.
+        model: The model that was measured; adds its settings and how it was trained.
+        data: The split it was measured on; adds the log and, to an evaluation, NDCG by history length and popularity
+            and, with `model`, ten users.
         user: Raw id of a user who comes first among the ten.
         titles: A file of items with a column of titles, in any format of a log; titles then stand beside ids.
         replace: Take the place of a file that is there already.
@@ -47,10 +52,16 @@ def write_page(
     """
     if model is not None and data is not None and not model.items.ids.equals(data.log.items.ids):
         raise DataError("data: its items are not those of the model; give the split that the model was evaluated on")
-    sections = evaluation_sections(result, model, data, user=user, titles=titles)
     log = data.log.source.name if data is not None else model.record.get("log") if model is not None else None
-    title = f"{result.rows[0].model} on {log}" if log else f"Evaluation of {result.rows[0].model}"
-    page = document(_page(title, result.protocol, sections))
+    about = [*([] if model is None else [about_model(model)]), *([] if data is None else [about_data(data)])]
+    if isinstance(result, Report):
+        what, sections = result.rows[0].model, evaluation_sections(result, model, data, user=user, titles=titles)
+    elif isinstance(result, Comparison):
+        what, sections = "Comparison", comparison_sections(result)
+    else:
+        what, sections = "Diagnosis", diagnosis_sections(result)
+    title = f"{what} on {log}" if log else what
+    page = document(_page(title, result.protocol, [*sections, *about]))
     with durable_file(Path(path), replace=replace) as draft:
         draft.write_text(page, encoding="utf-8")
 
