@@ -1,5 +1,6 @@
 """The command line, used as a person would: what it prints, writes and refuses, and how it leaves."""
 
+import dataclasses
 import importlib
 import inspect
 import json
@@ -524,6 +525,41 @@ def test_a_comparison_of_settings_is_that_of_the_library(run, folder, settings, 
     assert re.findall("^training (.*)$", err, re.MULTILINE) == [
         *("narrow, 1 of 2", "bce, 1 of 2", "narrow, 2 of 2", "bce, 2 of 2")
     ]
+
+
+def test_a_comparison_trains_presets_with_what_is_changed_in_all_of_them(run, tmp_path, in_process):
+    (tmp_path / "small.toml").write_text("width = 8\nlength = 10\nheads = 1\nattention_width = 8\nepochs = 1\n")
+    flags = ["--preset", "paper", "rectools", "--change", tmp_path / "small.toml", "--out", tmp_path / "kept"]
+        "--preset",
+        "paper",
+        "rectools",
+        "--change",
+        tmp_path / "small.toml",
+        "--out",
+        tmp_path / "kept",
+        "--quiet",
+    ]
+
+    code, out, _ = run("compare", "log.csv", *flags, "--quiet")
+
+    assert code == 0
+    assert re.search("^paper +SASRec .bce.", out, re.MULTILINE)
+    for name in ("paper", "rectools"):
+        expected = dataclasses.replace(
+            sasrec.preset(name), width=8, length=10, heads=1, attention_width=8, epochs=1
+        ).to_dict()
+        kept = sasrec.load(tmp_path / f"kept/{name}.sasrec").scorer.config.to_dict()
+        assert {field for field in expected if kept[field] != expected[field]} <= {"feed_forward", "precision"}
+
+
+@pytest.mark.parametrize("flags", [("--preset", "papre"), ("--change", "run.toml", "--config", "run.toml")])
+def test_a_comparison_of_presets_that_are_unknown_or_missing_is_refused(run, tmp_path, monkeypatch, flags):
+    (tmp_path / "run.toml").write_text("width = 8\n")
+
+    code, out, err = run("compare", "log.csv", *(str(tmp_path / one) if one == "run.toml" else one for one in flags))
+
+    assert (code, out) == (2, "")
+    assert "preset" in err
 
 
 def test_models_of_several_seeds_are_kept_by_their_seeds(run, settings, tmp_path, in_process):

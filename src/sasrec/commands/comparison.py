@@ -17,6 +17,7 @@ from sasrec.config import Config
 from sasrec.data.splits import folds
 from sasrec.errors import ConfigError, TrainingError
 from sasrec.files import check_free
+from sasrec.presets import preset
 
 if TYPE_CHECKING:
     from sasrec.retrieval.recommender import Recommender
@@ -28,6 +29,8 @@ class Networks:
 
     Attributes:
         config: TOML files of settings, as for `sasrec train`; each is trained and called by the name of its file.
+        preset: Published systems, as for `sasrec train`; each is trained with its settings, except those of `change`.
+        change: TOML file of settings that take the place of those of every preset, as `length = 200`.
         seeds: Train each so many times, with the seed of its settings and those after it.
         folds: Instead of one split, so many by time whose test periods, each of --share, follow one another. All is
             then trained in this process, and nothing is kept.
@@ -35,9 +38,27 @@ class Networks:
     """
 
     config: Annotated[tuple[Path, ...], Parameter(consume_multiple=True)] = ()
+    preset: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = ()
+    change: Path | None = None
     seeds: int = 1
     folds: int | None = None
     out: Path | None = None
+
+    def names(self) -> list[str]:
+        """What each is called in the table."""
+        return [*(path.stem for path in self.config), *self.preset]
+
+    def configs(self) -> list[Config]:
+        """The settings of each, in the order of its name.
+
+        Raises:
+            ConfigError: A file is refused, there is no such preset, or `change` has no preset to change.
+        """
+        if self.change is not None and not self.preset:
+            raise ConfigError("--change is for presets; pass --preset NAME, or put the settings into files of --config")
+        bases = map(preset, self.preset)
+        changed = [base if self.change is None else Config.from_toml(self.change, base=base) for base in bases]
+        return [*map(Config.from_toml, self.config), *changed]
 
 
 def compare(
@@ -53,8 +74,8 @@ def compare(
     """Set several models beside each other on one split, in one table.
 
     Shows how good each is, how far from the first with a 95 % interval, and what its training took. Models that are
-    trained already come first, then one for each file of settings, each trained in a process of its own; popularity
-    and a last-item Markov chain stand beside them.
+    trained already come first, then one for each file of settings and each preset, trained in a process of its own;
+    popularity and a last-item Markov chain stand beside them.
 
     Args:
         log: File of interactions, as for `sasrec train`.
@@ -66,9 +87,9 @@ def compare(
     from sasrec.studies import compare as study
 
     output.check()
-    names = [path.resolve().name.removesuffix(".sasrec") for path in models] + [path.stem for path in networks.config]
+    names = [path.resolve().name.removesuffix(".sasrec") for path in models] + networks.names()
     study.check_names(names)
-    configs = dict(zip(names[len(models) :], map(Config.from_toml, networks.config), strict=True))
+    configs = dict(zip(networks.names(), networks.configs(), strict=True))
     _check(networks, configs, replace=output.replace)
     saved = dict(zip(names, map(load, models), strict=False))
     content = reading.log(log)
@@ -106,7 +127,7 @@ def _check(networks: Networks, configs: dict[str, Config], *, replace: bool) -> 
     if networks.out is None:
         return
     if networks.folds is not None or not configs:
-        raise ConfigError("--out keeps what --config trains on one split; leave it out")
+        raise ConfigError("--out keeps what --config and --preset train on one split; leave it out")
     if not networks.out.is_dir():
         check_free(networks.out, replace=False)
     for name in configs if networks.out.is_dir() else ():
