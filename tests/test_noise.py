@@ -62,7 +62,7 @@ def test_a_swapped_item_is_what_the_position_before_it_predicts_unless_that_is_s
 def test_where_the_last_is_learned_its_target_is_swapped_with_the_last_item():
     batch = batch_of(learn="last")
 
-    after = noisy(batch, swap_items=0.3)
+    after = noisy(batch, swap_items=0.3, learn="last")
 
     last = (after.items[batch.layout.lasts] < ITEMS).numpy()
     assert ((after.targets < ITEMS).numpy() == last).all()

@@ -182,6 +182,18 @@ def test_a_file_may_hold_what_is_complete_only_with_the_preset(folder):
     assert main(["train", "log.csv", "--out", "other", "--config", "run.toml", "--quiet"]) == 2
 
 
+def test_a_diagnosis_takes_a_preset_as_training_does(folder, monkeypatch):
+    from sasrec.studies import diagnose
+
+    found = []
+    monkeypatch.setattr(diagnose, "diagnose", lambda data, config, **rest: found.append(config))
+    (folder / "run.toml").write_text("epochs = 1\n")
+
+    main(["diagnose", "log.csv", "--preset", "freerec", "--config", "run.toml", "--width", "6", "--quiet"])
+
+    assert found == [dataclasses.replace(sasrec.preset("freerec"), epochs=1, width=6)]
+
+
 def test_an_unknown_preset_on_the_command_line_is_one_line(folder, capsys):
     code = main(["train", "log.csv", "--out", "model", "--preset", "rectool"])
 

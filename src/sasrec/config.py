@@ -33,13 +33,11 @@ class Config:
             "query" like "paper" but with residuals of raw states, "query-only" like "paper" but without a norm before
             the feed-forward half and with gains for every position, "key" the attention's keys and each half's result.
         epsilon: What a block's norms add to the variance; that of the last norm is 1e-8.
-        projected: Project what attention gives, as RecTools does in the paper's block and most do after post-norm;
-            norm="pre", "query" and "key" always have it.
+        projected: Project what attention gives with norm="paper", "query-only" or "post" too; else it always is.
         attention_width: Width of queries, keys and values; "auto" is the width of the states.
         feed_forward: Inner width of the feed-forward half; "auto" is the width of the states.
         activation: Of the feed-forward half: "relu", "gelu" or "swiglu".
-        gated: Multiply what each half of a block adds by a learned gate of its input, without a last norm (LiGR); needs
-            norm="pre".
+        gated: Multiply what each half of a block adds by a gate of its input, no last norm (LiGR); needs norm="pre".
         positions: "learned", "sinusoidal" or "none"; counted from the end of the history.
         unscaled: Let vectors of items and users enter the network as they are, not times the root of their size.
         bidirectional: Let a position see what comes after it too; needs learn="last".
@@ -162,11 +160,8 @@ class Config:
             "share_negatives: sampler='unseen' draws for each user; set sampler='uniform', 'popularity' or 'mixed'": (
                 self.share_negatives and self.sampler == "unseen"
             ),
-            "logq: draws from what a user never had have no common chance; set another sampler": (
-                self.logq and self.sampler == "unseen"
-            ),
-            "logq: swapped targets have no known chance in a step; set sampler='uniform' or 'popularity'": (
-                self.logq and self.swap_items > 0 and self.sampler in ("in-batch", "mixed")
+            "logq: unseen items, and targets of a step under swap_items, have no known chance; set another sampler": (
+                self.logq and self.sampler in (("unseen", "in-batch", "mixed") if self.swap_items else ("unseen",))
             ),
         }
 

@@ -104,11 +104,10 @@ def _draw(network: nn.Module, initial: str, generator: torch.Generator) -> None:
     norms = {name for name, part in network.named_modules() if isinstance(part, nn.LayerNorm | PositionNorm)}
     for name, parameter in network.named_parameters():
         table = name.startswith(("items.", "positions.", "users."))
-        owner, _, kind = name.rpartition(".")
         if table and initial == "small":
             nn.init.normal_(parameter, std=_INITIAL_STD, generator=generator)
-        elif owner in norms:
-            nn.init.constant_(parameter, float(kind == "weight"))
+        elif name.rpartition(".")[0] in norms:
+            nn.init.constant_(parameter, float(name.endswith("weight")))
         elif parameter.dim() == 2:
             xavier(parameter, generator=generator)
         else:

@@ -19,29 +19,19 @@ def swapped(batch: Batch, config: Config, *, items: int, users: int, rng: np.ran
     user in ten becomes the unknown one, by whose vector new users are served.
     """
     if config.swap_items:
-        batch = _with_other_items(batch, config.swap_items, items, rng)
+        chosen, others = _swaps(batch.items, config.swap_items, items, rng)
+        inputs, targets, lasts = torch.where(chosen, others, batch.items), batch.targets, batch.layout.lasts
+        if config.learn == "last":
+            chosen = chosen[lasts]
+        else:  # as in the code of SSE-PT, a swapped item is also what the position before it has to predict
+            targets = inputs.roll(-1).index_copy(0, lasts, targets[lasts])
+        drawn = torch.from_numpy(rng.integers(items, size=len(targets)))
+        batch = replace(batch, items=inputs, targets=torch.where(chosen, drawn, targets))
     if config.swap_users:
         chosen, others = _swaps(batch.users, config.swap_users, users, rng)
         nobody = chosen & torch.from_numpy(rng.random(len(others)) < _UNKNOWN)
         batch = replace(batch, users=torch.where(chosen, others, batch.users).masked_fill(nobody, -1))
     return batch
-
-
-def _with_other_items(batch: Batch, share: float, items: int, rng: np.random.Generator) -> Batch:
-    """Some positions with another item, and, drawn apart, another target.
-
-    As in the code of SSE-PT, a swapped item is also what the position before it has to predict, unless that position
-    is swapped itself.
-    """
-    chosen, others = _swaps(batch.items, share, items, rng)
-    swapped_items = torch.where(chosen, others, batch.items)
-    if len(batch.targets) == len(batch.items):
-        targets = swapped_items.roll(-1)
-        targets[batch.layout.lasts] = batch.targets[batch.layout.lasts]
-    else:
-        targets, chosen = batch.targets, chosen[batch.layout.lasts]
-    drawn = torch.from_numpy(rng.integers(items, size=len(targets)))
-    return replace(batch, items=swapped_items, targets=torch.where(chosen, drawn, targets))
 
 
 def _swaps(rows: Tensor, share: float, count: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
