@@ -530,15 +530,6 @@ def test_a_comparison_of_settings_is_that_of_the_library(run, folder, settings, 
 def test_a_comparison_trains_presets_with_what_is_changed_in_all_of_them(run, tmp_path, in_process):
     (tmp_path / "small.toml").write_text("width = 8\nlength = 10\nheads = 1\nattention_width = 8\nepochs = 1\n")
     flags = ["--preset", "paper", "rectools", "--change", tmp_path / "small.toml", "--out", tmp_path / "kept"]
-        "--preset",
-        "paper",
-        "rectools",
-        "--change",
-        tmp_path / "small.toml",
-        "--out",
-        tmp_path / "kept",
-        "--quiet",
-    ]
 
     code, out, _ = run("compare", "log.csv", *flags, "--quiet")
 
