@@ -1,5 +1,6 @@
 """Training is the same for the same seed, keeps the best weights, stops when it should, and never sees the test."""
 
+import dataclasses
 import json
 from contextlib import nullcontext
 from dataclasses import replace
@@ -12,7 +13,7 @@ import torch
 
 import sasrec
 from sasrec.data.sequences import Sequences
-from sasrec.errors import DataError, OutputError, TrainingError
+from sasrec.errors import ConfigError, DataError, OutputError, TrainingError
 from sasrec.evaluation.metrics import hit_rate, ndcg
 from sasrec.evaluation.ranking import rank_targets
 from sasrec.training import loop, machine, settling
@@ -359,6 +360,46 @@ def test_bfloat16_counts_as_fast_only_where_it_beats_float32(monkeypatch, found,
     monkeypatch.setattr(machine, "_processor", lambda: processor)
 
     assert machine.has_fast_bfloat16() is fast
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"loss": "bce"},
+        {"loss": "sampled-softmax", "sampler": "in-batch", "negatives": 4, "logq": True},
+        {"bidirectional": True, "learn": "last", "norm": "post", "positions": "sinusoidal"},
+        {"network": "stamp", "learn": "last", "windows": "rolling"},
+        {"user_width": 4, "swap_users": 0.5, "swap_items": 0.2, "norm": "query-only"},
+    ],
+)
+def test_whatever_training_makes_goes_to_the_device_of_the_network(data, small_config, settings):
+    # Tensors that name no device land on "meta" here, and meet none of the CPU without an error.
+    config = dataclasses.replace(small_config, epochs=1, **settings)
+    expected = sasrec.train(data, config)
+
+    with torch.device("meta"):
+        found = sasrec.train(data, config)
+        answer = found.recommend(data.log.users.ids[:5])
+
+    assert answer.equals(expected.recommend(data.log.users.ids[:5]))
+
+
+def test_a_device_that_is_not_there_is_refused_before_training(data, small_config, monkeypatch):
+    monkeypatch.setattr(machine.torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(machine.torch.backends.mps, "is_available", lambda: False)
+
+    with pytest.raises(ConfigError, match="device: torch finds no 'cuda' here; set device='cpu'"):
+        sasrec.train(data, dataclasses.replace(small_config, device="cuda"))
+    assert settling.settled(sasrec.Config(device="auto"), data.train).device == "cpu"
+
+
+@pytest.mark.parametrize(("there", "device"), [({"cuda", "mps"}, "cuda"), ({"mps"}, "mps"), (set(), "cpu")])
+def test_auto_takes_a_gpu_where_torch_finds_one(data, monkeypatch, there, device):
+    monkeypatch.setattr(machine.torch.cuda, "is_available", lambda: "cuda" in there)
+    monkeypatch.setattr(machine.torch.backends.mps, "is_available", lambda: "mps" in there)
+
+    assert settling.settled(sasrec.Config(device="auto"), data.train).device == device
 
 
 def test_a_model_knows_the_settings_as_they_were_settled(data):

@@ -78,6 +78,8 @@ class Config:
         precision: Number format of the loss's matrix products: "bfloat16" is about twice as fast on CPUs that multiply
             it at a higher rate than float32; "auto" takes it exactly there. The loss itself and all weights are always
             float32.
+        device: Where the network is trained: "cpu", "cuda" or "mps"; "auto" takes a GPU where torch finds one. A
+            trained or loaded model answers on the CPU.
     """
 
     network: Literal["sasrec", "stamp", "stamp-memory", "stamp-last"] = "sasrec"
@@ -125,6 +127,7 @@ class Config:
     seed: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 0
     threads: Annotated[int, Meta(ge=1, le=1024)] | Literal["auto"] = 1
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    device: Literal["cpu", "cuda", "mps", "auto"] = "cpu"
 
     def __post_init__(self) -> None:
         """Check every field.

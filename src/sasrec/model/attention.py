@@ -50,7 +50,7 @@ class Layout:
     slots: Int[Tensor, "P"]
 
     @classmethod
-    def of(cls, lengths: np.ndarray) -> "Layout":
+    def of(cls, lengths: np.ndarray, device: torch.device | None = None) -> "Layout":
         """The layout of sequences of these lengths, each at least 1; int array of shape (B,).
 
         Raises:
@@ -75,7 +75,7 @@ class Layout:
             laid += source.size
         ages, grouped = np.repeat(stops - 1, lengths) - positions, lengths[np.concatenate(groups)]
         arrays = (ages, stops - 1, grouped, np.concatenate(sources), slots)
-        ages_, lasts, lengths_, sources_, slots_ = map(torch.from_numpy, arrays)
+        ages_, lasts, lengths_, sources_, slots_ = (torch.from_numpy(one).to(device) for one in arrays)
         return cls(ages_, lasts, tuple(shapes), lengths_, sources_, slots_)
 
     def spread(self, values: Shaped[Tensor, "B *rest"]) -> Shaped[Tensor, "P *rest"]:
@@ -141,7 +141,8 @@ class Attention(nn.Module):
             # (B L 3D) -> three of (B H L D/H)
             split = group.view(rows, longest, 3, self.heads, inner // self.heads).permute(2, 0, 3, 1, 4)
             query, key, value = split.unbind(0)
-            mask = None if self.causal else (torch.arange(longest) < real.unsqueeze(1)).view(rows, 1, 1, longest)
+            there = torch.arange(longest, device=real.device) < real.unsqueeze(1)
+            mask = None if self.causal else there.view(rows, 1, 1, longest)
             mixed.append(_attend(query, key, value, mask, drop).transpose(1, 2).reshape(-1, inner))
         states = layout.unpad(torch.cat(mixed))
         return states if self.project is None else self.project(states)
@@ -169,7 +170,7 @@ def _attend(
     scores = (query * query.shape[3] ** -0.5) @ key.transpose(2, 3)
     if mask is None:
         longest = query.shape[2]
-        scores = scores + torch.full((longest, longest), float("-inf")).triu(1)
+        scores = scores + scores.new_full((longest, longest), float("-inf")).triu(1)
     else:
         scores = scores.masked_fill(~mask, float("-inf"))
     return drop(scores.softmax(dim=3)) @ value

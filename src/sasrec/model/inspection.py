@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -29,7 +28,7 @@ def weights_of(
     query, key = (one.unflatten(1, (layer.heads, -1)).transpose(0, 1) for one in (layer.query(queries), key))
     scores = (query * query.shape[2] ** -0.5) @ key.transpose(1, 2)
     if layer.causal:
-        scores = scores + torch.full(scores.shape[1:], float("-inf")).triu(1)
+        scores = scores + scores.new_full(scores.shape[1:], float("-inf")).triu(1)
     return scores.softmax(dim=2)
 
 

@@ -61,7 +61,7 @@ class Stamp(nn.Module):
         return vectors
 
     def _memory(self, vectors: Tensor, last: Tensor, layout: Layout) -> Tensor:
-        owners = layout.spread(torch.arange(len(last)))
+        owners = layout.spread(torch.arange(len(last), device=last.device))
         empty = torch.zeros_like(last)
         counts = layout.spread(layout.ages[_firsts(layout)] + 1)  # the first position is the oldest
         mean = empty.index_add(0, owners, vectors / counts.unsqueeze(1))

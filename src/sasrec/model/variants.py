@@ -88,6 +88,8 @@ class SinusoidalPositions(nn.Module):
     def forward(self, states: Float[Tensor, "P D"], ages: Int[Tensor, "P"]) -> Float[Tensor, "P D"]:
         """The states with their positions added."""
         width = states.shape[1]
-        rates = torch.exp(torch.arange(0, width, 2, dtype=states.dtype) * (-math.log(10_000.0) / width))
+        rates = torch.exp(
+            torch.arange(0, width, 2, dtype=states.dtype, device=states.device) * (-math.log(10_000.0) / width)
+        )
         angles = ages.to(states.dtype).unsqueeze(1) * rates
         return states + torch.stack([angles.sin(), angles.cos()], dim=2).flatten(1)[:, :width]

@@ -38,15 +38,16 @@ class Neural:
         scores = states.new_empty(len(states), len(table))
         for part, items in zip(scores.split(_PART, dim=1), table.split(_PART), strict=True):
             torch.mm(states, items.t(), out=part)
-        return scores
+        return scores.cpu()
 
     @torch.inference_mode()
     def states(self, histories: Sequences) -> Float[Tensor, "B state"]:
         """The state after each history's last event."""
         recent = histories.last(self.config.length)
-        users = None if recent.users is None else torch.from_numpy(recent.users)
-        items = torch.from_numpy(recent.items.astype(np.int64))
-        return self.network.last(items, Layout.of(recent.lengths), users=users)
+        device = self.network.items.weight.device
+        users = None if recent.users is None else torch.from_numpy(recent.users).to(device)
+        items = torch.from_numpy(recent.items.astype(np.int64)).to(device)
+        return self.network.last(items, Layout.of(recent.lengths, device), users=users)
 
     @torch.inference_mode()
     def similarities(self, item: int) -> Float[Tensor, "V"]:

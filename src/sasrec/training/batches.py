@@ -91,6 +91,7 @@ def batches(
     size: int,
     learn: Literal["all", "last"] = "all",
     weighted: bool = False,
+    device: torch.device | None = None,
     rng: np.random.Generator,
 ) -> Iterator[Batch]:
     """Every window once, in random order, `size` at a time; the last batch may hold fewer.
@@ -99,6 +100,7 @@ def batches(
         train: Training histories.
         learn: Whether the targets are those of all positions, or each window's last event.
         weighted: Hand on the weights of the targets' events.
+        device: Where the tensors go; None leaves them on the CPU.
         rng: Draws the order.
     """
     order = rng.permutation(len(windows.rows))
@@ -109,10 +111,10 @@ def batches(
         positions = cut.lengths - 1
         targets = np.delete(np.arange(len(cut.items)), cut.offsets[:-1]) if learn == "all" else ends
         yield Batch(
-            items=torch.from_numpy(np.delete(cut.items, ends).astype(np.int64)),
-            layout=Layout.of(positions),
-            users=torch.from_numpy(windows.rows[some] if cut.users is None else cut.users),
-            targets=torch.from_numpy(cut.items[targets].astype(np.int64)),
+            items=torch.from_numpy(np.delete(cut.items, ends).astype(np.int64)).to(device),
+            layout=Layout.of(positions, device),
+            users=torch.from_numpy(windows.rows[some] if cut.users is None else cut.users).to(device),
+            targets=torch.from_numpy(cut.items[targets].astype(np.int64)).to(device),
             owners=np.repeat(windows.rows[some], positions) if learn == "all" else windows.rows[some],
-            weights=torch.from_numpy(cut.weights[targets]) if weighted and cut.weights is not None else None,
+            weights=torch.from_numpy(cut.weights[targets]).to(device) if weighted and cut.weights is not None else None,
         )

@@ -26,7 +26,7 @@ class Dropout:
         """The states with fresh noise."""
         if self._kept == _LEVELS:
             return states
-        draws = torch.empty((states.numel() + 7) // 8, dtype=torch.int64)
+        draws = torch.empty((states.numel() + 7) // 8, dtype=torch.int64, device=states.device)
         draws.random_(-(2**63), None, generator=self._generator)
         kept = draws.view(torch.uint8)[: states.numel()].view(states.shape) < self._kept
         return states * kept.to(states.dtype).mul_(_LEVELS / self._kept)

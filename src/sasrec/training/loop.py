@@ -138,7 +138,12 @@ class Training:
             values=0 if features is None else len(features.values),
             generator=self.generator,
         )
-        self.drop = Dropout(float(config.dropout), self.generator)
+        # Initial weights are drawn on the CPU, so that they are the same wherever the network goes.
+        self.device = torch.device(config.device)
+        self.network.to(self.device)
+        on_cpu = self.device.type == "cpu"
+        noise = self.generator if on_cpu else torch.Generator(self.device).manual_seed(config.seed)
+        self.drop = Dropout(float(config.dropout), noise)
         tables = [parameter for name, parameter in self.network.named_parameters() if name.startswith("items.")]
         others = [parameter for name, parameter in self.network.named_parameters() if not name.startswith("items.")]
         self.optimiser = torch.optim.Adam(
@@ -170,6 +175,7 @@ class Training:
             size=config.batch,
             learn=config.learn,
             weighted=config.weighted,
+            device=self.device,
             rng=self.rng,
         )
         for step, batch in enumerate(epoch, start=1):
@@ -244,6 +250,7 @@ def _until_no_better(
             raise TrainingError("interrupted before the first epoch was validated; there is nothing to keep") from None
         stopped = "interrupted"
     training.network.load_state_dict(weights)
+    training.network.to("cpu")
     return results, stopped
 
 

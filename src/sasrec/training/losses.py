@@ -50,14 +50,14 @@ class ExactCrossEntropy:
         loss: Tensor = _Exact.apply(states, table, targets, weights, self)
         return loss
 
-    def buffer(self, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-        """Memory kept under this name, at least of this size, viewed in this shape."""
+    def buffer(self, name: str, shape: tuple[int, ...], like: Tensor) -> Tensor:
+        """Memory kept under this name, of the kind of another tensor, at least of this size, viewed in this shape."""
         size = 1
         for side in shape:
             size *= side
         kept = self._buffers.get(name)
-        if kept is None or kept.numel() < size or kept.dtype != dtype:
-            kept = self._buffers[name] = torch.empty(size, dtype=dtype)
+        if kept is None or kept.numel() < size or kept.dtype != like.dtype:
+            kept = self._buffers[name] = like.new_empty(size)
         return kept[:size].view(shape)
 
 
@@ -76,10 +76,10 @@ class _Exact(torch.autograd.Function):
         low_states = nn.functional.pad(states.to(dtype), (0, 0, 0, rounded - positions))
         total = states.new_zeros(())
         d_states = torch.empty_like(low_states)
-        d_table = loss.buffer("d_table", tuple(table.shape), dtype)
+        d_table = loss.buffer("d_table", tuple(table.shape), low_table)
         for start in range(0, rounded, chunk):
             some = low_states[start : start + chunk]
-            scores = loss.buffer("scores", (len(some), items), dtype)
+            scores = loss.buffer("scores", (len(some), items), low_table)
             torch.mm(some, low_table.t(), out=scores)
             real = min(positions - start, len(some))
             here = slice(start, start + real)
@@ -109,7 +109,7 @@ def _probabilities(scores: Tensor, targets: Tensor, states: Tensor, table: Tenso
     The gradient of the loss by the scores is just that difference, so nothing else is kept.
     """
     torch.softmax(scores, dim=1, out=scores)
-    rows = torch.arange(len(targets))
+    rows = torch.arange(len(targets), device=targets.device)
     hit = scores[rows, targets]
     scores[rows, targets] = hit - 1
     likelihood = hit.to(torch.promote_types(hit.dtype, torch.float32))
@@ -136,13 +136,13 @@ def sampled(
     Raises:
         KeyError: The settings ask for a loss that draws nothing.
     """
-    drawn = negatives.items
+    drawn = negatives.items.to(targets.device)
     rows = drawn.clamp_min(0)
     positive = (nn.functional.embedding(targets, table) * states).sum(dim=1)
     vectors = nn.functional.embedding(rows, table)
     negative = states @ vectors.t() if drawn.dim() == 1 else (vectors * states.unsqueeze(1)).sum(dim=2)
     if negatives.log_counts is not None:
-        negative = negative - negatives.log_counts
+        negative = negative - negatives.log_counts.to(targets.device)
     real = (drawn >= 0) & (drawn != targets.unsqueeze(1))
     loss = _SAMPLED[config.loss](positive, negative, real, config.calibration, len(table))
     return loss.mean() if weights is None else (loss * weights).sum() / weights.sum().clamp_min(_TINY)

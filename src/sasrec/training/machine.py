@@ -5,6 +5,7 @@ import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -31,6 +32,16 @@ def has_fast_bfloat16() -> bool:
         return False
     found = torch.cpu.get_capabilities()
     return bool(found.get("amx_bf16") or (found.get("avx512_bf16") and _processor().startswith("AMD")))
+
+
+def has_device(device: str) -> bool:
+    """True where torch can compute on "cpu", "cuda" or "mps"."""
+    return {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}[device]
+
+
+def found_device() -> Literal["cpu", "cuda", "mps"]:
+    """A GPU where torch finds one, else the CPU."""
+    return "cuda" if has_device("cuda") else "mps" if has_device("mps") else "cpu"
 
 
 def describe() -> dict[str, str]:

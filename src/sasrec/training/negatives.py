@@ -121,7 +121,7 @@ class InBatch:
 
     def draw(self, shape: tuple[int, ...], batch: Batch, rng: np.random.Generator) -> np.ndarray:
         """See `Sampler`."""
-        return batch.targets.numpy()[rng.integers(len(batch.targets), size=shape)]
+        return batch.targets.cpu().numpy()[rng.integers(len(batch.targets), size=shape)]
 
     def chances(self, items: np.ndarray) -> np.ndarray:
         """See `Sampler`."""

@@ -25,15 +25,16 @@ def swapped(batch: Batch, config: Config, *, items: int, users: int, rng: np.ran
             chosen = chosen[lasts]
         else:  # as in the code of SSE-PT, a swapped item is also what the position before it has to predict
             targets = inputs.roll(-1).index_copy(0, lasts, targets[lasts])
-        drawn = torch.from_numpy(rng.integers(items, size=len(targets)))
+        drawn = torch.from_numpy(rng.integers(items, size=len(targets))).to(targets.device)
         batch = replace(batch, items=inputs, targets=torch.where(chosen, drawn, targets))
     if config.swap_users:
         chosen, others = _swaps(batch.users, config.swap_users, users, rng)
-        nobody = chosen & torch.from_numpy(rng.random(len(others)) < _UNKNOWN)
+        nobody = chosen & torch.from_numpy(rng.random(len(others)) < _UNKNOWN).to(others.device)
         batch = replace(batch, users=torch.where(chosen, others, batch.users).masked_fill(nobody, -1))
     return batch
 
 
 def _swaps(rows: Tensor, share: float, count: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
     """Which of these are swapped, and for what each would be."""
-    return torch.from_numpy(rng.random(len(rows)) < share), torch.from_numpy(rng.integers(count, size=len(rows)))
+    chosen, drawn = rng.random(len(rows)) < share, rng.integers(count, size=len(rows))
+    return torch.from_numpy(chosen).to(rows.device), torch.from_numpy(drawn).to(rows.device)

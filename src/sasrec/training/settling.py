@@ -9,9 +9,9 @@ from sasrec.config import Config
 from sasrec.data.features import Features
 from sasrec.data.sequences import Sequences
 from sasrec.data.splits import Holdout, Split
-from sasrec.errors import DataError
+from sasrec.errors import ConfigError, DataError
 from sasrec.training.batches import trainable
-from sasrec.training.machine import granted_threads, has_fast_bfloat16
+from sasrec.training.machine import found_device, granted_threads, has_device, has_fast_bfloat16
 
 _REPEATS_MATTER = 0.01  # share of validation targets that the user had before, above which they are not excluded
 
@@ -21,10 +21,13 @@ def check(data: Split, train: Sequences, valid: Holdout, config: Config, feature
 
     Raises:
         DataError: There is nothing to learn from or to validate on, or weights or features do not fit.
+        ConfigError: The device is not there.
     """
     _check_enough(data, train, valid)
     _check_weights(data, train, config)
     _check_features(data, features)
+    if config.device != "auto" and not has_device(config.device):
+        raise ConfigError(f"device: torch finds no '{config.device}' here; set device='cpu'")
 
 
 def settled(config: Config, train: Sequences) -> Config:
@@ -38,6 +41,7 @@ def settled(config: Config, train: Sequences) -> Config:
         mean = max(len(train.items) / max(len(train), 1), 1.0)
         dense = min(max(math.log(mean / 15) / math.log(100 / 15), 0.0), 1.0)
         dropout = round(0.5 - 0.3 * dense, 2)
+    device = found_device() if config.device == "auto" else config.device
     width = config.width + config.user_width
     return replace(
         config,
@@ -45,9 +49,10 @@ def settled(config: Config, train: Sequences) -> Config:
         attention_width=width if config.attention_width == "auto" else config.attention_width,
         feed_forward=width if config.feed_forward == "auto" else config.feed_forward,
         threads=granted_threads() if config.threads == "auto" else config.threads,
-        precision=("bfloat16" if has_fast_bfloat16() else "float32")
+        precision=("bfloat16" if device == "cpu" and has_fast_bfloat16() else "float32")
         if config.precision == "auto"
         else config.precision,
+        device=device,
     )
 
 
