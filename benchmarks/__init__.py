@@ -11,6 +11,11 @@
     reading.py    from a file to a log
     startup.py    the import and the command line
 
+Two commands of their own stand beside it:
+
+    guard.py      for CI: costs as multiples of the matrix products in them
+    precision.py  whether products in bfloat16 cost accuracy
+
 A module of cases is a list `CASES` and the functions that they name. All of them import what they measure inside
 these functions: the process that starts the others stays small (see `measure.py`).
 """

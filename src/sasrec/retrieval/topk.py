@@ -3,6 +3,7 @@
 Axes: B histories, V catalogue, K best.
 """
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -37,7 +38,27 @@ def hide_items(scores: Float[Tensor, "B V"], hidden: Bool[Tensor, "V"] | None) -
 
 def best(scores: Float[Tensor, "B V"], k: int) -> tuple[Float[Tensor, "B K"], Int[Tensor, "B K"]]:
     """The k highest scores of each row, best first, and where they are; fewer where the catalogue is smaller."""
-    return torch.topk(scores, min(k, scores.shape[1]), dim=1)
+    return _highest(scores, min(k, scores.shape[1]))
+
+
+def _highest(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """`torch.topk` of every row, at most half as costly where k is far below the number of scores.
+
+    Columns are put into groups. The k highest scores lie in the k groups with the highest maxima, and to find a maximum
+    is a plain pass over the scores; only these few groups are sorted out. A NaN is its group's maximum.
+    """
+    size = math.isqrt(scores.shape[1] // (4 * max(k, 1)))  # about the best on three sizes of catalogue
+    if size < 2:
+        return torch.topk(scores, k, dim=1)
+    groups = scores.shape[1] // size
+    # Group g holds the columns g, g + groups, ...: then the maxima of neighbouring groups are found side by side.
+    maxima = scores[:, : groups * size].unflatten(1, (size, groups)).amax(dim=1)
+    chosen = torch.topk(maxima, k, dim=1, sorted=False).indices
+    columns = (chosen.unsqueeze(2) + groups * torch.arange(size, device=scores.device)).flatten(1)
+    rest = torch.arange(groups * size, scores.shape[1], device=scores.device)
+    columns = torch.cat([columns, rest.expand(len(scores), -1)], dim=1)
+    values, places = torch.topk(scores.gather(1, columns), k, dim=1)
+    return values, columns.gather(1, places)
 
 
 def check_finite(scores: Float[Tensor, "..."]) -> None:
