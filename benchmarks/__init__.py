@@ -10,6 +10,7 @@
     ranking.py    top-10 and evaluation of every user
     reading.py    from a file to a log
     startup.py    the import and the command line
+    replication.py  a command of its own: accuracy on the four logs of the paper, beside what was published
 
 Two commands of their own stand beside it:
 
