@@ -108,7 +108,9 @@ class Layout:
         owners = self.owners.split([bins * longest for bins, longest in self.shapes])
         grouped = [one.view(shape) for one, shape in zip(owners, self.shapes, strict=True)]
         apart = [one.unsqueeze(2) != one.unsqueeze(1) for one in grouped]
-        return tuple(torch.zeros_like(one, dtype=torch.float32).masked_fill_(one, float("-inf")).unsqueeze(1) for one in apart)
+        return tuple(
+            torch.zeros_like(one, dtype=torch.float32).masked_fill_(one, float("-inf")).unsqueeze(1) for one in apart
+        )
 
     def pad(self, states: Float[Tensor, "P width"]) -> Float[Tensor, "S width"]:
         """Flat states moved to their slots, bin after bin."""

@@ -92,9 +92,7 @@ class SASRec(nn.Module):
             return nn.functional.normalize(vectors, dim=1)
         return vectors if self.users is None else torch.cat([vectors, vectors.new_ones(len(vectors), 1)], dim=1)
 
-    def _entered(
-        self, items: Tensor, layout: Layout, drop: Drop, users: Tensor | None
-    ) -> tuple[Tensor, Tensor | None]:
+    def _entered(self, items: Tensor, layout: Layout, drop: Drop, users: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """What enters the first block, and the vector of every history's user."""
         states = nn.functional.embedding(items, self.items()) * self.scales[0]
         own = None
