@@ -57,8 +57,8 @@ def test_every_item_of_a_history_is_hidden_in_its_own_row_alone():
 def test_hidden_items_are_hidden_for_everybody():
     scores = torch.zeros(2, 3)
 
-    hide_items(scores, torch.tensor([True, False, True]))
-    hide_items(scores, None)
+    hide_items(scores, torch.tensor([0, 2]))
+    hide_items(scores, torch.tensor([], dtype=torch.int64))
 
     assert scores.isneginf().tolist() == [[True, False, True]] * 2
 
