@@ -36,6 +36,7 @@ class Index:
         scales: s.
     """
 
+    @torch.inference_mode()
     def __init__(self, table: Float[Tensor, "V D"]) -> None:
         """Round the vectors.
 
@@ -60,6 +61,7 @@ class Index:
             error = (part - whole * scale.unsqueeze(1)).norm(dim=1) / scale
             self._error = max(self._error, float(error.max()))
 
+    @torch.inference_mode()
     def best(
         self, state: Float[Tensor, "D"], k: int, *, hidden: Int[Tensor, "R"]
     ) -> tuple[Float[Tensor, "K"], Int[Tensor, "K"]]:
@@ -81,8 +83,8 @@ class Index:
         likely = likely[upper[likely].topk(min(2 * k, len(likely))).indices]
         values, _ = self._exact(state, likely[upper[likely] > float("-inf")], k)
         # A little below, for what float32 loses in the bounds and for a tie in float32 with the k-th.
-        least = float(values[-1]) if len(values) == k else torch.finfo(torch.float32).min
-        floor = (least - 1e-6 * abs(least)) / unit
+        least = float(values[-1]) if len(values) == k else float("-inf")
+        floor = max((least - 1e-6 * abs(least)) / unit, torch.finfo(upper.dtype).min)
         within = _members((tops >= floor).nonzero().squeeze(1))
         return self._exact(state, within[upper[within] >= floor], k)
 
