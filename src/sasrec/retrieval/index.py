@@ -1,6 +1,6 @@
 """Item vectors in eight bits: the exact best k of a large catalogue at a quarter of the memory traffic.
 
-Axes: V catalogue, D width of vectors, K best, R item rows.
+Axes: V catalogue, D width of vectors, S slots of the index, K best, R item rows.
 """
 
 from typing import final
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sasrec.errors import ScoreError
 
-_BLOCK = 64  # items whose upper bounds are looked at one by one only if the highest of them is high enough
+BLOCK = 64  # slots whose upper bounds are looked at one by one only if the highest of them is high enough
 _CHUNK = 65_536  # vectors taken into memory at a time
 _LARGEST = 127
 _TINY = torch.finfo(torch.float32).tiny
@@ -32,31 +32,38 @@ class Index:
 
     Attributes:
         table: The vectors; only those of the likely items are read.
-        codes: a, int8, a row for each item and some of zeros.
-        scales: s.
+        rows: The item row of every slot; whatever in an empty one.
+        codes: a, int8.
+        scales: s; -inf in an empty slot, which so comes out below everything.
     """
 
     @torch.inference_mode()
-    def __init__(self, table: Float[Tensor, "V D"]) -> None:
+    def __init__(self, table: Float[Tensor, "V D"], *, rows: Int[Tensor, "S"] | None = None) -> None:
         """Round the vectors.
+
+        Args:
+            rows: The item row of every slot, -1 for an empty one; a multiple of `BLOCK`. None keeps their order.
 
         Raises:
             ScoreError: A vector is not finite.
         """
         items, width = table.shape
-        rows = -(-items // _BLOCK) * _BLOCK
-        self.table = table
-        self.codes = torch.zeros(rows, width, dtype=torch.int8)
-        self.scales = torch.zeros(rows)
+        if rows is None:
+            rows = torch.full((-(-items // BLOCK) * BLOCK,), -1)
+            rows[:items] = torch.arange(items)
+        self.table, self.rows = table, rows.clamp(min=0)
+        self.codes = torch.zeros(len(rows), width, dtype=torch.int8)
+        self.scales = torch.full((len(rows),), float("-inf"))
+        self._slots = torch.empty(items, dtype=torch.int64)
         self._error = self._length = 0.0  # the largest |t - s a| / s and the largest |a|
-        for start in range(0, items, _CHUNK):
-            part = table[start : start + _CHUNK]
+        for slots in (rows >= 0).nonzero().squeeze(1).split(_CHUNK):
+            self._slots[rows[slots]] = slots
+            part = table[rows[slots]]
             scale = part.abs().amax(dim=1).div_(_LARGEST).clamp_min_(_TINY)
             if not bool(scale.isfinite().all()):
                 raise ScoreError("the model's item vectors are not finite numbers; train it again")
             whole = (part / scale.unsqueeze(1)).round_()
-            self.codes[start : start + len(part)] = whole
-            self.scales[start : start + len(part)] = scale
+            self.codes[slots], self.scales[slots] = whole.to(torch.int8), scale
             self._length = max(self._length, float(whole.norm(dim=1).max()))
             error = (part - whole * scale.unsqueeze(1)).norm(dim=1) / scale
             self._error = max(self._error, float(error.max()))
@@ -73,41 +80,72 @@ class Index:
         Raises:
             ScoreError: The state is not finite.
         """
+        return self.best_in([(0, len(self.rows))], state, k, hidden=hidden)
+
+    @torch.inference_mode()
+    def best_in(
+        self, parts: list[tuple[int, int]], state: Float[Tensor, "D"], k: int, *, hidden: Int[Tensor, "R"]
+    ) -> tuple[Float[Tensor, "K"], Int[Tensor, "K"]]:
+        """As `best`, of the items in some slots alone.
+
+        Args:
+            parts: Where the slots begin and end, multiples of `BLOCK`.
+        """
         if not bool(state.isfinite().all()):
             raise ScoreError("the model gave a state that is not finite; train it again, perhaps at a lower rate")
         unit = float(state.abs().amax().div(_LARGEST).clamp_min(_TINY))
-        upper = self._upper_bounds(state, unit)
-        upper[hidden] = float("-inf")
-        tops = upper.view(-1, _BLOCK).amax(dim=1)
+        codes, scales, rows = (_picked(one, parts) for one in (self.codes, self.scales, self.rows))
+        upper = self._upper_bounds(codes, scales, state, unit)
+        upper[_places(self._slots[hidden], parts)] = float("-inf")
+        tops = upper.view(-1, BLOCK).amax(dim=1)
         likely = _members(tops.topk(min(k, len(tops))).indices)
         likely = likely[upper[likely].topk(min(2 * k, len(likely))).indices]
-        values, _ = self._exact(state, likely[upper[likely] > float("-inf")], k)
+        values, _ = self._exact(state, rows[likely[upper[likely] > float("-inf")]], k)
         # A little below, for what float32 loses in the bounds and for a tie in float32 with the k-th.
         least = float(values[-1]) if len(values) == k else float("-inf")
         floor = max((least - 1e-6 * abs(least)) / unit, torch.finfo(upper.dtype).min)
         within = _members((tops >= floor).nonzero().squeeze(1))
-        return self._exact(state, within[upper[within] >= floor], k)
+        return self._exact(state, rows[within[upper[within] >= floor]], k)
 
-    def _upper_bounds(self, state: Float[Tensor, "D"], unit: float) -> Float[Tensor, "rows"]:
-        """At least the score of each item, divided by `unit`, which is m; -inf for the rows that are none."""
+    def _upper_bounds(
+        self, codes: Int[Tensor, "S D"], scales: Float[Tensor, "S"], state: Float[Tensor, "D"], unit: float
+    ) -> Float[Tensor, "S"]:
+        """At least the score of each slot's item, divided by `unit`, which is m."""
         whole = (state / unit).round()
         lost = self._length * (state - unit * whole).norm() + self._error * state.norm()
         # Half a thousandth and the last two terms are more than float32 loses: in both errors, and in what follows.
         slack = float(lost) / unit * 1.0005 + 1 + len(state) / 128
-        products = torch._int_mm(self.codes, whole.to(torch.int8).unsqueeze(1)).squeeze(1)
-        upper = products.float().add_(slack).mul_(self.scales)
-        upper[len(self.table) :] = float("-inf")
-        return upper
+        products = torch._int_mm(codes, whole.to(torch.int8).unsqueeze(1)).squeeze(1)
+        return products.float().add_(slack).mul_(scales)
 
     def _exact(
         self, state: Float[Tensor, "D"], rows: Int[Tensor, "R"], k: int
     ) -> tuple[Float[Tensor, "K"], Int[Tensor, "K"]]:
-        """The best k of the given rows by their own vectors; of equal ones the first."""
+        """The best k of the given rows by their own vectors; of equal ones the lower row first."""
+        rows = rows.sort().values
         parts = [self.table[part].double() @ state.double() for part in rows.split(_CHUNK)]
         values, order = torch.cat(parts).float().sort(descending=True, stable=True)
         return values[:k], rows[order[:k]]
 
 
-def _members(blocks: Int[Tensor, "blocks"]) -> Int[Tensor, "R"]:
-    """The rows of the given blocks, in their order."""
-    return (blocks.unsqueeze(1) * _BLOCK + torch.arange(_BLOCK)).view(-1)
+def _picked(values: Tensor, parts: list[tuple[int, int]]) -> Tensor:
+    """The parts one after the other; a single one without a copy."""
+    slices = [values[start:stop] for start, stop in parts]
+    return slices[0] if len(slices) == 1 else torch.cat(slices)
+
+
+def _places(slots: Int[Tensor, "R"], parts: list[tuple[int, int]]) -> Int[Tensor, "found"]:
+    """Where the given slots are among the parts that were picked; those that are in none are left out."""
+    if len(parts) == 1:
+        start, stop = parts[0]
+        return slots[(slots >= start) & (slots < stop)] - start
+    starts, stops = torch.tensor(parts).unbind(1)
+    firsts = (stops - starts).cumsum(0) - (stops - starts)
+    within = (slots.unsqueeze(1) >= starts) & (slots.unsqueeze(1) < stops)
+    which, part = within.nonzero().unbind(1)
+    return slots[which] - starts[part] + firsts[part]
+
+
+def _members(blocks: Int[Tensor, "blocks"]) -> Int[Tensor, "members"]:
+    """The slots of the given blocks, in their order."""
+    return (blocks.unsqueeze(1) * BLOCK + torch.arange(BLOCK)).view(-1)

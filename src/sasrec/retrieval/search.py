@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from sasrec.data.sequences import Sequences
-from sasrec.retrieval.index import Index
+from sasrec.retrieval.coarse import AnyIndex
 from sasrec.retrieval.scorers import Factored, Scorer
 from sasrec.retrieval.topk import best, blocks, check_finite, hide, hide_items
 
@@ -107,7 +107,12 @@ class Ranking:
 
 @torch.inference_mode()
 def search(
-    scorer: Scorer, histories: Sequences, places: np.ndarray, selection: Selection, *, index: Index | None = None
+    scorer: Scorer,
+    histories: Sequences,
+    places: np.ndarray,
+    selection: Selection,
+    *,
+    index: AnyIndex | None = None,
 ) -> Iterator[Ranking]:
     """The best items after each history, block by block.
 
@@ -171,7 +176,7 @@ def _within(histories: Sequences, listed: np.ndarray) -> Sequences:
 
 def _by_index(
     scorer: Factored,
-    index: Index,
+    index: AnyIndex,
     histories: Sequences,
     places: np.ndarray,
     selection: Selection,
