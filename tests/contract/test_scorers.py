@@ -54,7 +54,7 @@ def log(request, log_of):
 def model(request, log):
     kind, _, index = request.param.partition(" with a")
     model = Recommender(SCORERS[kind](log.histories), users=log.users, items=log.items, histories=log.histories)
-    return model if not index else model.indexed(overlap=1.0 if "coarse" in index else None)
+    return model if not index else sasrec.indexed(model, overlap=1.0 if "coarse" in index else None)
 
 
 def history_of(model, user):

@@ -96,10 +96,6 @@ class Coarse:
         return places.gather(1, owners[found]) + 1
 
 
-AnyIndex = Index | Coarse
-"""What finds the best items after a state without scoring all of them."""
-
-
 def _clustered(table: Float[Tensor, "V D"], generator: torch.Generator) -> Int[Tensor, "V"]:
     """The list of every item, by the directions of their vectors; none has a number of the count of lists or more."""
     count = _count(len(table))

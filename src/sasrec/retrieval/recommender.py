@@ -18,17 +18,14 @@ from sasrec.data.sequences import Sequences
 from sasrec.data.vocab import Id, Vocabulary
 from sasrec.errors import BundleError, ConfigError, UnknownIdError
 from sasrec.retrieval.answers import Ids, Unknown, framed, listed
-from sasrec.retrieval.coarse import AnyIndex, Coarse
 from sasrec.retrieval.counting import Markov, Popularity
-from sasrec.retrieval.index import Index
 from sasrec.retrieval.neural import Neural
-from sasrec.retrieval.scorers import Factored, Scorer
+from sasrec.retrieval.scorers import Scorer, Shortcut
 from sasrec.retrieval.search import Ranking, Selection, scoring, search
 from sasrec.retrieval.stream import write_parquet
 from sasrec.retrieval.topk import best, check_finite, hide_items
 
 _SCORERS: dict[str, type[Scorer]] = {scorer.kind: scorer for scorer in (Neural, Popularity, Markov)}
-_MEASURED = 512  # users whose best items tell how much a coarse index finds
 
 
 @final
@@ -43,7 +40,7 @@ class Recommender:
         items: The catalogue.
         histories: Everything known of each user, oldest first.
         record: How it came to be: data, training, versions.
-        index: What finds the best items of a large catalogue without scoring all; see `indexed`.
+        index: What finds the best items of a large catalogue without scoring all; see `sasrec.indexed`.
     """
 
     def __init__(
@@ -55,7 +52,7 @@ class Recommender:
         histories: Sequences,
         record: dict[str, Any] | None = None,
         frame: FrameKind = "polars",
-        index: AnyIndex | None = None,
+        index: Shortcut | None = None,
     ) -> None:
         """Args: frame: Kind of frame to answer with where the question does not come in one."""
         if scorer.items != len(items):
@@ -209,29 +206,10 @@ class Recommender:
         ranked = self._search(self.histories, np.arange(len(self.users)), selection)
         return write_parquet(Path(path), (self._named(some, self.users.ids) for some in ranked), replace=replace)
 
-    def indexed(self, *, overlap: float | None = None, k: int = 10) -> "Recommender":
-        """The same model with an index of its item vectors, for large catalogues; it is made now and not saved.
-
-        Args:
-            overlap: None answers as the model without it does, only sooner. A share such as 0.999 is content to find so
-                much of the exact best k on average: it is measured on known users, and `index` tells what was found.
-            k: Most items for which the share is to hold; longer answers are exact.
-
-        Raises:
-            ConfigError: The model has no item vectors, as those that count have none, or `overlap` is out of range.
-        """
-        scorer = self.scorer
-        if not isinstance(scorer, Factored):
-            raise ConfigError(f"a model of kind {scorer.kind!r} has no item vectors to index; use it as it is")
-        table = scorer.table()
-        if overlap is None:
-            index: AnyIndex = Index(table)
-        else:
-            users = np.flatnonzero(self.histories.lengths)
-            some = users[np.linspace(0, len(users) - 1, min(_MEASURED, len(users)), dtype=np.int64)]
-            index = Coarse(table, scorer.states(self.histories.take(some)), overlap=overlap, k=_checked_k(k))
+    def with_index(self, index: Shortcut) -> "Recommender":
+        """The same model, which finds its answers by an index of its item vectors; see `sasrec.indexed`."""
         return Recommender(
-            scorer,
+            self.scorer,
             users=self.users,
             items=self.items,
             histories=self.histories,
@@ -254,8 +232,10 @@ class Recommender:
         self, k: int, *, exclude_seen: bool | None, allow: Ids | None = None, deny: Ids | None = None
     ) -> Selection:
         """What the caller's rules mean in rows; refuses a `k` that is none, and unknown items."""
+        if isinstance(k, bool) or not isinstance(k, int) or k < 1:
+            raise ConfigError(f"k: expected an integer >= 1, found {k!r}")
         return Selection.of(
-            _checked_k(k),
+            k,
             exclude_seen=self.exclude_seen if exclude_seen is None else exclude_seen,
             items=len(self.items),
             allow=None if allow is None else self.items.known_rows(listed(allow, what="allow")[0]),
@@ -350,9 +330,3 @@ def _as_given(raw: list[Id], rows: np.ndarray, ids: Vocabulary) -> pl.Series:
     except (TypeError, OverflowError, pl.exceptions.PolarsError):  # an integer that is too large
         pass
     return pl.Series([str(one) for one in shown], dtype=pl.String)
-
-
-def _checked_k(k: int) -> int:
-    if isinstance(k, bool) or not isinstance(k, int) or k < 1:
-        raise ConfigError(f"k: expected an integer >= 1, found {k!r}")
-    return k

@@ -1,11 +1,11 @@
 """What can rank: one small interface for the network and the counting models.
 
-Axes: B histories, V catalogue, `state` numbers in a state.
+Axes: B histories, V catalogue, `state` numbers in a state, K best, R item rows.
 """
 
 from typing import Any, Protocol, Self, runtime_checkable
 
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from sasrec.data.sequences import Sequences
@@ -60,4 +60,14 @@ class Factored(Scorer, Protocol):
 
     def table(self) -> Float[Tensor, "V state"]:
         """The vector of every item."""
+        ...
+
+
+class Shortcut(Protocol):
+    """Finds the best items after a state without scoring all of them; see `sasrec.indexed`."""
+
+    def best(
+        self, state: Float[Tensor, "state"], k: int, *, hidden: Int[Tensor, "R"]
+    ) -> tuple[Float[Tensor, "K"], Int[Tensor, "K"]]:
+        """The k highest scores, best first, and their items, without the hidden ones; fewer where fewer are left."""
         ...

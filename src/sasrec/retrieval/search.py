@@ -13,8 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from sasrec.data.sequences import Sequences
-from sasrec.retrieval.coarse import AnyIndex
-from sasrec.retrieval.scorers import Factored, Scorer
+from sasrec.retrieval.scorers import Factored, Scorer, Shortcut
 from sasrec.retrieval.topk import best, blocks, check_finite, hide, hide_items
 
 _LEAST = 4096  # scores of a history that its state is worth in memory: short lists do not make endless blocks
@@ -112,7 +111,7 @@ def search(
     places: np.ndarray,
     selection: Selection,
     *,
-    index: AnyIndex | None = None,
+    index: Shortcut | None = None,
 ) -> Iterator[Ranking]:
     """The best items after each history, block by block.
 
@@ -176,7 +175,7 @@ def _within(histories: Sequences, listed: np.ndarray) -> Sequences:
 
 def _by_index(
     scorer: Factored,
-    index: AnyIndex,
+    index: Shortcut,
     histories: Sequences,
     places: np.ndarray,
     selection: Selection,
