@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from sasrec.retrieval.recommender import Recommender
 
 K = 10
-USERS = 40  # asked for, one after the other
+USERS = 200  # asked for, one after the other
 ITEMS = 1_000_000
 LISTED = 1_000  # items of an allow list
 
@@ -21,7 +21,7 @@ CASES = [
             ("topk-whole-1m", "all scored", {}),
             ("topk-exact-1m", "exact index", {"user_ms": 15.0}),
             ("topk-coarse-1m", "coarse index", {"user_ms": 3.0, "missed": 0.001}),
-            ("allow-1m", "1,000 allowed", {"user_ms": 1.5}),
+            ("allow-1m", "1,000 allowed", {}),
         )
     ),
 ]
