@@ -12,6 +12,7 @@ from torch import Tensor
 from sasrec.errors import ScoreError
 
 BLOCK = 64  # slots whose upper bounds are looked at one by one only if the highest of them is high enough
+_GRAIN = 16_384  # slots that searched parts are a multiple of
 _CHUNK = 65_536  # vectors taken into memory at a time
 _LARGEST = 127
 _TINY = torch.finfo(torch.float32).tiny
@@ -94,7 +95,8 @@ class Index:
         if not bool(state.isfinite().all()):
             raise ScoreError("the model gave a state that is not finite; train it again, perhaps at a lower rate")
         unit = float(state.abs().amax().div(_LARGEST).clamp_min(_TINY))
-        codes, scales, rows = (_picked(one, parts) for one in (self.codes, self.scales, self.rows))
+        codes, rows = _picked(self.codes, parts, 0), _picked(self.rows, parts, 0)
+        scales = _picked(self.scales, parts, float("-inf"))
         upper = self._upper_bounds(codes, scales, state, unit)
         upper[_places(self._slots[hidden], parts)] = float("-inf")
         tops = upper.view(-1, BLOCK).amax(dim=1)
@@ -128,10 +130,14 @@ class Index:
         return values[:k], rows[order[:k]]
 
 
-def _picked(values: Tensor, parts: list[tuple[int, int]]) -> Tensor:
-    """The parts one after the other; a single one without a copy."""
+def _picked(values: Tensor, parts: list[tuple[int, int]], filler: float) -> Tensor:
+    """The parts one after the other, and what fills them up to a round number; a single one as it is."""
     slices = [values[start:stop] for start, stop in parts]
-    return slices[0] if len(slices) == 1 else torch.cat(slices)
+    if len(slices) == 1:
+        return slices[0]
+    # Torch's product of whole numbers compiles a kernel for every number of rows: let there be few.
+    missing = -sum(len(one) for one in slices) % _GRAIN
+    return torch.cat([*slices, values.new_full((missing, *values.shape[1:]), filler)])
 
 
 def _places(slots: Int[Tensor, "R"], parts: list[tuple[int, int]]) -> Int[Tensor, "found"]:
