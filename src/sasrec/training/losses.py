@@ -128,10 +128,15 @@ def sampled(
     targets: Int[Tensor, "P"],
     negatives: Negatives,
     weights: Float[Tensor, "P"] | None = None,
+    *,
+    items: int | None = None,
 ) -> Float[Tensor, ""]:
     """Mean loss per position, in nats, of targets against drawn negatives, weighted where weights are given.
 
     Draws that are missing (-1) or equal the target are left out.
+
+    Args:
+        items: Size of the catalogue that negatives are drawn from, where `table` is but a part of it.
 
     Raises:
         KeyError: The settings ask for a loss that draws nothing.
@@ -144,7 +149,7 @@ def sampled(
     if negatives.log_counts is not None:
         negative = negative - negatives.log_counts.to(targets.device)
     real = (drawn >= 0) & (drawn != targets.unsqueeze(1))
-    loss = _SAMPLED[config.loss](positive, negative, real, config.calibration, len(table))
+    loss = _SAMPLED[config.loss](positive, negative, real, config.calibration, items or len(table))
     return loss.mean() if weights is None else (loss * weights).sum() / weights.sum().clamp_min(_TINY)
 
 
