@@ -10,6 +10,8 @@
     ranking.py    top-10 and evaluation of every user
     reading.py    from a file to a log
     startup.py    the import and the command line
+    growth.py     a command of its own: time and memory against the size of the log and of the network
+    plot.py       what it found as a picture
 
 A module of cases is a list `CASES` and the functions that they name. All of them import what they measure inside
 these functions: the process that starts the others stays small (see `measure.py`).

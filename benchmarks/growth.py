@@ -51,10 +51,10 @@ class Growth:
 
 
 # A length of 0 stands for lengths as on Amazon Beauty: a few long ones, most of them short.
-USUAL = {"items": 10_000, "users": 10 * BATCH, "length": 0, "width": 64}
+USUAL = {"items": 10_000, "users": 6 * BATCH, "length": 0, "width": 64}
 GROWTHS = {
-    "items": Growth("items in the catalogue", (10_000, 30_000, 100_000, 300_000, 1_000_000), exact=300_000),
-    "users": Growth("users", (1_000, 4_000, 16_000), whole=True),
+    "items": Growth("items in the catalogue", (10_000, 30_000, 100_000, 300_000, 1_000_000), exact=100_000),
+    "users": Growth("users", (1_000, 3_000, 9_000), whole=True),
     "length": Growth("positions in every history", (25, 50, 100, 200), others={"users": 2 * BATCH}),
     "width": Growth("width of vectors and states", (32, 64, 128, 256)),
 }

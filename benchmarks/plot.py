@@ -71,7 +71,9 @@ def _panel(growth: dict[str, Any], kind: str, title: str) -> "list[Element]":
         for one in growth["work"].values()
     ]
     across = logarithmic_axis([size for line in lines for size, _ in line], _LEFT, _WIDTH - _RIGHT - 34)
-    up = logarithmic_axis([value for line in lines for _, value in line], _HEIGHT - _LOWER, _UPPER)
+    # Memory has an axis of its own length at least, or a tenth more of it would look like a mountain.
+    reach = [value for line in lines for _, value in line] + ([] if kind == "cpu" else [100.0, 1000.0])
+    up = logarithmic_axis(reach, _HEIGHT - _LOWER, _UPPER)
     parts = [tag("text.title", {"x": _LEFT, "y": 14}, title), *_grid(across, up)]
     parts.append(tag("text.quiet", {"x": _WIDTH - _RIGHT, "y": _HEIGHT - 8, "text-anchor": "end"}, growth["title"]))
     for place, (line, one) in enumerate(zip(lines, growth["work"].values(), strict=True)):
