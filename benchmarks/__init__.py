@@ -12,6 +12,7 @@
     startup.py    the import and the command line
     growth.py     a command of its own: time and memory against the size of the log and of the network
     plot.py       what it found as a picture
+    replication.py  a command of its own: accuracy on the four logs of the paper, beside what was published
 
 A module of cases is a list `CASES` and the functions that they name. All of them import what they measure inside
 these functions: the process that starts the others stays small (see `measure.py`).
