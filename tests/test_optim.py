@@ -55,21 +55,46 @@ def test_items_that_every_step_touches_are_updated_as_by_adam():
     torch.testing.assert_close(items.weight, twin, rtol=1e-5, atol=1e-6)
 
 
-def test_items_that_some_steps_touch_are_updated_as_by_torchs_sparse_adam():
+@pytest.mark.parametrize(("beta2", "epoch"), [(0.9, 1_000), (0.98, 40), (0.98, 1_000), (0.999, 1)])
+def test_items_that_some_steps_touch_are_updated_as_by_adam_once_they_caught_up(beta2, epoch):
+    # Item 9 is touched in two early steps alone, and moves on; item 39 is never touched.
     items, twin = vectors(), vectors().weight
-    touched, adam = TouchedItems(items, beta2=0.9), torch.optim.SparseAdam([twin], lr=0.01, betas=(0.9, 0.9))
+    touched, adam = TouchedItems(items, beta2=beta2), torch.optim.Adam([twin], betas=(0.9, beta2))
     rng = np.random.default_rng(0)
 
-    for step in range(20):
-        rows = torch.from_numpy(np.sort(rng.choice(ITEMS, size=1 + step % 5, replace=False)))
+    for step in range(300):  # more than what rows that wait are followed for
+        learning_rate = 0.01 * (1 + step % 7)
+        few = rng.choice(8 if step % 3 else 30, size=1 + step % 5, replace=False)
+        rows = torch.from_numpy(np.union1d(few[few != 9], [9] if step in (2, 5) else []).astype(np.int64))
         taken = touched.take(rows)
+        torch.testing.assert_close(taken.items.weight, twin[rows], rtol=2e-4, atol=2e-5)
         loss_of(taken.items(), step).backward()
-        touched.step(taken, 0.01)
+        touched.step(taken, learning_rate)
+        if step % epoch == 0:
+            touched.catch_up()
+        adam.param_groups[0]["lr"] = learning_rate
         adam.zero_grad()
-        loss_of(torch.nn.functional.embedding(rows, twin, sparse=True), step).backward()
+        loss_of(twin[rows], step).backward()
         adam.step()
+    touched.catch_up()
 
-    torch.testing.assert_close(items.weight, twin, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(items.weight, twin, rtol=2e-4, atol=2e-5)
+    assert torch.equal(items.weight[39], vectors().weight[39])
+
+
+def test_catching_up_twice_is_catching_up_once():
+    items = vectors()
+    touched = TouchedItems(items, beta2=0.98)
+    for rows in ([1, 2], [2, 3], [3, 4]):
+        taken = touched.take(torch.tensor(rows))
+        loss_of(taken.items(), 0).backward()
+        touched.step(taken, 0.1)
+
+    touched.catch_up()
+    once = items.weight.detach().clone()
+    touched.catch_up()
+
+    assert torch.equal(items.weight, once)
 
 
 def test_a_rate_that_changes_from_step_to_step_is_the_one_of_each_step():
@@ -240,6 +265,21 @@ def test_a_training_moves_the_items_that_it_touched_and_no_others():
     moved = (training.network.items.weight != before).any(dim=1).nonzero().flatten().tolist()
     assert moved == sorted({*HISTORIES.items.tolist()})
     assert "items.weight" in dict(training.network.named_parameters())
+
+
+def test_training_is_the_same_whether_all_items_are_updated_or_touched_ones(walks, small_config):
+    data = sasrec.split(walks)
+    config = replace(small_config, loss="sampled-softmax", negatives=3, epochs=4)
+
+    whole, touched = (
+        sasrec.train(data, replace(config, item_updates=updates), progress=False) for updates in ("all", "touched")
+    )
+
+    losses = [[epoch["loss"] for epoch in model.record["history"]] for model in (whole, touched)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    torch.testing.assert_close(
+        touched.scorer.network.items.weight, whole.scorer.network.items.weight, rtol=1e-3, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("loss", ["bce", "sampled-softmax"])

@@ -68,9 +68,10 @@ class Config:
         batch: Windows in a training step.
         learning_rate: Step size of Adam.
         beta2: Adam's decay of squared gradients; that of gradients is 0.9.
-        item_updates: Which item vectors a step moves: "all", as plain Adam does, at a cost that grows with the
-            catalogue, or the "touched" ones alone, which it read or drew; "auto" is "touched" beyond 50,000 items
-            where the loss draws negatives and no penalty is set.
+        item_updates: Which item vectors a step reads and writes: "all", as Adam usually does, at a cost that grows with
+            the catalogue, or the "touched" ones alone, which make up for the steps that they missed when they are
+            touched next: the same vectors but for rounding. "auto" is "touched" beyond 50,000 items where the loss
+            draws negatives, no penalty is set and beta2 is at least 0.9.
         weight_decay: L2 penalty that Adam adds to every gradient.
         item_l2: L2 penalty on item vectors alone, added to `weight_decay` there.
         schedule: "constant", "cosine" or "one-cycle" learning rate over `epochs`.
@@ -178,6 +179,9 @@ class Config:
             ),
             "item_updates='touched': a penalty would move every item; set weight_decay=0 and item_l2=0": (
                 self.item_updates == "touched" and self.weight_decay + self.item_l2 > 0
+            ),
+            f"item_updates='touched': needs beta2 of 0.9 or more, found {self.beta2:g}; set item_updates='all'": (
+                self.item_updates == "touched" and self.beta2 < 0.9
             ),
         }
 

@@ -178,6 +178,7 @@ class Training:
                 )
             total += value
             watcher.step(number, value)
+        self.optimiser.catch_up()
         return total / self.steps
 
     def _windows(self) -> Windows:
