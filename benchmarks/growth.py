@@ -68,13 +68,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "machine": {**call("inputs:describe_machine", run, {}), "cpus": os.cpu_count()},
         "threads": run.threads,
         "load_before": os.getloadavg(),
-        "growths": {name: along(name, run, more=options.items) for name in options.only},
+        "growths": {},
     }
-    result["load_after"] = os.getloadavg()
-    print("\n\n".join(table(found) for found in result["growths"].values()))
     options.json.parent.mkdir(parents=True, exist_ok=True)
-    options.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    print(f"\nload average {result['load_after'][0]:.1f} at the end; written to {options.json}")
+    for name in options.only:
+        result["growths"][name] = along(name, run, more=options.items)
+        print(table(result["growths"][name]), flush=True)
+        result["load_after"] = os.getloadavg()
+        options.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")  # an interrupt leaves the rest
+    print(f"load average {result['load_after'][0]:.1f} at the end; written to {options.json}")
     if options.plot is not None:
         call("plot:draw", run, {"source": str(options.json.absolute()), "target": str(options.plot.absolute())})
         print(f"drawn to {options.plot}")
