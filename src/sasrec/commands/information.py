@@ -60,7 +60,7 @@ def _about(model: "Recommender", path: Path) -> str:
         "log": record.get("log", ""),
         "read with": in_words(dict(record.get("reading", {}).items() - Reading().to_dict().items())),
         "split": record.get("split", ""),
-        "loss": record.get("loss", ""),
+        "loss": record.get("loss") or "",
         "trained": outcome(record) if "best" in record else "",
         "made with": ", ".join(f"{name} {record[name]}" for name in ("python", "torch", "processor") if name in record),
     }

@@ -74,8 +74,8 @@ def train(
     """
     parts, valid = data.train, data.valid
     check(data, parts, valid, config, features)
-    items, asked = len(data.log.items), config
-    config, exclude_seen = settled(config, parts, items=items), not has_repeats(valid)
+    items, asked, exclude_seen = len(data.log.items), config, not has_repeats(valid)
+    config = settled(asked, parts, items=items)
     started, worked = time.perf_counter(), time.process_time()
     with torch_threads(int(config.threads)), _opened(history) as lines:
         training = Training(parts, items=items, config=config, draw=draw, features=features)
@@ -86,9 +86,8 @@ def train(
         "split": data.rule,
         "exclude_seen": exclude_seen,
         "features": None if features is None else str(features),
-        **({"loss": loss_in_words(config, items=items)} if asked.loss == "auto" else {}),
-        "stopped": stopped,
-        **_course(results),
+        "loss": loss_in_words(asked, config, items=items),
+        **_course(results, stopped),
         "steps": len(results) * training.steps,
         "seconds": round(time.perf_counter() - started, 3),
         "cpu_seconds": round(time.process_time() - worked, 3),
@@ -250,11 +249,11 @@ def _until_no_better(
     return results, stopped
 
 
-def _course(results: list[EpochResult]) -> dict[str, object]:
+def _course(results: list[EpochResult], stopped: str) -> dict[str, object]:
     """How training went, for the record; not the time of each epoch, which differs from run to run."""
     history = [{"epoch": one.epoch, "loss": one.loss, "ndcg": one.ndcg, "hit_rate": one.hit_rate} for one in results]
     best = next(result for result in reversed(results) if result.best)
-    return {"best": asdict(best), "epochs": len(results), "history": history}
+    return {"stopped": stopped, "best": asdict(best), "epochs": len(results), "history": history}
 
 
 def _spell(every: int) -> str:

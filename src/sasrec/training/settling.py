@@ -89,17 +89,19 @@ def _settled_loss(config: Config, items: int) -> dict[str, Any]:
     }
 
 
-def loss_in_words(config: Config, *, items: int) -> str:
-    """Which loss "auto" stands for, and why.
+def loss_in_words(asked: Config, taken: Config, *, items: int) -> str | None:
+    """Which loss "auto" stands for, and why; None where another one was asked for.
 
     Args:
-        config: Settings as `settled` gives them.
+        taken: The settings that were asked for as `settled` gives them.
         items: Catalogue size V.
     """
-    if config.loss == "softmax":
+    if asked.loss != "auto":
+        return None
+    if taken.loss == "softmax":
         return f"exact cross-entropy (softmax), as {items:,} items are no more than {_MANY_ITEMS:,}"
     return (
-        f"sampled softmax over {config.negatives:,} negatives, as {items:,} items are more than {_MANY_ITEMS:,}; "
+        f"sampled softmax over {taken.negatives:,} negatives, as {items:,} items are more than {_MANY_ITEMS:,}; "
         "loss='softmax' is exact"
     )
 
