@@ -75,14 +75,18 @@ def _panel(growth: dict[str, Any], kind: str, title: str) -> "list[Element]":
     reach = [value for line in lines for _, value in line] + ([] if kind == "cpu" else [100.0, 1000.0])
     up = logarithmic_axis(reach, _HEIGHT - _LOWER, _UPPER)
     parts = [tag("text.title", {"x": _LEFT, "y": 14}, title), *_grid(across, up)]
+    ends: list[tuple[float, float, str]] = []
     parts.append(tag("text.quiet", {"x": _WIDTH - _RIGHT, "y": _HEIGHT - 8, "text-anchor": "end"}, growth["title"]))
     for place, (line, one) in enumerate(zip(lines, growth["work"].values(), strict=True)):
         points = [(number(across(size)), number(up(value))) for size, value in line]
         parts.append(tag(f"path.line.s{place}", {"d": "M" + "L".join(f"{x} {y}" for x, y in points)}))
         parts += [tag(f"circle.s{place}", {"cx": x, "cy": y, "r": 3}) for x, y in points]
         if points and one[f"{kind}_exponent"] is not None:
-            end = {"x": float(points[-1][0]) + 7, "y": float(points[-1][1]) + 4}
-            parts.append(tag("text", end, f"{one[f'{kind}_exponent']:.2f}"))
+            ends.append((float(points[-1][1]), float(points[-1][0]), f"{one[f'{kind}_exponent']:.2f}"))
+    below = 0.0
+    for y, x, power in sorted(ends):  # lines that end together have their figures one under the other
+        below = max(y + 4, below + 11)
+        parts.append(tag("text", {"x": x + 7, "y": below}, power))
     return parts
 
 
