@@ -75,7 +75,7 @@ class Optimiser:
         """Follow the gradients of a loss, inside the block that it was computed in."""
         for group in self.adam.param_groups:
             group["lr"] = learning_rate
-        self.adam.zero_grad(set_to_none=False)
+        self.adam.zero_grad()
         loss.backward()
         self.adam.step()
         if self._touched is not None and self._taken is not None:
