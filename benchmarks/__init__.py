@@ -10,6 +10,8 @@
     ranking.py    top-10 and evaluation of every user
     reading.py    from a file to a log
     startup.py    the import and the command line
+    growth.py     a command of its own: time and memory against the size of the log and of the network
+    plot.py       what it found as a picture
     replication.py  a command of its own: accuracy on the four logs of the paper, beside what was published
 
 Two commands of their own stand beside it:

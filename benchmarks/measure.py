@@ -100,7 +100,7 @@ def _machine_cpu() -> float:
     return (user + nice + system + sum(interrupts)) / os.sysconf("SC_CLK_TCK")
 
 
-def call(function: str, run: Run, settings: Mapping[str, str], *, python: str = sys.executable) -> dict[str, Any]:
+def call(function: str, run: Run, settings: Mapping[str, str | int], *, python: str = sys.executable) -> dict[str, Any]:
     """What "module:function" of this package answers in a fresh process.
 
     Args:

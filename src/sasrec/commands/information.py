@@ -60,6 +60,7 @@ def _about(model: "Recommender", path: Path) -> str:
         "log": record.get("log", ""),
         "read with": in_words(dict(record.get("reading", {}).items() - Reading().to_dict().items())),
         "split": record.get("split", ""),
+        "loss": record.get("loss") or "",
         "trained": outcome(record) if "best" in record else "",
         "made with": ", ".join(f"{name} {record[name]}" for name in ("python", "torch", "processor") if name in record),
     }
@@ -74,9 +75,10 @@ def in_words(settings: Mapping[str, Any]) -> str:
 def chosen(settings: Mapping[str, Any]) -> str:
     """A network's settings on one line: the usual ones, and of the others those that differ from their defaults."""
     defaults = Config().to_dict()
-    # Two widths follow that of the states unless they were set.
+    # Two widths follow that of the states unless they were set, and negatives are of losses that draw some.
     inner = settings.get("width", 0) + settings.get("user_width", 0)
     defaults |= {"attention_width": inner, "feed_forward": inner}
+    defaults |= {"negatives": 1, "sampler": "unseen", "item_updates": "all"}
     return in_words({name: value for name, value in settings.items() if name in _USUAL or value != defaults.get(name)})
 
 

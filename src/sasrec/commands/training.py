@@ -112,7 +112,11 @@ def train(
     features = categories.read(content.items)
     if not quiet:
         say(str(content.summary()), "", str(data), *([str(features)] if features else []), "")
-        say(wrapped(f"settings: {chosen(settling.settled(config, data.train).to_dict())}"), "")
+        taken = settling.settled(config, data.train, items=len(content.items))
+        say(wrapped(f"settings: {chosen(taken.to_dict())}"))
+        if reason := settling.loss_in_words(config, taken, items=len(content.items)):
+            say(wrapped(f"loss: {reason}"))
+        say("")
     model = loop.train(data, config, history=written.history, features=features, progress=not quiet)
     model.record |= {"log": log.name, "reading": reading.to_dict(), "peak_memory": peak_memory()}
     out = written.out

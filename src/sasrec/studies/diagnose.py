@@ -111,7 +111,7 @@ def diagnose(
     The other errors of `train` too.
     """
     given = None if model is None else _network_of(model, data)
-    config = settled(config or (given.config if given else Config()), data.train)
+    config = settled(config or (given.config if given else Config()), data.train, items=len(data.log.items))
     tell = told(progress)
     # A network that learns from the end of each history would learn from less than those with rolling windows.
     common = without_older(data, config.length) if config.windows == "last" else data
