@@ -1,0 +1,95 @@
+"""Counting: models that need no training, each with the best of a few settings by validation."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from sasrec.data.sequences import Sequences
+from sasrec.data.splits import Split
+from sasrec.errors import ConfigError
+from sasrec.evaluation.metrics import hit_rate, ndcg
+from sasrec.evaluation.ranking import rank_targets
+from sasrec.retrieval.counting import Markov, Popularity
+from sasrec.retrieval.linked import KNN, RULES, Linked, Linking
+from sasrec.retrieval.recommender import Recommender
+from sasrec.retrieval.scorers import Scorer
+from sasrec.training.machine import describe
+from sasrec.training.progress import told
+from sasrec.training.settling import check_enough, has_repeats
+
+Countable = Literal["popularity", "recent", "markov", "rules", "knn"]
+"""The models that `count` knows: "recent" is the popularity of the latest events alone."""
+
+_LATEST = (0.02, 0.1, 0.3)
+_GRIDS = {
+    "rules": [replace(RULES, discount=discount, decay=decay) for discount in (0.0, 0.25) for decay in (0.5, 0.65, 0.8)],
+    "knn": [replace(KNN, discount=discount, decay=decay) for discount in (0.3, 0.5) for decay in (0.5, 0.65, 0.8)],
+}
+
+
+def count(data: Split, model: Countable = "rules", *, progress: bool | None = None) -> Recommender:
+    """Count a model on the training part, with the settings that rank the validation part best.
+
+    Tried are: the latest 2, 10 and 30 % of events for "recent"; discounts of 0 and 0.25 with decays of 0.5, 0.65 and
+    0.8 for "rules"; discounts of 0.3 and 0.5 with the same decays for "knn". The test part is never looked at.
+
+    Args:
+        model: "popularity", "recent" (popularity of the latest events), "markov" (what followed the last item),
+            "rules" (what soon followed the last items) or "knn" (what shares histories with them).
+        progress: True tells on standard error what is tried, False nothing; None does so on a terminal.
+
+    Returns:
+        A recommender of all users, items and complete histories of the log; its `record` holds what was tried.
+
+    Raises:
+        ConfigError: There is no such model.
+        DataError: There is nothing to count, or nobody to validate on.
+    """
+    if model not in get_args(Countable):
+        raise ConfigError(f"model: expected one of {', '.join(get_args(Countable))}, found {model!r}")
+    train, valid, tell = data.train, data.valid, told(progress)
+    check_enough(data, train, valid)
+    started, worked = time.perf_counter(), time.process_time()
+    exclude_seen = not has_repeats(valid)
+    tried: list[dict[str, Any]] = []
+    chosen: Scorer | None = None
+    for settings, scorer in _choices(model, train, items=len(data.log.items)):
+        ranks = rank_targets(scorer, valid, exclude_seen=exclude_seen).ranks
+        tried.append({**settings, "ndcg": float(ndcg(ranks, 10).mean()), "hit_rate": float(hit_rate(ranks, 10).mean())})
+        if tried[-1]["ndcg"] >= max(one["ndcg"] for one in tried):
+            chosen = scorer
+        words = "".join(f"{name}={value} " for name, value in settings.items())
+        tell(f"{model}: {words}valid NDCG@10 {tried[-1]['ndcg']:.4f}  HR@10 {tried[-1]['hit_rate']:.4f}")
+    assert chosen is not None, "every model has a choice"
+    record = {
+        "data": data.fingerprint,
+        "split": data.rule,
+        "exclude_seen": exclude_seen,
+        "counted": model,
+        "tried": tried,
+        "best": max(tried, key=lambda one: one["ndcg"]),
+        "seconds": round(time.perf_counter() - started, 3),
+        "cpu_seconds": round(time.process_time() - worked, 3),
+        **describe(),
+    }
+    return Recommender.of_log(chosen, data.log, record=record)
+
+
+def _choices(model: Countable, train: Sequences, *, items: int) -> Iterator[tuple[dict[str, Any], Scorer]]:
+    """What is tried, with the settings that tell it from the others."""
+    if model == "popularity":
+        yield {}, Popularity.of(train, items=items)
+    elif model == "recent":
+        for share in _LATEST:
+            yield {"recent": share}, Popularity.of(train, items=items, recent=share)
+    elif model == "markov":
+        yield {}, Markov.of(train, items=items)
+    else:
+        grid = _GRIDS[model]
+        first = Linked.of(train, items=items, settings=grid[0])
+        for settings in grid:
+            differing = {name: value for name, value in asdict(settings).items() if name in ("discount", "decay")}
+            yield differing, Linked(settings, first.links, first.counts)
