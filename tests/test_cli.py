@@ -408,7 +408,7 @@ def test_an_evaluation_is_saved_as_json(run, tmp_path):
     run("evaluate", "walk.model", "log.csv", "--json", tmp_path / "report.json")
 
     report = json.loads((tmp_path / "report.json").read_text())
-    assert set(report["models"]) == {"SASRec (softmax)", "Markov", "Popularity"}
+    assert set(report["models"]) == {"SASRec (softmax)", "Rules", "Markov", "Popularity"}
     assert 0 <= report["models"]["SASRec (softmax)"]["NDCG@10"]["mean"] <= 1
 
 

@@ -1,4 +1,4 @@
-"""Several models as one: a mixture of what each thinks comes next.
+"""Several models as one: the mean of what each thinks comes next.
 
 Axes: B histories, V catalogue.
 """
@@ -26,21 +26,23 @@ PARTS: dict[str, type[Scorer]] = {
 """What can be a part of a blend, by its kind."""
 
 
-def shares(scorer: Scorer, histories: Sequences) -> Float[Tensor, "B V"]:
-    """Scores as chances that sum to 1: the softmax of a network's, the part of the sum of what is counted."""
+def support(scorer: Scorer, histories: Sequences) -> Float[Tensor, "B V"]:
+    """The root of the chance of every item: the softmax of a network's scores, the share of the sum of what is counted.
+
+    With roots, a part that is very sure of few items does not drown what the others have to say about the rest.
+    """
     scores = scorer.scores(histories)
     if isinstance(scorer, Neural):
-        return torch.softmax(scores, dim=1)
+        return torch.softmax(scores, dim=1).sqrt_()
     scores.clamp_(min=0)
-    return scores.div_(scores.sum(dim=1, keepdim=True).clamp_min(1e-30))
+    return scores.div_(scores.sum(dim=1, keepdim=True).clamp_min(1e-30)).sqrt_()
 
 
 @final
 class Blend:
-    """Scores by a weighted mean of the chances that several models give to each item.
+    """Scores by the weighted mean of what several models lend to each item.
 
-    A mixture of chances rather than of ranks or standardised scores: it lets a part that is sure outvote one that is
-    not, and needs no figure but one weight for each part.
+    What they lend is comparable between models and users without another figure than one weight for each.
     """
 
     kind = "blend"
@@ -52,10 +54,10 @@ class Blend:
 
     @torch.inference_mode()
     def scores(self, histories: Sequences) -> Float[Tensor, "B V"]:
-        """The mean chance of every item after each history."""
+        """The mean support of every item after each history, in [0, 1]."""
         total = torch.zeros(len(histories), self.items)
         for weight, scorer in self.parts.values():
-            total.add_(shares(scorer, histories), alpha=weight)
+            total.add_(support(scorer, histories), alpha=weight)
         return total
 
     @torch.inference_mode()
@@ -65,7 +67,8 @@ class Blend:
 
     def to_parts(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """The parts of each part, under its place and name."""
-        described, tensors = [], {}
+        described: list[dict[str, Any]] = []
+        tensors: dict[str, Tensor] = {}
         for place, (name, (weight, scorer)) in enumerate(self.parts.items()):
             config, arrays = scorer.to_parts()
             described.append({"name": name, "kind": scorer.kind, "weight": weight, "config": config})
@@ -89,9 +92,7 @@ class Blend:
         for place, part in enumerate(described):
             if part.kind not in PARTS:
                 raise BundleError(f"a part of the blend is of kind {part.kind!r}; this sasrec knows {', '.join(PARTS)}")
-            own = {
-                name.partition(".")[2]: one for name, one in tensors.items() if name.partition(".")[0] == str(place)
-            }
+            own = {name.partition(".")[2]: one for name, one in tensors.items() if name.partition(".")[0] == str(place)}
             parts[part.name] = (part.weight, PARTS[part.kind].from_parts(items, part.config, own))
         return cls(parts)
 

@@ -84,9 +84,7 @@ class Linked:
     @classmethod
     def of(cls, train: Sequences, *, items: int, settings: Linking = RULES) -> Self:
         """Count the links of training histories."""
-        links = count_links(
-            train, items=items, window=settings.window, fade=settings.fade, backward=settings.backward
-        )
+        links = count_links(train, items=items, window=settings.window, fade=settings.fade, backward=settings.backward)
         counts = np.bincount(train.items, minlength=items).astype(np.float32)
         return cls(settings, links, torch.from_numpy(counts))
 

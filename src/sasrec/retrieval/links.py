@@ -39,14 +39,12 @@ def count_links(train: Sequences, *, items: int, window: int, fade: float, backw
     places = np.arange(len(train.items)) - train.offsets[:-1].repeat(train.lengths)
     found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     for events in _events_of_items(train.items, items, most=max(_PAIRS // (2 * window), 1)):
-        sources, targets, weights = [], [], []
+        pairs: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
         for gap in range(1, window + 1):
             for step, weight, reach in ((gap, 1.0, ages), (-gap, backward, places)):
                 near = events[reach[events] >= gap] if weight else events[:0]
-                sources.append(train.items[near])
-                targets.append(train.items[near + step])
-                weights.append(np.full(len(near), weight * gap**-fade))
-        found.append(_strongest(*map(np.concatenate, (sources, targets, weights)), items=items))
+                pairs.append((train.items[near], train.items[near + step], np.full(len(near), weight * gap**-fade)))
+        found.append(_strongest(*map(np.concatenate, zip(*pairs, strict=True)), items=items))
     sources, targets, weights = (np.concatenate(parts) for parts in zip(*found, strict=True))
     offsets = np.zeros(items + 1, dtype=np.int64)
     np.cumsum(np.bincount(sources, minlength=items), out=offsets[1:])
@@ -71,17 +69,15 @@ def follow(
     scores = torch.zeros(len(histories) * items)
     for part in _parts(links.lengths[sources]):
         linked = links.take(sources[part])
-        assert linked.weights is not None
         places = np.repeat(owners[part] * items, linked.lengths) + linked.items
-        values = np.repeat(weights[part], linked.lengths) * linked.weights
+        values = np.repeat(weights[part], linked.lengths) * _strengths(linked)
         scores.index_add_(0, torch.from_numpy(places), torch.from_numpy(values))
     return scores.view(len(histories), items)
 
 
 def cosines(links: Sequences, item: int) -> Float[Tensor, "V"]:
     """Cosine of the links of one item with those of every item."""
-    assert links.weights is not None
-    weights, row = links.weights.astype(np.float64), np.zeros(len(links))
+    weights, row = _strengths(links).astype(np.float64), np.zeros(len(links))
     own = slice(links.offsets[item], links.offsets[item + 1])
     row[links.items[own]] = weights[own]
     dots = np.bincount(links.owners(), weights * row[links.items], minlength=len(links))
@@ -91,8 +87,7 @@ def cosines(links: Sequences, item: int) -> Float[Tensor, "V"]:
 
 def to_tensors(links: Sequences) -> dict[str, Tensor]:
     """The table as arrays to save."""
-    assert links.weights is not None
-    arrays = {"offsets": links.offsets, "linked": links.items, "weights": links.weights}
+    arrays = {"offsets": links.offsets, "linked": links.items, "weights": _strengths(links)}
     return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
@@ -118,6 +113,10 @@ def from_tensors(tensors: dict[str, Tensor], *, items: int) -> Sequences:
     if not weights.isfinite().all():
         raise BundleError("the links are not finite numbers")
     return Sequences(linked.numpy(), offsets.numpy(), weights=weights.numpy())
+
+
+def _strengths(links: Sequences) -> np.ndarray:
+    return np.ones(len(links.items), dtype=np.float32) if links.weights is None else links.weights
 
 
 def _events_of_items(items: np.ndarray, count: int, *, most: int) -> Iterator[np.ndarray]:

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from typing import final
+from typing import Any, final
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from sasrec.data.splits import Holdout, Split
 from sasrec.errors import ConfigError, DataError
 from sasrec.evaluation.intervals import Interval, paired_interval
 from sasrec.evaluation.metrics import hit_rate, ndcg
-from sasrec.retrieval.blend import PARTS, Blend, shares
+from sasrec.retrieval.blend import PARTS, Blend, support
 from sasrec.retrieval.recommender import Recommender
 from sasrec.retrieval.scorers import Scorer
 from sasrec.retrieval.topk import best, blocks, hide
@@ -21,9 +21,9 @@ from sasrec.training.counting import Countable, count
 from sasrec.training.machine import describe
 from sasrec.training.progress import told
 
-_DEPTH = 100  # of each part's ranking so many items take part in the search
+_DEPTH = 50  # of each part's ranking so many items take part in the search
 _USERS = 30_000  # so many validation users at most
-_STEPS = 40  # weights are multiples of one over this at the finest
+_PATIENCE = 8  # the search ends when so many additions brought nothing better
 
 
 def blend(
@@ -57,7 +57,14 @@ def blend(
         alone = float(search.values({name: 1.0}).mean())
         gain = paired_interval(values, search.weights([one for one in names if one != name])[1])
         parts.append(
-            {"name": name, "kind": made[name].scorer.kind, "weight": weights[name], "ndcg": alone, "adds": asdict(gain)}
+            {
+                "name": name,
+                "kind": made[name].scorer.kind,
+                "weight": weights[name],
+                "ndcg": alone,
+                "adds": asdict(gain),
+                "best": made[name].record["best"],
+            }
         )
         tell(worth(parts[-1]))
     hits = float(search.values(weights, hit_rate).mean())
@@ -65,6 +72,7 @@ def blend(
         "data": data.fingerprint,
         "split": data.rule,
         "exclude_seen": exclude_seen,
+        "features": next((said for model in made.values() if (said := model.record.get("features"))), None),
         "parts": parts,
         "best": {"ndcg": float(values.mean()), "hit_rate": hits},
         "seconds": round(time.perf_counter() - started, 3),
@@ -75,11 +83,9 @@ def blend(
     return Recommender.of_log(scorer, data.log, record=record)
 
 
-def worth(part: Mapping[str, object]) -> str:
+def worth(part: Mapping[str, Any]) -> str:
     """What a part of a blend is worth, in words, from the blend's record."""
-    gain = part["adds"]
-    assert isinstance(gain, Mapping)
-    found = Interval(**gain)
+    found = Interval(**part["adds"])
     start = f"{part['name']} ({part['kind']}): weight {part['weight']:.3g}, alone {part['ndcg']:.4f}"
     if part["weight"] == 0:
         return f"{start}; adds nothing to the others and is left out"
@@ -87,9 +93,7 @@ def worth(part: Mapping[str, object]) -> str:
     return f"{start}; adds {interval} to the others" + ("" if found.low > 0 else ", which may be nothing")
 
 
-def _parts(
-    data: Split, models: Sequence[Recommender | Countable], *, progress: bool | None
-) -> dict[str, Recommender]:
+def _parts(data: Split, models: Sequence[Recommender | Countable], *, progress: bool | None) -> dict[str, Recommender]:
     """The models by a name for each, the named ones counted."""
     if len(models) < 2:
         raise ConfigError(f"models: a blend needs two or more, found {len(models)}; add 'rules' or 'knn'")
@@ -116,9 +120,9 @@ def _parts(
 
 @final
 class _Search:
-    """The chances that each part gives to the items that matter: the first of every part's ranking, and the target.
+    """What each part lends to the items that matter: the first of every part's ranking, and the target.
 
-    An item beyond the first hundred of every part is taken to be beyond the first ten of any mixture.
+    An item beyond the first fifty of every part is taken to be beyond the first ten of any mean.
     """
 
     def __init__(self, scorers: Mapping[str, Scorer], holdout: Holdout, *, exclude_seen: bool) -> None:
@@ -136,19 +140,24 @@ class _Search:
 
     def weights(self, names: Sequence[str]) -> tuple[dict[str, float], np.ndarray]:
         """The best weights of some parts, and every user's NDCG@10 with them."""
-        counts = dict.fromkeys(names, 0)
+        if len(names) == 1:
+            return {names[0]: 1.0}, self.values({names[0]: 1})
+        counts, since = dict.fromkeys(names, 0), 0
         best_counts, best_values = counts, np.zeros(1)
-        for _ in range(_STEPS):
+        while since < _PATIENCE:
             tried = {name: self.values({**counts, name: counts[name] + 1}) for name in names}
             chosen = max(names, key=lambda name: float(tried[name].mean()))
             counts = {**counts, chosen: counts[chosen] + 1}
+            since += 1
             if tried[chosen].mean() > best_values.mean():
-                best_counts, best_values = counts, tried[chosen]
-        total = max(sum(best_counts.values()), 1)
+                best_counts, best_values, since = counts, tried[chosen], 0
+        total = sum(best_counts.values())
         return {name: number / total for name, number in best_counts.items()}, best_values
 
-    def values(self, weights: Mapping[str, float], metric: Callable[[np.ndarray, int], np.ndarray] = ndcg) -> np.ndarray:
-        """A metric of every user at 10, for a mixture."""
+    def values(
+        self, weights: Mapping[str, float], metric: Callable[[np.ndarray, int], np.ndarray] = ndcg
+    ) -> np.ndarray:
+        """A metric of every user at 10, with some weights."""
         used = [name for name, weight in weights.items() if weight]
         others = torch.stack([self.others[name] * weights[name] for name in used]).sum(dim=0)
         own = torch.stack([self.own[name] * weights[name] for name in used]).sum(dim=0)
@@ -160,10 +169,10 @@ class _Search:
 
 @torch.inference_mode()
 def _standings(scorers: Sequence[Scorer], holdout: Holdout, *, exclude_seen: bool) -> tuple[Tensor, Tensor]:
-    """Chances of the items that compete with the target, and of the target; -inf for what does not compete."""
+    """Support of the items that compete with the target, and of the target; -inf for what does not compete."""
     given = []
     for scorer in scorers:
-        scores = shares(scorer, holdout.histories)
+        scores = support(scorer, holdout.histories)
         if exclude_seen:
             hide(scores, holdout.histories)
         given.append(scores)

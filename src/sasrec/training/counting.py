@@ -5,15 +5,13 @@ from collections.abc import Iterator
 from dataclasses import asdict, replace
 from typing import Any, Literal, get_args
 
-import numpy as np
-
 from sasrec.data.sequences import Sequences
 from sasrec.data.splits import Split
 from sasrec.errors import ConfigError
 from sasrec.evaluation.metrics import hit_rate, ndcg
 from sasrec.evaluation.ranking import rank_targets
 from sasrec.retrieval.counting import Markov, Popularity
-from sasrec.retrieval.linked import KNN, RULES, Linked, Linking
+from sasrec.retrieval.linked import KNN, RULES, Linked
 from sasrec.retrieval.recommender import Recommender
 from sasrec.retrieval.scorers import Scorer
 from sasrec.training.machine import describe
@@ -54,23 +52,21 @@ def count(data: Split, model: Countable = "rules", *, progress: bool | None = No
     check_enough(data, train, valid)
     started, worked = time.perf_counter(), time.process_time()
     exclude_seen = not has_repeats(valid)
-    tried: list[dict[str, Any]] = []
-    chosen: Scorer | None = None
+    found: list[tuple[dict[str, Any], Scorer]] = []
     for settings, scorer in _choices(model, train, items=len(data.log.items)):
         ranks = rank_targets(scorer, valid, exclude_seen=exclude_seen).ranks
-        tried.append({**settings, "ndcg": float(ndcg(ranks, 10).mean()), "hit_rate": float(hit_rate(ranks, 10).mean())})
-        if tried[-1]["ndcg"] >= max(one["ndcg"] for one in tried):
-            chosen = scorer
+        score, hits = float(ndcg(ranks, 10).mean()), float(hit_rate(ranks, 10).mean())
+        found.append(({**settings, "ndcg": score, "hit_rate": hits}, scorer))
         words = "".join(f"{name}={value} " for name, value in settings.items())
-        tell(f"{model}: {words}valid NDCG@10 {tried[-1]['ndcg']:.4f}  HR@10 {tried[-1]['hit_rate']:.4f}")
-    assert chosen is not None, "every model has a choice"
+        tell(f"{model}: {words}valid NDCG@10 {score:.4f}  HR@10 {hits:.4f}")
+    best, chosen = max(found, key=lambda one: one[0]["ndcg"])
     record = {
         "data": data.fingerprint,
         "split": data.rule,
         "exclude_seen": exclude_seen,
         "counted": model,
-        "tried": tried,
-        "best": max(tried, key=lambda one: one["ndcg"]),
+        "tried": [tried for tried, _ in found],
+        "best": best,
         "seconds": round(time.perf_counter() - started, 3),
         "cpu_seconds": round(time.process_time() - worked, 3),
         **describe(),
