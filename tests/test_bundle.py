@@ -21,7 +21,7 @@ from sasrec.data.vocab import Vocabulary
 from sasrec.errors import BundleError, OutputError
 from sasrec.retrieval.blend import Blend
 from sasrec.retrieval.counting import Markov, Popularity
-from sasrec.retrieval.linked import Linked
+from sasrec.retrieval.linked import EASE, Linked
 from sasrec.retrieval.recommender import Recommender
 
 FILES = {
@@ -318,7 +318,7 @@ def torch_file(value):
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
-@pytest.mark.parametrize("kind", ["sasrec", "popularity", "markov", "rules", "blend"])
+@pytest.mark.parametrize("kind", ["sasrec", "popularity", "markov", "rules", "ease", "blend"])
 def test_weights_that_are_not_finite_are_refused(kind, value, model_of, tmp_path):
     model_of(kind).save(tmp_path / "model")
     path = tmp_path / "model"
@@ -332,7 +332,7 @@ def test_weights_that_are_not_finite_are_refused(kind, value, model_of, tmp_path
                 sasrec.load(path)
 
 
-@pytest.mark.parametrize("kind", ["sasrec", "popularity", "markov", "rules", "blend"])
+@pytest.mark.parametrize("kind", ["sasrec", "popularity", "markov", "rules", "ease", "blend"])
 def test_weights_of_another_shape_type_or_name_are_refused(kind, model_of, tmp_path):
     model_of(kind).save(tmp_path / "model")
     path = tmp_path / "model"
@@ -342,7 +342,7 @@ def test_weights_of_another_shape_type_or_name_are_refused(kind, model_of, tmp_p
         for hostile in (
             tensors | {name: tensor[:-1].clone()},
             tensors | {name: tensor.unsqueeze(0)},
-            tensors | {name: tensor.to(torch.float64 if tensor.is_floating_point() else torch.int32)},
+            tensors | {name: tensor.to(torch.float64 if tensor.is_floating_point() else torch.uint8)},
             tensors | {name: tensor.to(torch.bfloat16)},
             without,
             without | {"another": tensor},
@@ -367,6 +367,7 @@ def model_of(small_model):
             name: one.of(small_model.histories, items=len(small_model.items))
             for name, one in {"markov": Markov, "popularity": Popularity, "rules": Linked}.items()
         }
+        made["ease"] = Linked.of(small_model.histories, items=len(small_model.items), settings=EASE)
         made["blend"] = Blend({"network": (0.5, small_model.scorer), "rules": (0.5, made["rules"])})
         scorer = made[kind]
         return Recommender(scorer, users=small_model.users, items=small_model.items, histories=small_model.histories)

@@ -11,9 +11,9 @@ from sasrec.errors import ConfigError, DataError
 from sasrec.evaluation.metrics import ndcg
 from sasrec.evaluation.ranking import rank_targets
 from sasrec.retrieval.counting import Markov, Popularity
-from sasrec.retrieval.linked import KNN, RULES, Linked
+from sasrec.retrieval.linked import EASE, KNN, RULES, Linked
 
-NAMES = ["popularity", "recent", "markov", "rules", "knn"]
+NAMES = ["popularity", "recent", "markov", "rules", "knn", "ease"]
 
 
 @pytest.fixture(scope="module")
@@ -27,18 +27,18 @@ def test_the_best_by_validation_is_kept_and_everything_tried_is_told(name, data)
 
     tried = model.record["tried"]
     ranks = rank_targets(model.scorer, data.valid, exclude_seen=model.exclude_seen).ranks
-    assert len(tried) == {"recent": 3, "rules": 6, "knn": 6}.get(name, 1)
+    assert len(tried) == {"recent": 3, "rules": 6, "knn": 6, "ease": 4}.get(name, 1)
     assert model.record["best"] == max(tried, key=lambda one: one["ndcg"])
     assert model.record["best"]["ndcg"] == pytest.approx(ndcg(ranks, 10).mean())
     assert model.scorer.kind == {"recent": "popularity"}.get(name, name)
 
 
-@pytest.mark.parametrize(("name", "base"), [("rules", RULES), ("knn", KNN)])
+@pytest.mark.parametrize(("name", "base"), [("rules", RULES), ("knn", KNN), ("ease", EASE)])
 def test_every_figure_that_was_tried_is_that_of_its_settings(name, base, data):
     model = sasrec.count(data, name, progress=False)
 
     for one in model.record["tried"]:
-        settings = replace(base, discount=one["discount"], decay=one["decay"])
+        settings = replace(base, **{key: one[key] for key in one if key not in ("ndcg", "hit_rate")})
         scorer = Linked.of(data.train, items=25, settings=settings)
         ranks = rank_targets(scorer, data.valid, exclude_seen=model.exclude_seen).ranks
         assert one["ndcg"] == pytest.approx(ndcg(ranks, 10).mean())

@@ -62,7 +62,7 @@ def test_the_chosen_number_is_that_of_the_best_epoch(small_model, data, monkeypa
     assert trained == list(range(1, epoch + 1))
 
 
-@pytest.mark.parametrize("name", ["popularity", "recent", "markov", "rules", "knn"])
+@pytest.mark.parametrize("name", ["popularity", "recent", "markov", "rules", "knn", "ease"])
 def test_a_counted_model_counts_both_parts_with_its_settings(name, data):
     model = sasrec.count(data, name, progress=False)
 

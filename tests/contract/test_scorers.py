@@ -17,7 +17,7 @@ from sasrec.model.building import build
 from sasrec.retrieval import topk
 from sasrec.retrieval.blend import Blend
 from sasrec.retrieval.counting import Markov, Popularity
-from sasrec.retrieval.linked import KNN, Linked
+from sasrec.retrieval.linked import EASE, KNN, Linked
 from sasrec.retrieval.neural import Neural
 from sasrec.retrieval.recommender import Recommender
 
@@ -41,6 +41,7 @@ SCORERS = {
     "markov": lambda histories: Markov.of(histories, items=ITEMS),
     "rules": lambda histories: Linked.of(histories, items=ITEMS),
     "knn": lambda histories: Linked.of(histories, items=ITEMS, settings=KNN),
+    "ease": lambda histories: Linked.of(histories, items=ITEMS, settings=EASE),
     "blend": lambda histories: Blend(
         {
             "network": (0.5, neural(histories)),

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from sasrec.data.log import Log
     from sasrec.retrieval.recommender import Recommender
 
-_Counted = Literal["popularity", "recent", "markov", "rules", "knn"]
+_Counted = Literal["popularity", "recent", "markov", "rules", "knn", "ease"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +61,8 @@ def count(
     Args:
         log: File of interactions, as for `sasrec train`.
         model: What is popular, what is popular of late ("recent"), what followed the last item ("markov"), what soon
-            follows the last items ("rules"), or what shares histories with them ("knn").
+            follows the last items ("rules"), what shares histories with them ("knn"), or what tells a user's items from
+            others ("ease", for at most 16,384 items: minutes and gigabytes for 10,000).
         quiet: Print nothing but warnings and errors.
     """
     from sasrec.training import counting

@@ -4,7 +4,7 @@ Axes: B histories, V catalogue.
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Self, final
+from typing import Annotated, Any, Self, final, get_args
 
 import msgspec
 import torch
@@ -15,13 +15,13 @@ from torch import Tensor
 from sasrec.data.sequences import Sequences
 from sasrec.errors import BundleError
 from sasrec.retrieval.counting import Markov, Popularity
-from sasrec.retrieval.linked import Linked
+from sasrec.retrieval.linked import Family, Linked
 from sasrec.retrieval.neural import Neural
 from sasrec.retrieval.scorers import Scorer
 
 PARTS: dict[str, type[Scorer]] = {
     **{one.kind: one for one in (Neural, Popularity, Markov)},
-    **dict.fromkeys(("rules", "knn", "ease"), Linked),
+    **dict.fromkeys(get_args(Family), Linked),
 }
 """What can be a part of a blend, by its kind."""
 

@@ -18,24 +18,27 @@ from torch import Tensor
 
 from sasrec.data.sequences import Sequences
 from sasrec.errors import BundleError
+from sasrec.retrieval.ease import ease_links
 from sasrec.retrieval.links import cosines, count_links, follow, from_tensors, to_tensors
 
-Family = Literal["rules", "knn"]
+Family = Literal["rules", "knn", "ease"]
 _FALLBACK = 1e-3  # what all of popularity together weighs beside links
 
 
 @dataclass(frozen=True, kw_only=True)
 class Linking:
-    """How links are counted and followed; `RULES` and `KNN` are where to start from.
+    """How links are counted and followed; `RULES`, `KNN` and `EASE` are where to start from.
 
     Attributes:
-        kind: What the model is called: "rules", "knn".
+        kind: What the model is called. The links of "rules" and "knn" are counted in the way of the next five
+            settings, those of "ease" in that of `l2`.
         window: Events further apart than this are not linked.
         fade: A link of events g apart weighs g ** -fade.
         backward: Weight of the link from the later item to the earlier one, beside 1 for that to the later.
         shrink: Added to the counts that links are divided by, so that a few events prove little.
         discount: Links are divided by the square root of how often their source occurs, and by this power of how often
             their target does: 0 favours popular items, 0.5 makes flat links both ways cosines.
+        l2: Penalty on the squares of the weights that EASE finds.
         decay: Weight of an event of the history beside the one after it.
     """
 
@@ -45,6 +48,7 @@ class Linking:
     backward: Annotated[float, Meta(ge=0.0, le=1.0)] = 0.25
     shrink: Annotated[float, Meta(ge=0.0, le=1e6)] = 0.0
     discount: Annotated[float, Meta(ge=0.0, le=1.0)] = 0.25
+    l2: Annotated[float, Meta(gt=0.0, le=1e9)] = 200.0
     decay: Annotated[float, Meta(gt=0.0, le=1.0)] = 0.65
 
 
@@ -52,6 +56,8 @@ RULES = Linking()
 """Directed sequence rules: what soon follows an item counts most, and one over the gap less."""
 KNN = Linking(kind="knn", window=50, fade=0.0, backward=1.0, shrink=10.0, discount=0.5)
 """Item kNN: items of the same histories, in whatever order, by their shrunk cosine."""
+EASE = Linking(kind="ease", decay=0.9)
+"""EASE: weights that tell every item of a user from the others best, found in closed form."""
 
 
 @final
@@ -59,11 +65,13 @@ class Linked:
     """Scores by the links of a history's items, and where there are none by popularity.
 
     The score of j is (sum over events of decay ** age * n_ij / (c_i + shrink) ** 0.5 + p_j / 1,000) / (c_j + shrink)
-    ** discount, where n_ij counts pairs as `count_links` does, c events of an item, and p_j is the share of j.
+    ** discount, where n_ij counts pairs as `count_links` does, c events of an item, and p_j is the share of j. EASE's
+    weights already are what they should be: there nothing is divided.
 
     Source:
         The rules are those of Ludewig & Jannach, UMUAI 2018 (SR), with links backward and both items' counts divided
-        out; kNN is that of Deshpande & Karypis, ACM TOIS 2004, within a window, with an age of events.
+        out; kNN is that of Deshpande & Karypis, ACM TOIS 2004, within a window. EASE: see `sasrec.retrieval.ease`.
+        In all of them older events weigh less.
     """
 
     def __init__(self, settings: Linking, links: Sequences, counts: Float[Tensor, "V"]) -> None:
@@ -77,19 +85,30 @@ class Linked:
         self.kind: str = settings.kind
         self.items = len(counts)
         occurring = counts.clamp_min(1) + settings.shrink
+        if settings.kind == "ease":
+            occurring = torch.ones_like(counts)
         self._sources = (occurring**-0.5).numpy()
         self._targets = occurring**-settings.discount
         self._fallback = counts / counts.sum().clamp_min(1) * _FALLBACK
 
     @classmethod
     def of(cls, train: Sequences, *, items: int, settings: Linking = RULES) -> Self:
-        """Count the links of training histories."""
-        links = count_links(train, items=items, window=settings.window, fade=settings.fade, backward=settings.backward)
+        """Count the links of training histories.
+
+        Raises:
+            ConfigError: The catalogue is too large for EASE.
+        """
+        if settings.kind == "ease":
+            links = ease_links(train, items=items, l2=settings.l2)
+        else:
+            links = count_links(
+                train, items=items, window=settings.window, fade=settings.fade, backward=settings.backward
+            )
         counts = np.bincount(train.items, minlength=items).astype(np.float32)
         return cls(settings, links, torch.from_numpy(counts))
 
     def scores(self, histories: Sequences) -> Float[Tensor, "B V"]:
-        """The sum of links to every item, none of them negative."""
+        """The sum of links to every item."""
         scores = follow(self.links, histories, decay=self.settings.decay, worth=self._sources)
         return scores.add_(self._fallback).mul_(self._targets)
 
