@@ -138,7 +138,7 @@ def test_models_of_which_weights_would_not_be_honest_are_refused(data, network, 
         ([network], ConfigError, "a blend needs two or more, found 1"),
         ([network, blended], ConfigError, "a blend cannot be part of another"),
         ([network, stranger], DataError, "trained on another log or split"),
-        ([network, untold], DataError, "does not say on which"),
+        ([network, untold], DataError, "does not say how"),
         ([sasrec.refit(network, data, progress=False), "rules"], ConfigError, "was refit"),
         ([network, "best"], ConfigError, "expected one of popularity, recent, markov, rules"),
     ):

@@ -365,6 +365,7 @@ def test_a_blend_says_what_each_part_is_worth(run, tmp_path):
     for name in ("sasrec", "rules", "knn"):
         assert re.search(rf"^{name} \({name}\): weight .*(to the others|left out)", err, re.MULTILINE)
         assert f"{name} " in out
+    assert "to the others" in " ".join(run("info", tmp_path / "blend")[1].split())
 
 
 def test_a_page_about_a_blend_that_was_refit_is_written(run, tmp_path):

@@ -3,12 +3,14 @@
 from dataclasses import replace
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 
 import sasrec
 from sasrec.errors import ConfigError, DataError, TrainingError
 from sasrec.evaluation.ranking import rank_targets
+from sasrec.retrieval.blend import Blend
 from sasrec.retrieval.counting import Markov, Popularity
 from sasrec.retrieval.linked import Linked
 from sasrec.training.loop import Training
@@ -185,3 +187,20 @@ def test_a_split_by_time_is_refit_on_what_was_before_the_test_alone(walks):
     assert len(train.items) == int((order < tested_from).sum())
     assert len(data.refit.valid) == 0
     np.testing.assert_array_equal(data.refit.test.targets, data.test.targets)
+
+
+def test_a_network_with_features_beside_one_without_is_refit_with_its_own(small_model, small_config, data, walks):
+    ids = walks.items.ids
+    table = pl.DataFrame({"item_id": ids, "colour": ["red", "green", "blue", "red", "green"] * 5})
+    features = sasrec.read_features(table, walks.items, columns=["colour"])
+    coloured = sasrec.train(data, small_config, features=features, progress=False)
+    blended = sasrec.blend(data, [small_model, coloured], progress=False)
+    both = Blend({"sasrec": (0.5, small_model.scorer), "sasrec 2": (0.5, coloured.scorer)})
+    model = sasrec.Recommender.of_log(both, walks, record=blended.record)
+
+    found = sasrec.refit(model, data, features=features, progress=False).scorer
+
+    names = [set(part.network.state_dict()) for _, part in found.parts.values()]
+    assert [("items.values" in one) for one in names] == [False, True]
+    with pytest.raises(ConfigError, match="features: a refit needs those"):
+        sasrec.refit(model, data)

@@ -46,6 +46,8 @@ def info(path: Path, /, *, layers: bool = False, reading: LogFlags = Reading()) 
 
 
 def _about(model: "Recommender", path: Path) -> str:
+    from sasrec.training.blending import worth
+
     config, tensors = model.scorer.to_parts()
     record = model.record
     known = {
@@ -63,6 +65,7 @@ def _about(model: "Recommender", path: Path) -> str:
         "read with": in_words(dict(record.get("reading", {}).items() - Reading().to_dict().items())),
         "split": record.get("split", ""),
         "made": outcome(record) if "best" in record else "",
+        "parts": "; ".join(map(worth, record.get("parts", ()))),
         "made with": ", ".join(f"{name} {record[name]}" for name in ("python", "torch", "processor") if name in record),
     }
     return "\n".join(wrapped(f"{name:<12}{words}", indent=12) for name, words in known.items() if words)

@@ -43,7 +43,7 @@ def blend(
         A recommender like any other; its `record` holds the weights.
 
     Raises:
-        ConfigError: There are fewer than two models, or one is a blend or was refit.
+        ConfigError: There are fewer than two models, one is a blend or was refit, or networks differ in features.
         DataError: A model was trained on another log or split.
     """
     started, worked, tell = time.perf_counter(), time.process_time(), told(progress)
@@ -72,7 +72,7 @@ def blend(
         "data": data.fingerprint,
         "split": data.rule,
         "exclude_seen": exclude_seen,
-        "features": next((said for model in made.values() if (said := model.record.get("features"))), None),
+        "features": _features(made),
         "parts": parts,
         "best": {"ndcg": float(values.mean()), "hit_rate": hits},
         "seconds": round(time.perf_counter() - started, 3),
@@ -108,14 +108,22 @@ def _parts(data: Split, models: Sequence[Recommender | Countable], *, progress: 
                 "models: one was refit and has seen the validation part, which weights are found on; blend the model "
                 "that it was made from, then refit the blend"
             )
-        if found.record.get("data") != data.fingerprint:
+        if found.record.get("data") != data.fingerprint or "best" not in found.record:
             raise DataError(
-                f"{data.log.source.name}: a {kind} was trained on another log or split, or does not say on which; "
+                f"{data.log.source.name}: a {kind} was trained on another log or split, or does not say how; "
                 "weights would not be honest"
             )
         same = sum(name.partition(" ")[0] == kind for name in made)
         made[f"{kind} {same + 1}" if same else kind] = found
     return made
+
+
+def _features(models: Mapping[str, Recommender]) -> str | None:
+    """The features of items that networks among the models learned from, as their records say it."""
+    found = {said for model in models.values() if (said := model.record.get("features"))}
+    if len(found) > 1:
+        raise ConfigError("models: networks of different features could not be refit together; blend one of them")
+    return found.pop() if found else None
 
 
 @final

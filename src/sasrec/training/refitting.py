@@ -89,16 +89,18 @@ class _Again:
             parts = scorer.parts.items()
             return Blend({name: (weight, self.made(part, records[name])) for name, (weight, part) in parts})
         if isinstance(scorer, Neural):
-            return self._trained(scorer.config, epochs=int(record["best"]["epoch"]))
+            # In a blend, one network may have learned from features and another not.
+            features = self.features if "items.values" in scorer.network.state_dict() else None
+            return self._trained(scorer.config, features, epochs=int(record["best"]["epoch"]))
         if isinstance(scorer, Linked):
             return Linked.of(self.train, items=self.items, settings=scorer.settings)
         if isinstance(scorer, Markov):
             return Markov.of(self.train, items=self.items)
         return Popularity.of(self.train, items=self.items, recent=record["best"].get("recent", 1.0))
 
-    def _trained(self, config: Config, *, epochs: int) -> Neural:
+    def _trained(self, config: Config, features: Features | None, *, epochs: int) -> Neural:
         with torch_threads(int(config.threads)):
-            training = Training(self.train, items=self.items, config=config, draw=self.draw, features=self.features)
+            training = Training(self.train, items=self.items, config=config, draw=self.draw, features=features)
             try:
                 with watched(self.progress, epochs=epochs, steps=training.steps) as watcher:
                     for number in range(1, epochs + 1):
