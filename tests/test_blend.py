@@ -146,6 +146,15 @@ def test_models_of_which_weights_would_not_be_honest_are_refused(data, network, 
             sasrec.blend(data, models, progress=False)
 
 
+def test_parts_that_find_nobody_are_blended_all_the_same(data, monkeypatch):
+    search = blending._Search({"a": Popularity(torch.ones(40))}, data.valid, exclude_seen=False)
+    monkeypatch.setattr(blending._Search, "values", lambda *_: np.zeros(3))
+
+    weights, _ = search.weights(["a", "b"])
+
+    assert sum(weights.values()) == 1
+
+
 def test_of_many_users_some_are_enough(data, monkeypatch):
     monkeypatch.setattr(blending, "_USERS", 50)
 

@@ -190,8 +190,8 @@ def test_the_table_and_the_json_say_the_same(report, tmp_path):
 
     names = header.split()
     assert saved["protocol"] == protocol
-    assert saved["notes"] == [line.removeprefix("note: ") for line in lines[3:]]
-    for line in lines[:3]:
+    assert saved["notes"] == [line.removeprefix("note: ") for line in lines[4:]]
+    for line in lines[:4]:
         model, *cells = re.split(r"  +", line.strip())
         assert len(cells) == len(names)
         for name, cell in zip(names, cells, strict=True):

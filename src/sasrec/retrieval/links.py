@@ -17,7 +17,7 @@ from torch import Tensor
 from sasrec.data.sequences import Sequences
 from sasrec.errors import BundleError
 
-_PAIRS = 2**22  # pairs that are counted, or links that are followed, at once
+_PAIRS = 2**20  # pairs that are counted, or links that are followed, at once
 _MOST = 1000  # links kept of an item: the strongest
 _NEGLIGIBLE = 1e-4  # events that weigh less than this beside the last one are not followed
 

@@ -151,7 +151,7 @@ class _Search:
         if len(names) == 1:
             return {names[0]: 1.0}, self.values({names[0]: 1})
         counts, since = dict.fromkeys(names, 0), 0
-        best_counts, best_values = counts, np.zeros(1)
+        best_counts, best_values = counts, np.full(1, -1.0)
         while since < _PATIENCE:
             tried = {name: self.values({**counts, name: counts[name] + 1}) for name in names}
             chosen = max(names, key=lambda name: float(tried[name].mean()))
