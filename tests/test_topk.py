@@ -50,6 +50,28 @@ def test_many_equal_scores_among_many_are_taken_from_the_lowest_place():
     assert places[1].tolist() == [4000, 0, 1, 2, 3]
 
 
+@given(seed=st.integers(0, 50), items=st.sampled_from([15, 16, 63, 64, 97, 400, 1_201]), k=st.sampled_from([1, 2, 10]))
+def test_the_best_of_many_are_those_of_a_full_sort(seed, items, k):
+    generator = torch.Generator().manual_seed(seed)
+    scores = torch.randint(-40, 40, (5, items), generator=generator).float()  # with ties
+    scores[torch.rand(5, items, generator=generator) < 0.2] = float("-inf")
+
+    values, places = best(scores, k)
+
+    assert torch.equal(values, scores.sort(dim=1, descending=True).values[:, :k])
+    assert torch.equal(scores.gather(1, places), values)
+    assert all(len({*row}) == len(row) for row in places.tolist())
+
+
+@pytest.mark.parametrize("place", [0, 77, 399])
+def test_a_score_among_many_that_is_nan_is_noticed(place):
+    scores = torch.randn(2, 400, generator=torch.Generator().manual_seed(0))
+    scores[1, place] = float("nan")
+
+    with pytest.raises(ScoreError):
+        check_finite(best(scores, 3)[0])
+
+
 @pytest.mark.parametrize("bytes_", [1, 4 * 7, 4 * 7 * 3, 10**9])
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 10])
 def test_blocks_cover_everybody_once_and_hold_few_scores(monkeypatch, count, bytes_):

@@ -7,7 +7,7 @@ from typing import Any, Self, TypedDict, final
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from sasrec.config import Config
@@ -44,11 +44,16 @@ class Neural:
     @torch.inference_mode()
     def states(self, histories: Sequences) -> Float[Tensor, "B state"]:
         """The state after each history's last event."""
+        items, layout, users = self.given(histories)
+        return self.network.last(items, layout, users=users)
+
+    def given(self, histories: Sequences) -> tuple[Int[Tensor, "P"], Layout, Int[Tensor, "B"] | None]:
+        """What the network is given to read of these histories: items, layout and users."""
         recent = histories.last(self.config.length)
         device = self.network.items.weight.device
         users = None if recent.users is None else torch.from_numpy(recent.users).to(device)
         items = torch.from_numpy(recent.items.astype(np.int64)).to(device)
-        return self.network.last(items, Layout.of(recent.lengths, device), users=users)
+        return items, Layout.of(recent.lengths, device), users
 
     @torch.inference_mode()
     def table(self) -> Float[Tensor, "V state"]:

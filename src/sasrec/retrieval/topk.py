@@ -3,6 +3,7 @@
 Axes: B histories, V catalogue, K best.
 """
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -42,7 +43,7 @@ def best(scores: Float[Tensor, "B V"], k: int) -> tuple[Float[Tensor, "B K"], In
     scores of -inf, which mark what is hidden, any may stand.
     """
     count = min(k, scores.shape[1])
-    values, places = torch.topk(scores, min(count + 1, scores.shape[1]), dim=1)
+    values, places = _highest(scores, min(count + 1, scores.shape[1]))
     # Torch orders equal scores as it likes; they are rare where a network scores, so only their rows are done again.
     equal = (values[:, 1:] == values[:, :-1]) & (values[:, 1:] > float("-inf"))
     tied = equal.any(dim=1).nonzero().squeeze(1)
@@ -50,6 +51,26 @@ def best(scores: Float[Tensor, "B V"], k: int) -> tuple[Float[Tensor, "B K"], In
     if len(tied):
         values[tied], places[tied] = _lowest_first(scores[tied], values[tied], places[tied])
     return values, places
+
+
+def _highest(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """`torch.topk` of every row, at most half as costly where k is far below the number of scores.
+
+    Columns are put into groups. The k highest scores lie in the k groups with the highest maxima, and to find a maximum
+    is a plain pass over the scores; only these few groups are sorted out. A NaN is its group's maximum.
+    """
+    size = math.isqrt(scores.shape[1] // (4 * max(k, 1)))  # about the best of six tried at 12,101 scores and k = 10
+    if size < 2:
+        return torch.topk(scores, k, dim=1)
+    groups = scores.shape[1] // size
+    # Group g holds the columns g, g + groups, ...: then the maxima of neighbouring groups are found side by side.
+    maxima = scores[:, : groups * size].unflatten(1, (size, groups)).amax(dim=1)
+    chosen = torch.topk(maxima, k, dim=1, sorted=False).indices
+    columns = (chosen.unsqueeze(2) + groups * torch.arange(size, device=scores.device)).flatten(1)
+    rest = torch.arange(groups * size, scores.shape[1], device=scores.device)
+    columns = torch.cat([columns, rest.expand(len(scores), -1)], dim=1)
+    values, places = torch.topk(scores.gather(1, columns), k, dim=1)
+    return values, columns.gather(1, places)
 
 
 def _lowest_first(scores: Tensor, values: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
