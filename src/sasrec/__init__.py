@@ -30,6 +30,7 @@ __all__ = [
     "Report",
     "SasrecError",
     "ScoreError",
+    "ServingError",
     "Split",
     "TrainingError",
     "UnknownIdError",
@@ -41,6 +42,7 @@ __all__ = [
     "preset",
     "read_features",
     "read_log",
+    "serve",
     "split",
     "train",
     "tune",
@@ -62,6 +64,7 @@ if TYPE_CHECKING:
         OutputError,
         SasrecError,
         ScoreError,
+        ServingError,
         TrainingError,
         UnknownIdError,
     )
@@ -69,6 +72,7 @@ if TYPE_CHECKING:
     from sasrec.presets import preset
     from sasrec.report.page import write_page
     from sasrec.retrieval.recommender import Recommender, load
+    from sasrec.serving.server import serve
     from sasrec.studies.compare import Comparison, compare
     from sasrec.studies.diagnose import Diagnosis, diagnose
     from sasrec.studies.tune import Range, tune
@@ -91,6 +95,7 @@ else:
         "Recommender": "retrieval.recommender",
         "load": "retrieval.recommender",
         "train": "training.loop",
+        "serve": "serving.server",
         "Diagnosis": "studies.diagnose",
         "diagnose": "studies.diagnose",
         "Range": "studies.tune",

@@ -130,6 +130,37 @@ def load(path: Path) -> Bundle:
     Raises:
         BundleError: The folder is missing, foreign, damaged or of a newer format.
     """
+    manifest, contents = _contents(path)
+    try:
+        return _decode(manifest.kind, contents)
+    except _FAULTS as error:
+        raise BundleError(f"{path}: its files are whole but do not fit together: {error}") from None
+
+
+def copy(source: Path, path: Path) -> None:
+    """The same model in another place, byte for byte, whole or not at all.
+
+    Raises:
+        BundleError: The source is missing, foreign, damaged or of a newer format.
+        OutputError: The path is taken, or cannot be written.
+    """
+    _, contents = _contents(source)
+    contents["manifest.json"] = _read(source, "manifest.json")
+    write_folder(path, {name: _writer(data) for name, data in contents.items()}, replace=False)
+
+
+def fingerprint(path: Path) -> str:
+    """Twelve hex digits that follow from every byte of a model.
+
+    Raises:
+        BundleError: The folder is missing or foreign, or its manifest is damaged.
+    """
+    _manifest(path)
+    return sha256(_read(path, "manifest.json"))[:12]
+
+
+def _contents(path: Path) -> tuple[_Manifest, dict[str, bytes]]:
+    """The manifest, and every file that it names, checked against it."""
     manifest = _manifest(path)
     contents = {}
     for name in _FILES:
@@ -139,10 +170,7 @@ def load(path: Path) -> Bundle:
             raise BundleError(
                 f"{path / name}: is damaged ({len(data):,} bytes do not match the manifest); save it again"
             )
-    try:
-        return _decode(manifest.kind, contents)
-    except _FAULTS as error:
-        raise BundleError(f"{path}: its files are whole but do not fit together: {error}") from None
+    return manifest, contents
 
 
 def _is_model(path: Path) -> bool:
