@@ -1,4 +1,4 @@
-"""What is asked and answered over HTTP, as types: they check every request, and the OpenAPI document is made of them."""
+"""What is asked and answered over HTTP, as types, which check every request and make the OpenAPI document."""
 
 from typing import Annotated, Literal
 
@@ -11,7 +11,9 @@ Id = (
     | Annotated[
         int,
         Meta(
-            ge=-(2**63), le=2**63 - 1, description="An integer id; the same as its decimal text, as which it is answered."
+            ge=-(2**63),
+            le=2**63 - 1,
+            description="An integer id; the same as its decimal text, as which it is answered.",
         ),
     ]
 )
@@ -25,7 +27,9 @@ History = Annotated[list[Id], Meta(max_length=1000, description="Items that some
 Choice = Annotated[list[Id], Meta(max_length=10_000)]
 Source = Annotated[
     Literal["model", "popular"],
-    Meta(description="popular: nothing known of the user is known to the model, so the answer is what is most popular."),
+    Meta(
+        description="popular: nothing known of the user is known to the model, so the answer is what is most popular."
+    ),
 ]
 Unknown = Annotated[list[str], Meta(description="Items that the request names and the model does not know.")]
 Version = Annotated[str, Meta(description="The version of the model that the whole answer is from.")]

@@ -92,7 +92,7 @@ def _endpoint(operation: Operation, desk: Desk) -> _Endpoint:
             return _refusal(problem, request)
         except ClientDisconnect:
             return Response(status_code=400)  # nobody is there to read it
-        except Exception:
+        except Exception:  # noqa: BLE001  # whoever asked is told, and the server goes on
             LOGGER.exception("request %s failed", request.state.request_id)
             return _refusal(Problem(problems.INTERNAL, "the log of the server has more, under this id"), request)
         body = answer.encode() if isinstance(answer, str) else msgspec.json.encode(answer)
@@ -149,7 +149,7 @@ def _parameters(operation: Operation, request: Request) -> Any:
                 raise Problem(problems.INVALID, f"{name!r} is given twice")
             found[name] = value
         if "user" in request.path_params:
-            # From the path as it was sent: what is decoded once must not be decoded again, nor mended where it is no text.
+            # From the path as it was sent: the decoded one has been mended where it was no text.
             rest = request.scope["raw_path"].decode("ascii").removeprefix("/v1/users/")
             found["user"] = unquote(rest.removesuffix(_after_user(operation)), errors="strict")
     except UnicodeDecodeError:

@@ -1,4 +1,4 @@
-"""Connections that are too many, too slow or too talkative, and requests that are no HTTP, answered like other errors."""
+"""Connections that are too many, too slow or no HTTP, answered with problem documents like everything else."""
 
 import asyncio
 import secrets
@@ -70,7 +70,7 @@ class Connection(HttpToolsProtocol):
         self._stop_timer()
         super().on_headers_complete()
 
-    def send_400_response(self, msg: str) -> None:
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002  # as uvicorn calls it
         """Refuse what the parser gave up on."""
         if self._head > HEAD:
             self._refuse(Problem(HEADERS, f"the line and headers of a request have at most {HEAD:,} bytes"))

@@ -92,9 +92,7 @@ class Lifetime:
 class _Server(uvicorn.Server):
     """Uvicorn's server, which here begins to drain at SIGTERM and ends without raising the signal again."""
 
-    def __init__(
-        self, config: uvicorn.Config, service: Service, *, drain: float, started: Callable[[], None]
-    ) -> None:
+    def __init__(self, config: uvicorn.Config, service: Service, *, drain: float, started: Callable[[], None]) -> None:
         super().__init__(config)
         self._service, self._drain, self._started = service, drain, started
         self._loop = asyncio.get_running_loop()

@@ -69,5 +69,3 @@ def _parameters(operation: "Operation", components: dict[str, Any]) -> list[dict
         }
         for name, schema in fields["properties"].items()
     ]
-
-

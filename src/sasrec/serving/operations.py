@@ -99,9 +99,7 @@ async def recommend_batch(desk: Desk, asked: api.RecommendBatch) -> api.Recommen
 async def rank(desk: Desk, asked: api.Rank) -> api.Recommendation:
     """Given candidates in the order of their scores."""
     candidates = asked.candidates
-    question = api.Recommend(
-        asked.user, asked.history, k=len(candidates), exclude_seen=False, allow=candidates
-    )
+    question = api.Recommend(asked.user, asked.history, k=len(candidates), exclude_seen=False, allow=candidates)
     return (await desk.ask([question], asked.deadline_ms))[0]
 
 
@@ -169,10 +167,7 @@ async def describe_model(desk: Desk, asked: api.Nothing) -> api.ModelFacts:  # n
         items=len(model.items),
         users=len(model.users),
         exclude_seen=model.exclude_seen,
-        ids={
-            one.kind + "s": "integer" if one.integer else "text"
-            for one in (model.users, model.items)
-        },
+        ids={one.kind + "s": "integer" if one.integer else "text" for one in (model.users, model.items)},
         trained=msgspec.convert(plain | best, dict[str, str | int | float]),
         activated=served.since,
         earlier=list(course.before),

@@ -94,9 +94,11 @@ class Problem(Exception):  # noqa: N818  # a problem is what RFC 9457 calls it
 
 
 def invalid(message: str) -> Problem:
-    """The problem that a message of msgspec tells of: `Expected int >= 1 - at $.k` is wrong at `/k`."""
+    """The problem that a message of msgspec tells of: what is `Expected int >= 1 - at $.k` is wrong at `/k`."""
     detail, _, path = message.partition(" - at ")
     places = re.findall(r"\.([^.\[\]`]+)|\[(\d+|\.\.\.)\]", path)
     pointer = "".join(f"/{name or place}" for name, place in places)
+    if field := re.search(r"(?:required|unknown) field `([^`~/]*)`", detail):
+        pointer += f"/{field[1]}"
     detail = detail.replace("`", "")
-    return Problem(INVALID, f"{pointer or 'the body'}: {detail}", errors=(Fault(pointer, detail),))
+    return Problem(INVALID, f"{pointer or 'the request'}: {detail}", errors=(Fault(pointer, detail),))

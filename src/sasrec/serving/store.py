@@ -1,4 +1,4 @@
-"""What people did since the model was trained. An event that is acknowledged is on the disk, and in every later answer."""
+"""What people did since the model was trained: what is acknowledged is on the disk, and in every later answer."""
 
 import hashlib
 import queue
@@ -23,12 +23,17 @@ _FORMAT, _APPLICATION = 1, 0x5A5EC
 _GROUP = 256  # jobs that share one transaction at most, and so one wait for the disk
 _WAITING = 1024  # jobs that wait for the writer at most
 _SCHEMA = """
+BEGIN IMMEDIATE;
 CREATE TABLE facts (name TEXT PRIMARY KEY, value ANY) STRICT, WITHOUT ROWID;
 CREATE TABLE events (
     user TEXT NOT NULL, time INTEGER NOT NULL, place INTEGER NOT NULL, item TEXT NOT NULL, id TEXT NOT NULL UNIQUE,
     given INTEGER NOT NULL, checksum INTEGER NOT NULL, PRIMARY KEY (user, time, place)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE forgotten (user TEXT PRIMARY KEY, place INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+INSERT INTO facts VALUES ('id', lower(hex(randomblob(16)))), ('last', 0);
+PRAGMA application_id = {application};
+PRAGMA user_version = {version};
+COMMIT;
 """
 
 
@@ -245,11 +250,7 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
         if connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
             raise ServingError(f"{path}: is a database of something else; choose another data folder")
         connection.execute("PRAGMA journal_mode = WAL")
-        connection.executescript(
-            f"BEGIN IMMEDIATE; {_SCHEMA}"
-            "INSERT INTO facts VALUES ('id', lower(hex(randomblob(16)))), ('last', 0);"
-            f"PRAGMA application_id = {_APPLICATION}; PRAGMA user_version = {_FORMAT}; COMMIT"
-        )
+        connection.executescript(_SCHEMA.format(application=_APPLICATION, version=_FORMAT))
 
 
 def _check(connection: sqlite3.Connection, path: Path) -> None:
@@ -270,8 +271,8 @@ def _fact(connection: sqlite3.Connection, name: str) -> object:
     return connection.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()[0]
 
 
-def _checksum(id: str, user: str, item: str, time: int, place: int, given: int) -> int:  # noqa: PLR0913  # a row
-    return zlib.crc32(f"{id}\0{user}\0{item}\0{time}\0{place}\0{given}".encode())
+def _checksum(name: str, user: str, item: str, time: int, place: int, given: int) -> int:
+    return zlib.crc32(f"{name}\0{user}\0{item}\0{time}\0{place}\0{given}".encode())
 
 
 def _commit(connection: sqlite3.Connection, jobs: list[_Job], path: Path) -> None:
