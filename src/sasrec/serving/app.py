@@ -23,6 +23,7 @@ from sasrec.serving.service import LOGGER
 
 BODY = 2**20  # bytes of a request's body at most
 _BODY_SECONDS = 10.0
+_HEADERS = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 _Endpoint = Callable[[Request], Awaitable[Response]]
@@ -30,11 +31,7 @@ _Endpoint = Callable[[Request], Awaitable[Response]]
 
 def application(desk: Desk) -> ASGIApp:
     """The ASGI application of all operations."""
-    routes = [
-        # A user's id may hold an encoded slash, which is a plain one by the time that the path is matched.
-        Route(one.path.replace("{user}", "{user:path}"), _endpoint(one, desk), methods=[one.method])
-        for one in OPERATIONS
-    ]
+    routes = [Route(one.path, _endpoint(one, desk), methods=[one.method]) for one in OPERATIONS]
     inner = Starlette(routes=routes, exception_handlers={HTTPException: _no_such_place})
     inner.router.redirect_slashes = False  # an address with one slash more is another address
     return _Gate(inner, desk)
@@ -55,6 +52,8 @@ class _Gate:
         given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
         request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8).encode()
         scope["state"]["request_id"] = request_id.decode()
+        # Matched as it was sent and decoded afterwards: a user's id may hold a slash, a line break or anything else.
+        scope["path"] = scope["raw_path"].decode("ascii")
         status = "500"
 
         async def answer(message: Message) -> None:
@@ -96,7 +95,7 @@ def _endpoint(operation: Operation, desk: Desk) -> _Endpoint:
             LOGGER.exception("request %s failed", request.state.request_id)
             return _refusal(Problem(problems.INTERNAL, "the log of the server has more, under this id"), request)
         body = answer.encode() if isinstance(answer, str) else msgspec.json.encode(answer)
-        return Response(body, media_type=operation.media_type, headers={"cache-control": "no-store"})
+        return Response(body, media_type=operation.media_type, headers=_HEADERS)
 
     return endpoint
 
@@ -148,10 +147,7 @@ def _parameters(operation: Operation, request: Request) -> Any:
             if name in found or name in request.path_params:
                 raise Problem(problems.INVALID, f"{name!r} is given twice")
             found[name] = value
-        if "user" in request.path_params:
-            # From the path as it was sent: the decoded one has been mended where it was no text.
-            rest = request.scope["raw_path"].decode("ascii").removeprefix("/v1/users/")
-            found["user"] = unquote(rest.removesuffix(_after_user(operation)), errors="strict")
+        found |= {name: unquote(value, errors="strict") for name, value in request.path_params.items()}
     except UnicodeDecodeError:
         raise Problem(problems.MALFORMED, "the address is not UTF-8, percent-encoded") from None
     except ValueError as error:
@@ -162,12 +158,8 @@ def _parameters(operation: Operation, request: Request) -> Any:
         raise problems.invalid(str(error)) from None
 
 
-def _after_user(operation: Operation) -> str:
-    return operation.path.partition("{user}")[2]
-
-
 def _refusal(problem: Problem, request: Request, headers: MutableMapping[str, str] | None = None) -> Response:
-    headers = headers or {}
+    headers = _HEADERS | dict(headers or {})
     if problem.kind.status == problems.BUSY.status:
         headers["retry-after"] = "1"
     if problem.kind in (problems.SLOW, problems.TOO_LARGE):

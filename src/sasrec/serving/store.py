@@ -2,6 +2,7 @@
 
 import hashlib
 import queue
+import secrets
 import sqlite3
 import threading
 import time
@@ -9,6 +10,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol, final
 
@@ -24,13 +26,15 @@ _GROUP = 256  # jobs that share one transaction at most, and so one wait for the
 _WAITING = 1024  # jobs that wait for the writer at most
 _SCHEMA = """
 BEGIN IMMEDIATE;
-CREATE TABLE facts (name TEXT PRIMARY KEY, value ANY) STRICT, WITHOUT ROWID;
+CREATE TABLE facts (id TEXT NOT NULL, checksum INTEGER NOT NULL, last INTEGER NOT NULL) STRICT;
 CREATE TABLE events (
     user TEXT NOT NULL, time INTEGER NOT NULL, place INTEGER NOT NULL, item TEXT NOT NULL, id TEXT NOT NULL UNIQUE,
     given INTEGER NOT NULL, checksum INTEGER NOT NULL, PRIMARY KEY (user, time, place)
 ) STRICT, WITHOUT ROWID;
-CREATE TABLE forgotten (user TEXT PRIMARY KEY, place INTEGER NOT NULL) STRICT, WITHOUT ROWID;
-INSERT INTO facts VALUES ('id', lower(hex(randomblob(16)))), ('last', 0);
+CREATE TABLE forgotten (
+    user TEXT PRIMARY KEY, place INTEGER NOT NULL, checksum INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+INSERT INTO facts VALUES ('{name}', {checksum}, 0);
 PRAGMA application_id = {application};
 PRAGMA user_version = {version};
 COMMIT;
@@ -134,7 +138,7 @@ class SqliteStore:
             if writable:
                 _prepare(connection, path)
             _check(connection, path)
-            self.id = str(_fact(connection, "id"))
+            self.id = str(connection.execute("SELECT id FROM facts").fetchone()[0])
         except sqlite3.Error as error:
             raise ServingError(f"{path}: events cannot be read: {error}; restore the file or move it away") from None
         self._writer = threading.Thread(target=self._write, name="sasrec-events", daemon=True)
@@ -174,7 +178,7 @@ class SqliteStore:
 
     def last(self) -> int:
         """See `EventStore`."""
-        return int(self._read("SELECT value FROM facts WHERE name = 'last'", ()).fetchone()[0])
+        return int(self._read("SELECT last FROM facts", ()).fetchone()[0])
 
     def close(self) -> None:
         """See `EventStore`."""
@@ -250,7 +254,10 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
         if connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
             raise ServingError(f"{path}: is a database of something else; choose another data folder")
         connection.execute("PRAGMA journal_mode = WAL")
-        connection.executescript(_SCHEMA.format(application=_APPLICATION, version=_FORMAT))
+        name = secrets.token_hex(16)
+        connection.executescript(
+            _SCHEMA.format(name=name, checksum=_checksum(name), application=_APPLICATION, version=_FORMAT)
+        )
 
 
 def _check(connection: sqlite3.Connection, path: Path) -> None:
@@ -262,17 +269,20 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
     found = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
     if found != "ok":
         raise ServingError(f"{path}: is damaged: {found}; restore the file or move it away")
-    for row in connection.execute("SELECT id, user, item, time, place, given, checksum FROM events"):
-        if _checksum(*row[:6]) != row[6]:
-            raise ServingError(f"{path}: is damaged: an event does not match its checksum; restore the file")
+    (*fact, last), *more = connection.execute("SELECT id, checksum, last FROM facts").fetchall()
+    rows = chain(
+        [fact],
+        connection.execute("SELECT id, user, item, time, place, given, checksum FROM events"),
+        connection.execute("SELECT user, place, checksum FROM forgotten"),
+    )
+    latest = connection.execute("SELECT max(place) FROM events").fetchone()[0] or 0
+    if more or latest > last or any(_checksum(*row[:-1]) != row[-1] for row in rows):
+        raise ServingError(f"{path}: is damaged: a row does not match its checksum; restore the file or move it away")
 
 
-def _fact(connection: sqlite3.Connection, name: str) -> object:
-    return connection.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()[0]
-
-
-def _checksum(name: str, user: str, item: str, time: int, place: int, given: int) -> int:
-    return zlib.crc32(f"{name}\0{user}\0{item}\0{time}\0{place}\0{given}".encode())
+def _checksum(*row: str | int) -> int:
+    # No id holds a NUL, so it parts the values without doubt.
+    return zlib.crc32("\0".join([str(one) for one in row]).encode())
 
 
 def _commit(connection: sqlite3.Connection, jobs: list[_Job], path: Path) -> None:
@@ -297,7 +307,7 @@ def _commit(connection: sqlite3.Connection, jobs: list[_Job], path: Path) -> Non
 
 
 def _insert(connection: sqlite3.Connection, events: Sequence[Event]) -> list[Outcome]:
-    place = int(str(_fact(connection, "last")))
+    place = connection.execute("SELECT last FROM facts").fetchone()[0]
     now = time.time_ns() // 1000
     outcomes: list[Outcome] = []
     for event in events:
@@ -313,7 +323,7 @@ def _insert(connection: sqlite3.Connection, events: Sequence[Event]) -> list[Out
             outcomes.append("stored")
         else:
             outcomes.append(_compared(connection, event))
-    connection.execute("UPDATE facts SET value = ? WHERE name = 'last'", (place,))
+    connection.execute("UPDATE facts SET last = ?", (place,))
     return outcomes
 
 
@@ -327,8 +337,6 @@ def _compared(connection: sqlite3.Connection, event: Event) -> Outcome:
 
 def _erase(connection: sqlite3.Connection, user: str, hashed: str) -> int:
     # A place of its own, so that a model trained on all events before it is told from one trained on all that are left.
-    place = connection.execute("UPDATE facts SET value = value + 1 WHERE name = 'last' RETURNING value").fetchone()[0]
-    connection.execute(
-        "INSERT INTO forgotten VALUES (?, ?) ON CONFLICT (user) DO UPDATE SET place = excluded.place", (hashed, place)
-    )
+    place = connection.execute("UPDATE facts SET last = last + 1 RETURNING last").fetchone()[0]
+    connection.execute("INSERT OR REPLACE INTO forgotten VALUES (?, ?, ?)", (hashed, place, _checksum(hashed, place)))
     return connection.execute("DELETE FROM events WHERE user = ?", (user,)).rowcount
