@@ -14,6 +14,7 @@ from sasrec.serving.problems import BUSY, HEADERS, MALFORMED, MEDIA_TYPE, SLOW, 
 HEAD = 16 * 1024  # bytes of a request's line and headers at most
 CONNECTIONS = 1000
 _HEAD_SECONDS = 10.0
+_LAST_SECONDS = 0.5  # for the first request of a connection that is open when the server stops listening
 
 
 @final
@@ -48,6 +49,15 @@ class Connection(HttpToolsProtocol):
         """Bytes of requests; whatever cannot be made sense of is refused, and the connection closed."""
         if not self.transport.is_closing():
             super().data_received(data)
+
+    def shutdown(self) -> None:
+        """The server stops: this connection ends after the answer that it waits for."""
+        if self.cycle is None:
+            # Its first request may be on the way; the answer to it closes the connection.
+            self._stop_timer()
+            self._timer = self.loop.call_later(_LAST_SECONDS, self.transport.close)
+        else:
+            super().shutdown()
 
     def on_message_begin(self) -> None:
         """The first byte of a request."""

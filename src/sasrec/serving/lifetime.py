@@ -58,6 +58,7 @@ class Lifetime:
 
     def stop(self) -> None:
         """End after the answers that have begun; from any thread."""
+        self.service.draining = True
         if self._server is not None:
             self._server.should_exit = True
 
@@ -102,8 +103,8 @@ class _Server(uvicorn.Server):
         self._started()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002  # as uvicorn calls it
-        if sig == signal.SIGTERM and not self._service.draining:
-            self._service.draining = True
+        first, self._service.draining = not self._service.draining, True
+        if sig == signal.SIGTERM and first:
             self._loop.call_soon_threadsafe(self._loop.call_later, self._drain, self._stop)
         else:
             self.force_exit = self.should_exit
