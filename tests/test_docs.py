@@ -75,12 +75,10 @@ def test_every_example_of_serving_is_answered(serving, small_model, tmp_path):
         for line in curls:
             command = ["curl", "--silent", "--show-error", "--fail-with-body", *shlex.split(here(line))]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
-            failed += (
-                [(line, done.stdout, done.stderr)] if done.returncode or "model_version" not in done.stdout else []
-            )
+            failed += [(line, done.stdout, done.stderr)] if done.returncode else []
 
     assert len(curls) == 10
-    assert [one for one in failed if not re.search("stored|events", one[1])] == []
+    assert failed == []
 
 
 def test_every_page_that_the_readme_names_exists():

@@ -56,7 +56,7 @@ def test_a_termination_loses_nothing_that_was_begun(saved, tmp_path):
             connection = http.client.HTTPConnection(place, timeout=PATIENCE)
             statuses, closed = set(), False
             while not closed:  # until it is told that the server is about to stop
-                body = json.dumps({"user": f"u{number:02}"})
+                body = json.dumps({"user": f"u{number:02}", "deadline_ms": 10_000})
                 connection.request("POST", "/v1/recommend", body, {"content-type": "application/json"})
                 answer = connection.getresponse()
                 statuses.add((answer.status, json.loads(answer.read())["source"]))

@@ -46,7 +46,7 @@ class Client:
 
         Args:
             url: Address of the server; what stands in front of it may add a path.
-            timeout: Seconds to wait for the server at each step.
+            timeout: Seconds to wait for the server at each step; it is told, so that it does not work for nobody.
 
         Raises:
             ConfigError: The address is none of HTTP.
@@ -56,6 +56,7 @@ class Client:
             raise ConfigError(f"url: expected one like http://127.0.0.1:8000, found {url!r}")
         kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
         self.url = url.rstrip("/")
+        self._deadline = max(1, min(10_000, int(1000 * timeout)))
         self._prefix = parts.path.rstrip("/")
         self._connection = kind(parts.hostname, parts.port, timeout=timeout)
 
@@ -78,21 +79,23 @@ class Client:
             deny: None of these items.
         """
         allowed = None if allow is None else list(allow)
-        asked = Recommend(user, list(history), k, exclude_seen, allowed, list(deny))
+        asked = Recommend(user, list(history), k, exclude_seen, allowed, list(deny), self._deadline)
         return self._post("/v1/recommend", asked, Recommendation)
 
     def recommend_batch(self, requests: Sequence[Recommend]) -> list[Recommendation]:
         """Answers to up to 256 requests, in their order, all from one version of the model."""
-        return self._post("/v1/recommend:batch", {"requests": requests}, Recommendations).answers
+        return self._post(
+            "/v1/recommend:batch", {"requests": requests, "deadline_ms": self._deadline}, Recommendations
+        ).answers
 
     def rank(self, candidates: Iterable[Id], user: Id | None = None, history: Iterable[Id] = ()) -> Recommendation:
         """Up to 1,000 candidates in the order of their scores; those that the model does not know are listed."""
-        asked = {"candidates": list(candidates), "user": user, "history": list(history)}
+        asked = {"candidates": list(candidates), "user": user, "history": list(history), "deadline_ms": self._deadline}
         return self._post("/v1/rank", asked, Recommendation)
 
     def similar(self, item: Id, *, k: int = 10) -> Similars:
         """The items most like one item."""
-        return self._get("/v1/similar", {"item": item, "k": k}, Similars)
+        return self._get("/v1/similar", {"item": item, "k": k, "deadline_ms": self._deadline}, Similars)
 
     def add(self, user: Id, item: Id, *, time: float | None = None, event: str | None = None) -> EventsStored:
         """Store one event.

@@ -89,6 +89,7 @@ class Served:
             raise BundleError("the model knows no item, so it can recommend nothing")
         self.titles = _titles(titles, model.items)
         self.since = time.time()
+        # A model that was trained on events of this store says so in its record; these are part of its own histories.
         trained_on = model.record.get("events", {})
         self._through = int(trained_on.get("through", 0)) if trained_on.get("store") == store.id else 0
         self._popularity = Popularity.of(model.histories, items=len(model.items))
