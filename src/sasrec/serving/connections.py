@@ -30,6 +30,7 @@ class Connection(HttpToolsProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self._head = 0
+        self._fresh = True  # until the head of its first request is whole
         self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
@@ -52,7 +53,7 @@ class Connection(HttpToolsProtocol):
 
     def shutdown(self) -> None:
         """The server stops: this connection ends after the answer that it waits for."""
-        if self.cycle is None:
+        if self._fresh:
             # Its first request may be on the way; the answer to it closes the connection.
             self._stop_timer()
             self._timer = self.loop.call_later(_LAST_SECONDS, self.transport.close)
@@ -78,6 +79,7 @@ class Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """The head is whole."""
         self._stop_timer()
+        self._fresh = False
         super().on_headers_complete()
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002  # as uvicorn calls it
