@@ -179,7 +179,7 @@ def test_a_broken_model_at_the_first_start_is_an_error(open_service, models, tmp
         open_service(damage(models / "two", tmp_path / "broken"))
 
 
-def test_a_damaged_copy_is_made_again_or_stepped_over(open_service, models, tmp_path, caplog):
+def test_a_damaged_copy_is_stepped_over(open_service, models, tmp_path, caplog):
     first = open_service(models / "one").served.version
     second = open_service(models / "two").served.version
     copy = tmp_path / "data" / "models" / second
@@ -188,6 +188,33 @@ def test_a_damaged_copy_is_made_again_or_stepped_over(open_service, models, tmp_
 
     with caplog.at_level(logging.ERROR):
         assert open_service(models / "two").served.version == first
+
+
+def test_a_damaged_copy_is_made_again_from_a_model_that_is_whole(open_service, models, tmp_path):
+    service = open_service(models / "one")
+    second = service.activate(models / "two")
+    service.activate(models / "three")
+    copy = tmp_path / "data" / "models" / second
+    shutil.rmtree(copy)
+    damage(models / "two", copy)
+
+    assert service.activate(models / "two") == second
+    assert best(service) == offline(models / "two")
+
+
+def test_a_version_to_go_back_to_stays_when_its_titles_cannot_be_read(open_service, models, tmp_path):
+    titles = tmp_path / "items.csv"
+    titles.write_text("item_id,title\ni03,Thing\n")
+    service = open_service(models / "one", titles=titles)
+    first = service.served.version
+    service.activate(models / "two")
+    titles.write_text("item_id,title\nother,Thing\n")
+
+    with pytest.raises(DataError):
+        service.activate(models / "one")
+
+    titles.write_text("item_id,title\ni03,Thing\n")
+    assert service.rollback() == first
 
 
 def test_a_course_that_cannot_be_read_begins_again(open_service, models, tmp_path):

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import final
 
@@ -17,8 +18,9 @@ from sasrec.errors import BundleError
 from sasrec.retrieval.counting import Popularity
 from sasrec.retrieval.recommender import Recommender
 from sasrec.retrieval.topk import best, blocks, check_finite, hide
-from sasrec.serving.api import PastEvent, Recommend, Recommendation, Scored, Similar, Similars, Source
+from sasrec.serving.api import FoundItem, PastEvent, Recommend, Recommendation, Scored, Similar, Similars, Source
 from sasrec.serving.problems import UNKNOWN_ITEM, Problem
+from sasrec.serving.searching import Search
 from sasrec.serving.store import EventStore, Stored
 
 Request = Recommend | Similar
@@ -105,6 +107,17 @@ class Served:
         own, _, since = self._known(user)
         before = [PastEvent(self.items.texts[row], None, None) for row in own.tolist()]
         return before + [PastEvent(one.item, one.time / 1e6, one.id) for one in since]
+
+    def find(self, words: str, *, limit: int) -> list[FoundItem]:
+        """Items whose id or title contains the words, as `Search.rows` orders them."""
+        return [
+            FoundItem(self.items.texts[row], None if self.titles is None else self.titles[row])
+            for row in self._search.rows(words, limit=limit)
+        ]
+
+    @cached_property
+    def _search(self) -> Search:
+        return Search(self.items.texts, self.titles)
 
     def _known(self, user: str) -> tuple[np.ndarray, int, list[Stored]]:
         """Item rows of the training data, the user's row there, and the events since."""

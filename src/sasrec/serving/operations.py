@@ -151,8 +151,8 @@ async def forget_user(desk: Desk, asked: api.User) -> api.Forgotten:
 
 async def search_items(desk: Desk, asked: api.Search) -> api.Found:
     """Items whose id or title contains some words."""
-    search = desk.service.search()
-    return api.Found(await asyncio.to_thread(search.find, asked.q, limit=asked.limit), search.served.version)
+    served = desk.service.served
+    return api.Found(await asyncio.to_thread(served.find, asked.q, limit=asked.limit), served.version)
 
 
 async def describe_model(desk: Desk, asked: api.Nothing) -> api.ModelFacts:  # noqa: ARG001  # nothing to read

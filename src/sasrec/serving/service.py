@@ -3,15 +3,14 @@
 import logging
 import threading
 from collections.abc import Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import final
 
+from sasrec import bundle
 from sasrec.errors import BundleError, SasrecError
 from sasrec.retrieval.recommender import load
 from sasrec.serving.answering import Answer, Request, Served
 from sasrec.serving.problems import Problem
-from sasrec.serving.searching import Search
 from sasrec.serving.store import SqliteStore
 from sasrec.serving.versions import Course, Folder
 
@@ -54,19 +53,9 @@ class Service:
             self.store.close()
             raise
 
-    @cached_property
-    def _search(self) -> Search:
-        return Search(self.served)
-
     def answer(self, requests: Sequence[Request]) -> list[Answer | Problem]:
         """Answers to a batch of requests, all from one version."""
         return self.served.answer(requests)
-
-    def search(self) -> Search:
-        """The search among the items of the version that answers."""
-        if self._search.served is not self.served:
-            del self._search
-        return self._search
 
     def activate(self, model: Path) -> str:
         """Let a model answer from now on. It is read, checked and tried first; the one before answers meanwhile.
@@ -78,16 +67,10 @@ class Service:
             SasrecError: The model cannot be used; the one before goes on.
         """
         with self._changing:
-            version = self.folder.take(model)
-            if version == self.served.version:
-                return version
-            try:
-                served = self._load(version)
-            except SasrecError as error:
-                self.folder.discard(version)
-                raise type(error)(str(error).replace(str(self.folder.model(version)), str(model))) from None
-            self._switch(served, self.course.forward(version))
-        return version
+            if bundle.fingerprint(model) != self.served.version:
+                served = self._taken(model)
+                self._switch(served, self.course.forward(served.version))
+            return self.served.version
 
     def rollback(self) -> str:
         """Let the version before answer again; gives that version.
@@ -112,9 +95,9 @@ class Service:
     def _begin(self, model: Path) -> tuple[Served, Course]:
         course = self.folder.course()
         try:
-            given = self.folder.take(model)
+            given = bundle.fingerprint(model)
             if given != course.given or course.version is None:
-                served = self._load_again(given, model)
+                served = self._taken(model)
                 course = course.forward(given, given=given)
                 self.folder.keep(course)
                 return served, course
@@ -124,14 +107,19 @@ class Service:
             LOGGER.error("%s; version %s goes on instead", error, course.version)
         return self._last_good(course)
 
-    def _load_again(self, version: str, model: Path) -> Served:
-        """The version, copied anew where the copy in the folder is damaged."""
+    def _taken(self, model: Path) -> Served:
+        """A model as a version of the folder; copied anew where a copy that was there already is damaged."""
+        known = self.folder.knows(bundle.fingerprint(model))
+        version = self.folder.take(model)
         try:
             return self._load(version)
-        except BundleError:
-            self.folder.discard(version)
-            self.folder.take(model)
-            return self._load(version)
+        except SasrecError as error:
+            damaged = known and isinstance(error, BundleError)
+            if damaged or not known:
+                self.folder.discard(version)
+            if not damaged:
+                raise type(error)(str(error).replace(str(self.folder.model(version)), str(model))) from None
+        return self._taken(model)
 
     def _last_good(self, course: Course) -> tuple[Served, Course]:
         """What was served last; where its copy is damaged, the latest version before it whose copy is not."""

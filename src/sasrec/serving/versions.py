@@ -17,7 +17,7 @@ from typing import Annotated, final
 import msgspec
 
 from sasrec import bundle
-from sasrec.errors import OutputError, ServingError
+from sasrec.errors import BundleError, OutputError, ServingError
 from sasrec.files import durable_file
 
 KEPT = 3  # versions that stay on the disk: the served one and those to go back to
@@ -115,12 +115,15 @@ class Folder:
             Its version.
 
         Raises:
-            BundleError: The model is missing, foreign, damaged or of a newer format.
+            BundleError: The model is missing, foreign, damaged or of a newer format, or changes meanwhile.
             OutputError: The disk refuses.
         """
         version = bundle.fingerprint(model)
         if not self.knows(version):
             bundle.copy(model, self.model(version))
+            if bundle.fingerprint(self.model(version)) != version:
+                self.discard(version)
+                raise BundleError(f"{model}: was replaced while it was read; try again")
         return version
 
     def keep(self, course: Course) -> None:
