@@ -83,7 +83,9 @@ class _Entry(msgspec.Struct, forbid_unknown_fields=True):
     size: int
 
 
-class _Manifest(msgspec.Struct, forbid_unknown_fields=True):
+class Manifest(msgspec.Struct, forbid_unknown_fields=True):
+    """The files that a model consists of, and what kind of model it is."""
+
     format: str
     version: int
     kind: str
@@ -130,53 +132,25 @@ def load(path: Path) -> Bundle:
     Raises:
         BundleError: The folder is missing, foreign, damaged or of a newer format.
     """
-    manifest, contents = _contents(path)
-    try:
-        return _decode(manifest.kind, contents)
-    except _FAULTS as error:
-        raise BundleError(f"{path}: its files are whole but do not fit together: {error}") from None
-
-
-def copy(source: Path, path: Path) -> None:
-    """The same model in another place, byte for byte, whole or not at all.
-
-    Raises:
-        BundleError: The source is missing, foreign, damaged or of a newer format.
-        OutputError: The path is taken, or cannot be written.
-    """
-    _, contents = _contents(source)
-    contents["manifest.json"] = _read(source, "manifest.json")
-    write_folder(path, {name: _writer(data) for name, data in contents.items()}, replace=False)
-
-
-def fingerprint(path: Path) -> str:
-    """Twelve hex digits that follow from every byte of a model.
-
-    Raises:
-        BundleError: The folder is missing or foreign, or its manifest is damaged.
-    """
-    _manifest(path)
-    return sha256(_read(path, "manifest.json"))[:12]
-
-
-def _contents(path: Path) -> tuple[_Manifest, dict[str, bytes]]:
-    """The manifest, and every file that it names, checked against it."""
-    manifest = _manifest(path)
+    listed = manifest(path)
     contents = {}
     for name in _FILES:
-        contents[name] = data = _read(path, name)
-        entry = manifest.files[name]
+        contents[name] = data = read(path, name)
+        entry = listed.files[name]
         if len(data) != entry.size or sha256(data) != entry.sha256:
             raise BundleError(
                 f"{path / name}: is damaged ({len(data):,} bytes do not match the manifest); save it again"
             )
-    return manifest, contents
+    try:
+        return _decode(listed.kind, contents)
+    except _FAULTS as error:
+        raise BundleError(f"{path}: its files are whole but do not fit together: {error}") from None
 
 
 def _is_model(path: Path) -> bool:
     """True for a folder that holds a model, of whatever version, and nothing besides."""
     try:
-        plain = json.loads(_read(path, "manifest.json"))["manifest"]
+        plain = json.loads(read(path, "manifest.json"))["manifest"]
         return plain["format"] == FORMAT and {*os.listdir(path)} <= {"manifest.json", *plain["files"]}
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return False
@@ -195,14 +169,15 @@ def _sealed(manifest: dict[str, Any]) -> bytes:
     return f'{{"checksum": "{sha256(content.encode())}",\n"manifest": {content}}}\n'.encode()
 
 
-def _manifest(path: Path) -> _Manifest:
+def manifest(path: Path) -> Manifest:
+    """What a folder says that its model consists of; BundleError where it is missing, foreign, damaged or too new."""
     # os.path, as pathlib raises where a folder on the way must not be entered.
     if not os.path.isdir(path):
         what = "is not a folder" if os.path.exists(path) else "does not exist or cannot be entered"
         raise BundleError(f"{path}: {what}; a sasrec model is a folder written by `sasrec train` or `save`")
     if not os.path.lexists(path / "manifest.json"):
         raise BundleError(f"{path}: is not a sasrec model: it holds no manifest.json that can be read")
-    data = _read(path, "manifest.json")
+    data = read(path, "manifest.json")
     foreign = BundleError(f"{path / 'manifest.json'}: is damaged or not of a sasrec model")
     try:
         plain = json.loads(data)["manifest"]
@@ -214,7 +189,7 @@ def _manifest(path: Path) -> _Manifest:
             )
         if data != _sealed(plain):
             raise foreign
-        manifest = msgspec.convert(plain, _Manifest)
+        manifest = msgspec.convert(plain, Manifest)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise error if isinstance(error, BundleError) else foreign from None
     if set(manifest.files) != set(_FILES):
@@ -222,7 +197,7 @@ def _manifest(path: Path) -> _Manifest:
     return manifest
 
 
-def _read(path: Path, name: str) -> bytes:
+def read(path: Path, name: str) -> bytes:
     """A regular file of the folder; a link could lead anywhere, so it is refused."""
     file = path / name
     try:

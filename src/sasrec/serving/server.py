@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, final
 
 from sasrec.errors import ConfigError, ServingError
-from sasrec.serving.versions import Folder
 
 if TYPE_CHECKING:
     from sasrec.retrieval.recommender import Recommender
@@ -105,14 +104,14 @@ def serve(
 
 def run(model: Path, place: Place, *, started: Callable[[Running], None] | None = None) -> None:
     """Serve the model of a folder; errors as `serve`."""
-    lifetime = _extra()
     data = place.data or model.absolute().with_name(model.absolute().name + ".data")
     with ExitStack() as held:
         listening = held.enter_context(closing(_bound(place)))
-        if not data.is_dir():
-            from sasrec import bundle
+        lifetime = _extra()  # and with it torch, which takes a second or two
+        from sasrec.serving.versions import Folder, fingerprint
 
-            bundle.fingerprint(model)  # a mistyped name must not leave a folder behind
+        if not data.is_dir():
+            fingerprint(model)  # a mistyped name must not leave a folder behind
         folder = Folder(data)
         held.callback(folder.close)
         live = lifetime(model, folder, place)

@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import final
 
-from sasrec import bundle
 from sasrec.errors import BundleError, SasrecError
 from sasrec.retrieval.recommender import load
 from sasrec.serving.answering import Answer, Request, Served
 from sasrec.serving.problems import Problem
 from sasrec.serving.store import SqliteStore
-from sasrec.serving.versions import Course, Folder
+from sasrec.serving.versions import Course, Folder, fingerprint
 
 LOGGER = logging.getLogger("sasrec.serving")
 
@@ -67,7 +66,7 @@ class Service:
             SasrecError: The model cannot be used; the one before goes on.
         """
         with self._changing:
-            if bundle.fingerprint(model) != self.served.version:
+            if fingerprint(model) != self.served.version:
                 served = self._taken(model)
                 self._switch(served, self.course.forward(served.version))
             return self.served.version
@@ -95,7 +94,7 @@ class Service:
     def _begin(self, model: Path) -> tuple[Served, Course]:
         course = self.folder.course()
         try:
-            given = bundle.fingerprint(model)
+            given = fingerprint(model)
             if given != course.given or course.version is None:
                 served = self._taken(model)
                 course = course.forward(given, given=given)
@@ -109,7 +108,7 @@ class Service:
 
     def _taken(self, model: Path) -> Served:
         """A model as a version of the folder; copied anew where a copy that was there already is damaged."""
-        known = self.folder.knows(bundle.fingerprint(model))
+        known = self.folder.knows(fingerprint(model))
         version = self.folder.take(model)
         try:
             return self._load(version)

@@ -11,6 +11,7 @@ DATA/
 import fcntl
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, final
 
@@ -18,7 +19,7 @@ import msgspec
 
 from sasrec import bundle
 from sasrec.errors import BundleError, OutputError, ServingError
-from sasrec.files import durable_file
+from sasrec.files import durable_file, sha256, write_folder
 
 KEPT = 3  # versions that stay on the disk: the served one and those to go back to
 
@@ -115,13 +116,13 @@ class Folder:
             Its version.
 
         Raises:
-            BundleError: The model is missing, foreign, damaged or of a newer format, or changes meanwhile.
+            BundleError: The model is missing, foreign or of a newer format, or changes meanwhile.
             OutputError: The disk refuses.
         """
-        version = bundle.fingerprint(model)
+        version = fingerprint(model)
         if not self.knows(version):
-            bundle.copy(model, self.model(version))
-            if bundle.fingerprint(self.model(version)) != version:
+            _copy(model, self.model(version))
+            if fingerprint(self.model(version)) != version:
                 self.discard(version)
                 raise BundleError(f"{model}: was replaced while it was read; try again")
         return version
@@ -145,3 +146,29 @@ class Folder:
     def close(self) -> None:
         """Let another server have the folder."""
         os.close(self._lock)
+
+
+def fingerprint(model: Path) -> str:
+    """Twelve hex digits that follow from every byte of a model, as its manifest has checksums of all of them.
+
+    Raises:
+        BundleError: The folder is missing or foreign, or its manifest is damaged.
+    """
+    bundle.manifest(model)
+    return sha256(bundle.read(model, "manifest.json"))[:12]
+
+
+def _copy(model: Path, path: Path) -> None:
+    """The same files in another place, all or none; they are checked when they are loaded from there."""
+
+    def writing(name: str) -> Callable[[Path], None]:
+        data = bundle.read(model, name)
+
+        def write(draft: Path) -> None:
+            draft.write_bytes(data)
+
+        return write
+
+    write_folder(
+        path, {name: writing(name) for name in (*bundle.manifest(model).files, "manifest.json")}, replace=False
+    )
