@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import shutil
+import sqlite3
 import stat
 import threading
 
@@ -15,6 +16,7 @@ from sasrec.errors import BundleError, DataError, OutputError, ServingError
 from sasrec.retrieval.recommender import Recommender
 from sasrec.serving.administration import Command, send
 from sasrec.serving.api import Recommend
+from sasrec.serving.problems import Problem
 from sasrec.serving.service import Service
 from sasrec.serving.store import Event
 from sasrec.serving.versions import Course, Folder
@@ -295,6 +297,21 @@ def test_who_was_forgotten_stays_so_until_a_model_was_trained_afterwards(open_se
 
     assert before == []
     assert len(after) == len(service.served.model.histories[19])
+
+
+def test_a_damaged_row_fails_its_own_user_alone(open_service, models, tmp_path):
+    service = open_service(models / "one")
+    service.store.add([Event("1", "ada", "i03"), Event("2", "grace", "i03")]).result()
+    other = sqlite3.connect(tmp_path / "data" / "events.sqlite")
+    other.execute("UPDATE events SET item = 'i04' WHERE id = '1'")
+    other.commit()
+    other.close()
+
+    damaged, whole = service.answer([Recommend("ada"), Recommend("grace")])
+
+    assert isinstance(damaged, Problem)
+    assert damaged.kind.status == 500
+    assert whole.used_history == 1
 
 
 def test_integer_ids_are_their_decimal_text(open_service, log_of, small_config, tmp_path):

@@ -11,8 +11,9 @@ from typing import Literal
 import msgspec
 
 from sasrec.errors import OutputError, SasrecError, ServingError
+from sasrec.serving.answering import LOGGER
 from sasrec.serving.metrics import Metrics
-from sasrec.serving.service import LOGGER, Service
+from sasrec.serving.service import Service
 
 SOCKET = "control.sock"
 _LINE = 64 * 1024

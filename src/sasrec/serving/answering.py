@@ -1,5 +1,6 @@
 """One version of a model, answering: raw ids as text in, ranked ids as text out, many requests in one pass."""
 
+import logging
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -14,17 +15,19 @@ import torch
 from sasrec.data.sequences import Sequences
 from sasrec.data.titles import read_titles
 from sasrec.data.vocab import Vocabulary
-from sasrec.errors import BundleError
+from sasrec.errors import BundleError, ServingError
 from sasrec.retrieval.counting import Popularity
 from sasrec.retrieval.recommender import Recommender
 from sasrec.retrieval.topk import best, blocks, check_finite, hide
 from sasrec.serving.api import FoundItem, PastEvent, Recommend, Recommendation, Scored, Similar, Similars, Source
-from sasrec.serving.problems import UNKNOWN_ITEM, Problem
+from sasrec.serving.problems import INTERNAL, UNKNOWN_ITEM, Problem
 from sasrec.serving.searching import Search
 from sasrec.serving.store import EventStore, Stored
 
 Request = Recommend | Similar
 Answer = Recommendation | Similars
+
+LOGGER = logging.getLogger("sasrec.serving")
 
 _NONE = np.empty(0, dtype=np.int32)
 
@@ -99,8 +102,9 @@ class Served:
 
     def answer(self, requests: Sequence[Request]) -> list[Answer | Problem]:
         """Answers in the order of the requests; those that need scores take as few passes as fit the cache."""
-        ranked = iter(self._rank([self._understood(one) for one in requests if isinstance(one, Recommend)]))
-        return [next(ranked) if isinstance(one, Recommend) else self._similar(one) for one in requests]
+        asked = [self._understood(one) if isinstance(one, Recommend) else self._similar(one) for one in requests]
+        ranked = iter(self._rank([one for one in asked if isinstance(one, _Question)]))
+        return [next(ranked) if isinstance(one, _Question) else one for one in asked]
 
     def history(self, user: str) -> list[PastEvent]:
         """Everything known of a user: what the model was trained on, then the events since, by time."""
@@ -128,8 +132,13 @@ class Served:
             return _NONE, -1, since
         return self.model.histories[row], row, since
 
-    def _understood(self, request: Recommend) -> _Question:
-        own, user, since = (_NONE, -1, []) if request.user is None else self._known(str(request.user))
+    def _understood(self, request: Recommend) -> _Question | Problem:
+        try:
+            own, user, since = (_NONE, -1, []) if request.user is None else self._known(str(request.user))
+        except ServingError as error:
+            LOGGER.error("%s", error)
+            # Of this user alone: those who are answered together with it have other rows.
+            return Problem(INTERNAL, "the events of this user cannot be read; the log of the server has more")
         later, _ = self.items.split(one.item for one in since)
         given, unknown = self.items.split(request.history)
         history = np.concatenate([own, np.array([*later, *given], dtype=np.int32)])

@@ -17,9 +17,9 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sasrec.serving import problems
+from sasrec.serving.answering import LOGGER
 from sasrec.serving.operations import OPERATIONS, Desk, Operation
 from sasrec.serving.problems import Problem
-from sasrec.serving.service import LOGGER
 
 BODY = 2**20  # bytes of a request's body at most
 _BODY_SECONDS = 10.0

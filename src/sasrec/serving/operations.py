@@ -10,7 +10,7 @@ import msgspec
 
 from sasrec.errors import ServingError
 from sasrec.serving import api, metrics, openapi
-from sasrec.serving.answering import Request
+from sasrec.serving.answering import LOGGER, Request
 from sasrec.serving.batching import Batcher
 from sasrec.serving.problems import (
     BUSY,
@@ -30,7 +30,7 @@ from sasrec.serving.problems import (
     Kind,
     Problem,
 )
-from sasrec.serving.service import LOGGER, Service
+from sasrec.serving.service import Service
 from sasrec.serving.store import Event
 
 _DAY = 86_400.0

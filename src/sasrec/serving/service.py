@@ -1,6 +1,5 @@
 """What a server holds: the data folder, the events, and the version of the model that answers."""
 
-import logging
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,12 +7,10 @@ from typing import final
 
 from sasrec.errors import BundleError, SasrecError
 from sasrec.retrieval.recommender import load
-from sasrec.serving.answering import Answer, Request, Served
+from sasrec.serving.answering import LOGGER, Answer, Request, Served
 from sasrec.serving.problems import Problem
 from sasrec.serving.store import SqliteStore
 from sasrec.serving.versions import Course, Folder, fingerprint
-
-LOGGER = logging.getLogger("sasrec.serving")
 
 
 @final
