@@ -6,6 +6,8 @@ import os
 import shutil
 import sqlite3
 import stat
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -238,6 +240,18 @@ def test_only_as_many_versions_stay_as_can_be_gone_back_to(open_service, models,
     assert len(kept) == 3
 
 
+def test_what_a_killed_server_left_half_written_is_swept_away(open_service, models, tmp_path):
+    service = open_service(models / "one")
+    for draft in (".current.json.x.tmp", "models/.abc.x.tmp", "models/0123456789ab"):
+        (tmp_path / "data" / draft).mkdir()
+        (tmp_path / "data" / draft / "file").write_text("half")
+
+    open_service(models / "one")
+
+    assert os.listdir(tmp_path / "data" / "models") == [service.served.version]
+    assert not (tmp_path / "data" / ".current.json.x.tmp").exists()
+
+
 def test_a_data_folder_has_one_server(open_service, models, tmp_path):
     open_service(models / "one")
 
@@ -327,6 +341,43 @@ def test_integer_ids_are_their_decimal_text(open_service, log_of, small_config, 
     assert first.used_history == 8 + 2 + 1
     assert all(isinstance(one.item, str) for one in first.items)
     assert (third.used_history, third.unknown_items) == (1, ["007", "+7", "7.0", " 7"])
+
+
+ACTIVATOR = """
+import sys
+from pathlib import Path
+from sasrec.serving.service import Service
+from sasrec.serving.versions import Folder
+
+data, *models = map(Path, sys.argv[1:])
+service = Service(models[0], Folder(data))
+while True:
+    for model in models:
+        service.activate(model)
+        print(service.served.version, flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_a_kill_while_models_are_activated_leaves_the_old_one_or_the_new_one(models, tmp_path):
+    names = [models / name for name in ("one", "two", "three")]
+    expected = [offline(name) for name in names]
+    command = [sys.executable, "-c", ACTIVATOR, tmp_path / "data", *names]
+    for kill in range(10):
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            for _ in range(2 + kill):
+                process.stdout.readline()
+            process.kill()
+
+        service = Service(models / "one", Folder(tmp_path / "data"))
+
+        assert best(service) in expected
+        assert service.served.version == service.course.version
+        kept = {service.course.version, *service.course.before}
+        assert set(os.listdir(tmp_path / "data" / "models")) <= kept
+        assert not [name for name in os.listdir(tmp_path / "data") if name.endswith(".tmp")]
+        service.store.close()
+        service.folder.close()
 
 
 # A running server

@@ -90,6 +90,8 @@ class Service:
 
     def _begin(self, model: Path) -> tuple[Served, Course]:
         course = self.folder.course()
+        if course.version is not None:
+            self.folder.sweep(course)
         try:
             given = fingerprint(model)
             if given != course.given or course.version is None:

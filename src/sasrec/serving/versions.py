@@ -128,16 +128,22 @@ class Folder:
         return version
 
     def keep(self, course: Course) -> None:
-        """Make a course the one that a later start begins with, and delete models that it does not name.
+        """Make a course the one that a later start begins with, and delete what it does not name.
 
         Raises:
             OutputError: The disk refuses; the earlier course stands.
         """
         with durable_file(self.path / "current.json", replace=True) as draft:
             draft.write_bytes(msgspec.json.encode(course))
+        self.sweep(course)
+
+    def sweep(self, course: Course) -> None:
+        """Delete models that a course does not name, and what a server that was killed left half written."""
         for folder in (self.path / "models").iterdir():
             if folder.name not in (course.version, *course.before):
                 shutil.rmtree(folder, ignore_errors=True)
+        for draft in self.path.glob(".current.json.*.tmp"):
+            shutil.rmtree(draft, ignore_errors=True)
 
     def discard(self, version: str) -> None:
         """Delete a version that turned out to be unusable."""
