@@ -115,7 +115,7 @@ def call(function: str, run: Run, settings: Mapping[str, str], *, python: str = 
         [python, "-m", "benchmarks.child", function, request],
         check=False,
         cwd=ROOT,
-        env=os.environ | threads,
+        env={"OMP_WAIT_POLICY": "PASSIVE"} | os.environ | threads,  # as the command line has it
         stdout=subprocess.PIPE,
         text=True,
     )
