@@ -1,0 +1,219 @@
+"""One version of a model, answering: raw ids as text in, ranked ids as text out, many requests in one pass."""
+
+import logging
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import final
+
+import numpy as np
+import polars as pl
+import torch
+
+from sasrec.data.sequences import Sequences
+from sasrec.data.titles import read_titles
+from sasrec.data.vocab import Vocabulary
+from sasrec.errors import BundleError, ServingError
+from sasrec.retrieval.counting import Popularity
+from sasrec.retrieval.recommender import Recommender
+from sasrec.retrieval.topk import best, blocks, check_finite, hide
+from sasrec.serving.api import FoundItem, PastEvent, Recommend, Recommendation, Scored, Similar, Similars, Source
+from sasrec.serving.problems import INTERNAL, UNKNOWN_ITEM, Problem
+from sasrec.serving.searching import Search
+from sasrec.serving.store import EventStore, Stored
+
+Request = Recommend | Similar
+Answer = Recommendation | Similars
+
+LOGGER = logging.getLogger("sasrec.serving")
+
+_NONE = np.empty(0, dtype=np.int32)
+
+
+@final
+class Names:
+    """Raw ids as text and their rows. An integer id is its decimal text, so `007` is no name of item 7."""
+
+    def __init__(self, ids: Vocabulary) -> None:
+        """Args: ids: The raw ids."""
+        self.texts: list[str] = ids.ids.cast(pl.String).to_list()
+        self.rows = {text: row for row, text in enumerate(self.texts)}
+
+    def split(self, ids: Iterable[str | int]) -> tuple[list[int], list[str]]:
+        """The rows of the ids that are known, in their order, and the ids that are not."""
+        rows, unknown = [], []
+        for one in ids:
+            row = self.rows.get(str(one))
+            if row is None:
+                unknown.append(str(one))
+            else:
+                rows.append(row)
+        return rows, unknown
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """A request in rows.
+
+    Attributes:
+        history: Item rows, oldest first.
+        user: The user's row; -1 for somebody whom the model does not know, or must not.
+        hidden: Item rows that must not be recommended.
+        allowed: The only rows that may be; None allows all.
+        unknown: Items that the request names and the model does not know.
+    """
+
+    history: np.ndarray
+    user: int
+    k: int
+    hidden: np.ndarray
+    allowed: list[int] | None
+    unknown: list[str]
+
+
+@final
+class Served:
+    """A version of a model with what it needs to answer; it is replaced as a whole and never changed."""
+
+    def __init__(self, model: Recommender, version: str, store: EventStore, *, titles: Path | None = None) -> None:
+        """Get ready, and answer once.
+
+        Args:
+            titles: File of items with their titles.
+
+        Raises:
+            DataError: The titles cannot be read, or fit none of the items.
+            BundleError: The model knows no item.
+            ScoreError: The model gives scores that are not numbers.
+        """
+        self.model, self.version, self.store = model, version, store
+        self.items, self.users = Names(model.items), Names(model.users)
+        if not self.items.texts:
+            raise BundleError("the model knows no item, so it can recommend nothing")
+        self.titles = _titles(titles, model.items)
+        self.since = time.time()
+        # A model that was trained on events of this store says so in its record; these are part of its own histories.
+        trained_on = model.record.get("events", {})
+        self._through = int(trained_on.get("through", 0)) if trained_on.get("store") == store.id else 0
+        self._popularity = Popularity.of(model.histories, items=len(model.items))
+        self._rank([_Question(np.zeros(1, np.int32), -1, 1, _NONE, None, [])])
+
+    def answer(self, requests: Sequence[Request]) -> list[Answer | Problem]:
+        """Answers in the order of the requests; those that need scores take as few passes as fit the cache."""
+        asked = [self._understood(one) if isinstance(one, Recommend) else self._similar(one) for one in requests]
+        ranked = iter(self._rank([one for one in asked if isinstance(one, _Question)]))
+        return [next(ranked) if isinstance(one, _Question) else one for one in asked]
+
+    def history(self, user: str) -> list[PastEvent]:
+        """Everything known of a user: what the model was trained on, then the events since, by time."""
+        own, _, since = self._known(user)
+        before = [PastEvent(self.items.texts[row], None, None) for row in own.tolist()]
+        return before + [PastEvent(one.item, one.time / 1e6, one.id) for one in since]
+
+    def find(self, words: str, *, limit: int) -> list[FoundItem]:
+        """Items whose id or title contains the words, as `Search.rows` orders them."""
+        return [
+            FoundItem(self.items.texts[row], None if self.titles is None else self.titles[row])
+            for row in self._search.rows(words, limit=limit)
+        ]
+
+    @cached_property
+    def _search(self) -> Search:
+        return Search(self.items.texts, self.titles)
+
+    def _known(self, user: str) -> tuple[np.ndarray, int, list[Stored]]:
+        """Item rows of the training data, the user's row there, and the events since."""
+        since = self.store.history(user, after=self._through)
+        row = self.users.rows.get(user, -1)
+        forgotten = self.store.forgotten(user)
+        if row < 0 or (forgotten is not None and forgotten > self._through):
+            return _NONE, -1, since
+        return self.model.histories[row], row, since
+
+    def _understood(self, request: Recommend) -> _Question | Problem:
+        try:
+            own, user, since = (_NONE, -1, []) if request.user is None else self._known(str(request.user))
+        except ServingError as error:
+            LOGGER.error("%s", error)
+            # Of this user alone: those who are answered together with it have other rows.
+            return Problem(INTERNAL, "the events of this user cannot be read; the log of the server has more")
+        later, _ = self.items.split(one.item for one in since)
+        given, unknown = self.items.split(request.history)
+        history = np.concatenate([own, np.array([*later, *given], dtype=np.int32)])
+        denied, more = self.items.split(request.deny)
+        allowed = None
+        if request.allow is not None:
+            allowed, missing = self.items.split(request.allow)
+            more += missing
+        seen = self.model.exclude_seen if request.exclude_seen is None else request.exclude_seen
+        hidden = np.concatenate([history if seen else _NONE, np.array(denied, dtype=np.int32)])
+        return _Question(history, user, request.k, hidden, allowed, list(dict.fromkeys(unknown + more)))
+
+    def _rank(self, questions: Sequence[_Question]) -> list[Recommendation]:
+        """Who has a history is ranked by the model, all others by popularity."""
+        answers: dict[int, Recommendation] = {}
+        with_history = [at for at, one in enumerate(questions) if len(one.history)]
+        without = [at for at, one in enumerate(questions) if not len(one.history)]
+        sources: tuple[tuple[Source, list[int]], ...] = (("model", with_history), ("popular", without))
+        for source, members in sources:
+            for block in blocks(len(members), items=len(self.items.texts)):
+                places = [members[at] for at in block]
+                ranked = self._ranked([questions[at] for at in places], source)
+                answers.update(zip(places, ranked, strict=True))
+        return [answers[at] for at in range(len(questions))]
+
+    @torch.inference_mode()
+    def _ranked(self, questions: list[_Question], source: Source) -> list[Recommendation]:
+        histories = Sequences.of([one.history for one in questions])
+        histories = replace(histories, users=np.array([one.user for one in questions]))
+        scores = (self.model.scorer if source == "model" else self._popularity).scores(histories)
+        for row, one in enumerate(questions):
+            if one.allowed is not None:
+                kept = scores[row, one.allowed].clone()
+                scores[row] = float("-inf")
+                scores[row, one.allowed] = kept
+        hide(scores, Sequences.of([one.hidden for one in questions]))
+        values, items = best(scores, max(one.k for one in questions))
+        check_finite(values)
+        return [
+            Recommendation(
+                self._scored(best_items[: one.k], best_values[: one.k]),
+                source,
+                len(one.history),
+                one.unknown,
+                self.version,
+            )
+            for one, best_items, best_values in zip(questions, items.tolist(), values.tolist(), strict=True)
+        ]
+
+    @torch.inference_mode()
+    def _similar(self, request: Similar) -> Similars | Problem:
+        row = self.items.rows.get(request.item)
+        if row is None:
+            return Problem(UNKNOWN_ITEM, f"the model {self.version} does not know the item {request.item!r}")
+        scores = self.model.scorer.similarities(row).clone().unsqueeze(0)
+        scores[0, row] = float("-inf")
+        values, items = best(scores, request.k)
+        check_finite(values)
+        return Similars(self._scored(items[0].tolist(), values[0].tolist()), self.version)
+
+    def _scored(self, rows: list[int], scores: list[float]) -> list[Scored]:
+        """Ids, scores and titles of the rows that may be recommended: those with a score above -inf."""
+        return [
+            Scored(self.items.texts[row], score, None if self.titles is None else self.titles[row])
+            for row, score in zip(rows, scores, strict=True)
+            if score > float("-inf")
+        ]
+
+
+def _titles(path: Path | None, items: Vocabulary) -> list[str | None] | None:
+    """The title of every item row, None where an item has none; None where there is no file."""
+    if path is None:
+        return None
+    known = read_titles(path, items)
+    titles: list[str | None] = [None] * len(items)
+    for row, title in zip(items.rows(known["item_id"].to_list()).tolist(), known["title"].to_list(), strict=True):
+        titles[row] = title
+    return titles
