@@ -41,7 +41,7 @@ UNSAFE_ATTRIBUTES = {
     "builtins": {"eval", "exec", "compile", "__import__"},
     "pandas": {"read_pickle"},
 }
-SERVER = {"sasrec.serving.app", "sasrec.serving.connections", "sasrec.serving.lifetime"}
+SERVER = {f"sasrec.serving.{name}" for name in ("app", "connections", "lifetime", "pages")}
 
 UNSAFE_ARGUMENTS = {"allow_pickle", "weights_only"}
 

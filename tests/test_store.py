@@ -39,6 +39,15 @@ def test_an_event_is_in_the_history_as_soon_as_it_is_acknowledged(store):
     assert items(store, "alan") == []
 
 
+@pytest.mark.parametrize("event", [Event("1", "ada", "alien", -(10**30)), Event("1", "ada", "\ud800")])
+def test_an_event_that_has_no_room_is_refused_and_the_next_is_stored(store, event):
+    with pytest.raises(ServingError, match="nothing was"):
+        store.add([Event("0", "ada", "brazil"), event]).result(timeout=60)
+
+    assert store.add([Event("2", "ada", "alien")]).result(timeout=60) == ["stored"]
+    assert items(store, "ada") == ["alien"]
+
+
 def test_an_event_sent_again_is_stored_once(store):
     store.add([Event("1", "ada", "alien"), Event("2", "ada", "brazil", 7)]).result()
 

@@ -17,9 +17,12 @@ import msgspec
 from sasrec.errors import ConfigError, ServingError
 from sasrec.serving.api import (
     EventsStored,
+    Explain,
+    Explanation,
     Forgotten,
     Found,
     Id,
+    LatestEvents,
     ModelFacts,
     NewEvent,
     PastEvents,
@@ -69,6 +72,7 @@ class Client:
         exclude_seen: bool | None = None,
         allow: Iterable[Id] | None = None,
         deny: Iterable[Id] = (),
+        scorer: str | None = None,
     ) -> Recommendation:
         """The next items for a user, after a history (oldest first), or after what is known of the user and that.
 
@@ -77,9 +81,10 @@ class Client:
             exclude_seen: Leave out, or keep, what the user had; None does as chosen in training.
             allow: Only these items; None allows all.
             deny: None of these items.
+            scorer: What ranks, one of `model().scorers`; None is the model.
         """
         allowed = None if allow is None else list(allow)
-        asked = Recommend(user, list(history), k, exclude_seen, allowed, list(deny), self._deadline)
+        asked = Recommend(user, list(history), k, exclude_seen, allowed, list(deny), scorer, self._deadline)
         return self._post("/v1/recommend", asked, Recommendation)
 
     def recommend_batch(self, requests: Sequence[Recommend]) -> list[Recommendation]:
@@ -92,6 +97,26 @@ class Client:
         """Up to 1,000 candidates in the order of their scores; those that the model does not know are listed."""
         asked = {"candidates": list(candidates), "user": user, "history": list(history), "deadline_ms": self._deadline}
         return self._post("/v1/rank", asked, Recommendation)
+
+    def explain(
+        self,
+        item: Id,
+        user: Id | None = None,
+        history: Iterable[Id] = (),
+        *,
+        exclude_seen: bool | None = None,
+        scorer: str | None = None,
+        events: int = 20,
+    ) -> Explanation:
+        """Why an item is recommended: what each of the latest events does for it.
+
+        Args:
+            exclude_seen: Rank among what the user has not had, or among everything; None does as chosen in training.
+            scorer: What ranks, one of `model().scorers`; None is the model.
+            events: How many are explained at most.
+        """
+        asked = Explain(item, user, list(history), exclude_seen, scorer, events, self._deadline)
+        return self._post("/v1/explain", asked, Explanation)
 
     def similar(self, item: Id, *, k: int = 10) -> Similars:
         """The items most like one item."""
@@ -113,6 +138,10 @@ class Client:
     def history(self, user: Id, *, limit: int = 100) -> PastEvents:
         """What is known of a user, the oldest first."""
         return self._get(f"/v1/users/{quote(str(user), safe='')}/history", {"limit": limit}, PastEvents)
+
+    def latest(self, *, limit: int = 20) -> LatestEvents:
+        """The events that the server stored last, of whomever, the newest first; none from before it started."""
+        return self._get("/v1/events", {"limit": limit}, LatestEvents)
 
     def forget(self, user: Id) -> Forgotten:
         """Erase a user's events, and let what the model was trained on of the user never be used again."""

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,16 +16,28 @@ from sasrec.data.sequences import Sequences
 from sasrec.data.titles import read_titles
 from sasrec.data.vocab import Vocabulary
 from sasrec.errors import BundleError, ServingError
-from sasrec.retrieval.counting import Popularity
+from sasrec.retrieval.counting import Markov, Popularity
 from sasrec.retrieval.recommender import Recommender
+from sasrec.retrieval.scorers import Scorer
 from sasrec.retrieval.topk import best, blocks, check_finite, hide
-from sasrec.serving.api import FoundItem, PastEvent, Recommend, Recommendation, Scored, Similar, Similars, Source
-from sasrec.serving.problems import INTERNAL, UNKNOWN_ITEM, Problem
+from sasrec.serving.api import (
+    Explain,
+    Explanation,
+    FoundItem,
+    PastEvent,
+    Recommend,
+    Recommendation,
+    Scored,
+    Similar,
+    Similars,
+)
+from sasrec.serving.explaining import explain
+from sasrec.serving.problems import INTERNAL, UNKNOWN_ITEM, Problem, invalid
 from sasrec.serving.searching import Search
 from sasrec.serving.store import EventStore, Stored
 
-Request = Recommend | Similar
-Answer = Recommendation | Similars
+Request = Recommend | Similar | Explain
+Answer = Recommendation | Similars | Explanation
 
 LOGGER = logging.getLogger("sasrec.serving")
 
@@ -54,7 +66,7 @@ class Names:
 
 
 @dataclass(frozen=True, slots=True)
-class _Question:
+class Question:
     """A request in rows.
 
     Attributes:
@@ -63,6 +75,7 @@ class _Question:
         hidden: Item rows that must not be recommended.
         allowed: The only rows that may be; None allows all.
         unknown: Items that the request names and the model does not know.
+        scorer: What ranks after the history; where that is empty, popularity does.
     """
 
     history: np.ndarray
@@ -71,6 +84,7 @@ class _Question:
     hidden: np.ndarray
     allowed: list[int] | None
     unknown: list[str]
+    scorer: Scorer
 
 
 @final
@@ -98,30 +112,51 @@ class Served:
         trained_on = model.record.get("events", {})
         self._through = int(trained_on.get("through", 0)) if trained_on.get("store") == store.id else 0
         self._popularity = Popularity.of(model.histories, items=len(model.items))
-        self._rank([_Question(np.zeros(1, np.int32), -1, 1, _NONE, None, [])])
+        self.scorers = list(dict.fromkeys((model.scorer.kind, Markov.kind, Popularity.kind)))
+        self._rank([Question(np.zeros(1, np.int32), -1, 1, _NONE, None, [], model.scorer)])
 
     def answer(self, requests: Sequence[Request]) -> list[Answer | Problem]:
         """Answers in the order of the requests; those that need scores take as few passes as fit the cache."""
-        asked = [self._understood(one) if isinstance(one, Recommend) else self._similar(one) for one in requests]
-        ranked = iter(self._rank([one for one in asked if isinstance(one, _Question)]))
-        return [next(ranked) if isinstance(one, _Question) else one for one in asked]
+        asked = [self.understood(one) if isinstance(one, Recommend) else self._about_one(one) for one in requests]
+        ranked = iter(self._rank([one for one in asked if isinstance(one, Question)]))
+        return [next(ranked) if isinstance(one, Question) else one for one in asked]
 
     def history(self, user: str) -> list[PastEvent]:
         """Everything known of a user: what the model was trained on, then the events since, by time."""
         own, _, since = self._known(user)
-        before = [PastEvent(self.items.texts[row], None, None) for row in own.tolist()]
-        return before + [PastEvent(one.item, one.time / 1e6, one.id) for one in since]
+        before = [(self.items.texts[row], None, None) for row in own.tolist()]
+        events = before + [(one.item, one.time / 1e6, one.id) for one in since]
+        return [PastEvent(item, when, name, self.title_of(item)) for item, when, name in events]
 
     def find(self, words: str, *, limit: int) -> list[FoundItem]:
         """Items whose id or title contains the words, as `Search.rows` orders them."""
-        return [
-            FoundItem(self.items.texts[row], None if self.titles is None else self.titles[row])
-            for row in self._search.rows(words, limit=limit)
-        ]
+        found = [self.items.texts[row] for row in self._search.rows(words, limit=limit)]
+        return [FoundItem(item, self.title_of(item)) for item in found]
+
+    def title_of(self, item: str) -> str | None:
+        """The title of an item, where it is known."""
+        row = self.items.rows.get(item)
+        return None if self.titles is None or row is None else self.titles[row]
 
     @cached_property
     def _search(self) -> Search:
         return Search(self.items.texts, self.titles)
+
+    @cached_property
+    def _markov(self) -> Markov:
+        # Counted when it is first asked for: on large histories that takes a second and room of its own.
+        return Markov.of(self.model.histories, items=len(self.items.texts))
+
+    def _scorer(self, name: str | None) -> Scorer:
+        """What ranks under one of the names in `scorers`."""
+        if name is None or name == self.model.scorer.kind:
+            return self.model.scorer
+        return self._markov if name == Markov.kind else self._popularity
+
+    def _about_one(self, request: Similar | Explain) -> Answer | Problem:
+        if str(request.item) not in self.items.rows:
+            return Problem(UNKNOWN_ITEM, f"the model {self.version} does not know the item {str(request.item)!r}")
+        return self._similar(request) if isinstance(request, Similar) else explain(self, request)
 
     def _known(self, user: str) -> tuple[np.ndarray, int, list[Stored]]:
         """Item rows of the training data, the user's row there, and the events since."""
@@ -132,7 +167,10 @@ class Served:
             return _NONE, -1, since
         return self.model.histories[row], row, since
 
-    def _understood(self, request: Recommend) -> _Question | Problem:
+    def understood(self, request: Recommend) -> Question | Problem:
+        """A request in rows, or why it cannot be answered."""
+        if request.scorer not in (None, *self.scorers):
+            return invalid(f"{request.scorer!r} is none of {', '.join(self.scorers)} - at `$.scorer`")
         try:
             own, user, since = (_NONE, -1, []) if request.user is None else self._known(str(request.user))
         except ServingError as error:
@@ -149,38 +187,48 @@ class Served:
             more += missing
         seen = self.model.exclude_seen if request.exclude_seen is None else request.exclude_seen
         hidden = np.concatenate([history if seen else _NONE, np.array(denied, dtype=np.int32)])
-        return _Question(history, user, request.k, hidden, allowed, list(dict.fromkeys(unknown + more)))
+        named = list(dict.fromkeys(unknown + more))
+        return Question(history, user, request.k, hidden, allowed, named, self._scorer(request.scorer))
 
-    def _rank(self, questions: Sequence[_Question]) -> list[Recommendation]:
-        """Who has a history is ranked by the model, all others by popularity."""
+    def _rank(self, questions: Sequence[Question]) -> list[Recommendation]:
         answers: dict[int, Recommendation] = {}
-        with_history = [at for at, one in enumerate(questions) if len(one.history)]
-        without = [at for at, one in enumerate(questions) if not len(one.history)]
-        sources: tuple[tuple[Source, list[int]], ...] = (("model", with_history), ("popular", without))
-        for source, members in sources:
-            for block in blocks(len(members), items=len(self.items.texts)):
-                places = [members[at] for at in block]
-                ranked = self._ranked([questions[at] for at in places], source)
-                answers.update(zip(places, ranked, strict=True))
+        for places in self.together(questions):
+            answers.update(zip(places, self._ranked([questions[at] for at in places]), strict=True))
         return [answers[at] for at in range(len(questions))]
 
-    @torch.inference_mode()
-    def _ranked(self, questions: list[_Question], source: Source) -> list[Recommendation]:
+    def together(self, questions: Sequence[Question]) -> Iterator[list[int]]:
+        """Places of the questions that one scorer answers in one pass, as many as fit the cache."""
+        members: dict[Scorer, list[int]] = {}
+        for at, one in enumerate(questions):
+            members.setdefault(self._ranking(one), []).append(at)
+        for places in members.values():
+            for block in blocks(len(places), items=len(self.items.texts)):
+                yield [places[at] for at in block]
+
+    def _ranking(self, question: Question) -> Scorer:
+        return question.scorer if len(question.history) else self._popularity
+
+    def scores(self, questions: Sequence[Question]) -> torch.Tensor:
+        """Scores of all items for questions that go `together`, one row each; -inf for what may not be recommended."""
         histories = Sequences.of([one.history for one in questions])
         histories = replace(histories, users=np.array([one.user for one in questions]))
-        scores = (self.model.scorer if source == "model" else self._popularity).scores(histories)
+        scores = self._ranking(questions[0]).scores(histories)
         for row, one in enumerate(questions):
             if one.allowed is not None:
                 kept = scores[row, one.allowed].clone()
                 scores[row] = float("-inf")
                 scores[row, one.allowed] = kept
         hide(scores, Sequences.of([one.hidden for one in questions]))
-        values, items = best(scores, max(one.k for one in questions))
+        return scores
+
+    @torch.inference_mode()
+    def _ranked(self, questions: list[Question]) -> list[Recommendation]:
+        values, items = best(self.scores(questions), max(one.k for one in questions))
         check_finite(values)
         return [
             Recommendation(
                 self._scored(best_items[: one.k], best_values[: one.k]),
-                source,
+                "model" if len(one.history) else "popular",
                 len(one.history),
                 one.unknown,
                 self.version,
@@ -189,10 +237,8 @@ class Served:
         ]
 
     @torch.inference_mode()
-    def _similar(self, request: Similar) -> Similars | Problem:
-        row = self.items.rows.get(request.item)
-        if row is None:
-            return Problem(UNKNOWN_ITEM, f"the model {self.version} does not know the item {request.item!r}")
+    def _similar(self, request: Similar) -> Similars:
+        row = self.items.rows[request.item]
         scores = self.model.scorer.similarities(row).clone().unsqueeze(0)
         scores[0, row] = float("-inf")
         values, items = best(scores, request.k)

@@ -32,6 +32,10 @@ Source = Annotated[
     ),
 ]
 Unknown = Annotated[list[str], Meta(description="Items that the request names and the model does not know.")]
+ScorerName = Annotated[
+    str | None,
+    Meta(description="What ranks: one of the scorers that /v1/model lists; null is the first of them, the model."),
+]
 Version = Annotated[str, Meta(description="The version of the model that the whole answer is from.")]
 
 
@@ -47,6 +51,7 @@ class Recommend(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     exclude_seen: bool | None = None
     allow: Choice | None = None
     deny: Choice = []
+    scorer: ScorerName = None
     deadline_ms: Deadline = 1000
 
 
@@ -74,6 +79,20 @@ class Similar(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     deadline_ms: Deadline = 1000
 
 
+class Explain(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An item, and whom it would be recommended to: user, history and scorer are understood as for a recommendation."""
+
+    item: Id
+    user: Id | None = None
+    history: History = []
+    exclude_seen: bool | None = None
+    scorer: ScorerName = None
+    events: Annotated[
+        int, Meta(ge=1, le=50, description="The latest so many events are explained; each costs a recommendation.")
+    ] = 20
+    deadline_ms: Deadline = 1000
+
+
 class NewEvent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Somebody did something."""
 
@@ -89,7 +108,7 @@ class NewEvent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     user: Id
     item: Id
     time: Annotated[
-        float | None,
+        Annotated[float, Meta(ge=-1e11)] | None,
         Meta(description="Seconds since 1970; left out, it is when the event arrives. At most a day from now."),
     ] = None
 
@@ -98,6 +117,12 @@ class Events(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Events to store."""
 
     events: Annotated[list[NewEvent], Meta(min_length=1, max_length=1000)]
+
+
+class Latest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How many events are wanted."""
+
+    limit: Annotated[int, Meta(ge=1, le=100)] = 20
 
 
 class UserHistory(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -156,6 +181,46 @@ class Similars(msgspec.Struct, frozen=True):
     model_version: Version
 
 
+class ExplainedEvent(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An event of the history, and what it does for the item.
+
+    Without the only event that is known the answer would be what is popular: there is a rank then, but no score that
+    could be compared.
+    """
+
+    item: str
+    attention: Annotated[
+        float | None,
+        Meta(
+            description="Share of what the network looks at after the history, whatever the item: the mean over blocks "
+            "and heads; null where nothing looks."
+        ),
+    ]
+    score_without: Annotated[float | None, Meta(description="The item's score if this event had not been.")]
+    rank_without: Annotated[int, Meta(description="The item's rank if this event had not been.")]
+    title: str | None = None
+
+
+class Explanation(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Why an item is recommended: its place with the whole history, and without each of its latest events."""
+
+    item: str
+    score: float
+    rank: Annotated[
+        int,
+        Meta(
+            description="1 is the best, among the items that may be recommended; of equal scores the item that the "
+            "model learnt of first comes first."
+        ),
+    ]
+    events: Annotated[list[ExplainedEvent], Meta(description="Of items that the model knows, the oldest first.")]
+    source: Source
+    used_history: Annotated[int, Meta(description="Events of the history whose items the model knows.")]
+    unknown_items: Unknown
+    model_version: Version
+    title: str | None = None
+
+
 class Rejected(msgspec.Struct, frozen=True):
     """An event that was not stored, by its place in the request."""
 
@@ -173,12 +238,30 @@ class EventsStored(msgspec.Struct, frozen=True):
     unknown_items: Unknown
 
 
-class PastEvent(msgspec.Struct, frozen=True):
+class LatestEvent(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An event that was stored."""
+
+    id: str
+    user: str
+    item: str
+    arrived: Annotated[float, Meta(description="Seconds since 1970.")]
+    title: str | None = None
+
+
+class LatestEvents(msgspec.Struct, frozen=True):
+    """The events that this server stored last, the newest first; none from before it started."""
+
+    events: list[LatestEvent]
+    model_version: Version
+
+
+class PastEvent(msgspec.Struct, frozen=True, omit_defaults=True):
     """An event of a history; what the model was trained on has neither id nor time."""
 
     item: str
     time: Annotated[float | None, Meta(description="Seconds since 1970.")]
     id: str | None
+    title: str | None = None
 
 
 class PastEvents(msgspec.Struct, frozen=True):
@@ -217,6 +300,7 @@ class ModelFacts(msgspec.Struct, frozen=True):
     kind: str
     items: int
     users: int
+    scorers: Annotated[list[str], Meta(description="What can rank: the model, then what counts the same histories.")]
     exclude_seen: Annotated[bool, Meta(description="Whether seen items are left out unless a request says otherwise.")]
     ids: Annotated[dict[str, Literal["text", "integer"]], Meta(description="What raw ids are, of users and of items.")]
     trained: Annotated[dict[str, str | int | float], Meta(description="How it came to be, as far as it is recorded.")]

@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from sasrec.serving import problems
 from sasrec.serving.answering import LOGGER
 from sasrec.serving.operations import OPERATIONS, Desk, Operation
+from sasrec.serving.pages import page_routes
 from sasrec.serving.problems import Problem
 
 BODY = 2**20  # bytes of a request's body at most
@@ -30,9 +31,9 @@ _Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 def application(desk: Desk) -> ASGIApp:
-    """The ASGI application of all operations."""
+    """The ASGI application of all operations, and of the page that uses them."""
     routes = [Route(one.path, _endpoint(one, desk), methods=[one.method]) for one in OPERATIONS]
-    inner = Starlette(routes=routes, exception_handlers={HTTPException: _no_such_place})
+    inner = Starlette(routes=[*routes, *page_routes()], exception_handlers={HTTPException: _no_such_place})
     inner.router.redirect_slashes = False  # an address with one slash more is another address
     return _Gate(inner, desk)
 

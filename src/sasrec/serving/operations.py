@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, final
@@ -34,6 +35,7 @@ from sasrec.serving.service import Service
 from sasrec.serving.store import Event
 
 _DAY = 86_400.0
+_LATEST = 100  # events that are remembered to be shown
 _QUERY = (MALFORMED, SLOW, INVALID, HEADERS, INTERNAL, BUSY)
 _BODY = (*_QUERY, TOO_LARGE, NO_JSON)
 
@@ -46,10 +48,12 @@ class Desk:
         service: Model, events and data folder.
         batcher: The queue before the model.
         metrics: What is counted.
+        latest: The events stored last, the newest first.
     """
 
     def __init__(self, service: Service, batcher: Batcher, counted: metrics.Metrics) -> None:
         self.service, self.batcher, self.metrics = service, batcher, counted
+        self.latest: deque[api.LatestEvent] = deque(maxlen=_LATEST)
 
     async def ask(self, requests: Sequence[Request], deadline_ms: int) -> list[Any]:
         """Answers from one version of the model, in the order of the requests; Problem as `Batcher.ask`."""
@@ -108,6 +112,11 @@ async def similar(desk: Desk, asked: api.Similar) -> api.Similars:
     return (await desk.ask([asked], asked.deadline_ms))[0]
 
 
+async def explain(desk: Desk, asked: api.Explain) -> api.Explanation:
+    """Why an item is recommended: what each event of the history does for it."""
+    return (await desk.ask([asked], asked.deadline_ms))[0]
+
+
 async def store_events(desk: Desk, asked: api.Events) -> api.EventsStored:
     """Store events; those whose id belongs to another event are rejected, the others stay."""
     latest = time.time() + _DAY
@@ -121,8 +130,11 @@ async def store_events(desk: Desk, asked: api.Events) -> api.EventsStored:
         for one in asked.events
     ]
     outcomes = await _written(desk.service.store.add, events)
-    for outcome in outcomes:
+    now = time.time()
+    for one, outcome in zip(events, outcomes, strict=True):
         desk.metrics.events.add(outcome)
+        if outcome == "stored":
+            desk.latest.appendleft(api.LatestEvent(one.id, one.user, one.item, now))
     refused = [at for at, outcome in enumerate(outcomes) if outcome == "conflict"]
     detail = "is the id of another event"
     if len(refused) == len(events):
@@ -137,6 +149,14 @@ async def store_events(desk: Desk, asked: api.Events) -> api.EventsStored:
     )
 
 
+async def latest_events(desk: Desk, asked: api.Latest) -> api.LatestEvents:
+    """The events that this server stored last."""
+    served = desk.service.served
+    shown = list(desk.latest)[: asked.limit]
+    titled = [msgspec.structs.replace(one, title=served.title_of(one.item)) for one in shown]
+    return api.LatestEvents(titled, served.version)
+
+
 async def user_history(desk: Desk, asked: api.UserHistory) -> api.PastEvents:
     """What is known of a user."""
     served = desk.service.served
@@ -146,7 +166,9 @@ async def user_history(desk: Desk, asked: api.UserHistory) -> api.PastEvents:
 
 async def forget_user(desk: Desk, asked: api.User) -> api.Forgotten:
     """Erase a user's events, and never use again what the model was trained on of the user."""
-    return api.Forgotten(asked.user, await _written(desk.service.store.forget, asked.user))
+    erased = await _written(desk.service.store.forget, asked.user)
+    desk.latest = deque((one for one in desk.latest if one.user != asked.user), maxlen=_LATEST)
+    return api.Forgotten(asked.user, erased)
 
 
 async def search_items(desk: Desk, asked: api.Search) -> api.Found:
@@ -166,6 +188,7 @@ async def describe_model(desk: Desk, asked: api.Nothing) -> api.ModelFacts:  # n
         kind=model.scorer.kind,
         items=len(model.items),
         users=len(model.users),
+        scorers=served.scorers,
         exclude_seen=model.exclude_seen,
         ids={one.kind + "s": "integer" if one.integer else "text" for one in (model.users, model.items)},
         trained=msgspec.convert(plain | best, dict[str, str | int | float]),
@@ -215,6 +238,8 @@ OPERATIONS = (
     Operation("POST", "/v1/recommend:batch", recommend_batch, api.RecommendBatch, api.Recommendations, (*_BODY, LATE)),
     Operation("POST", "/v1/rank", rank, api.Rank, api.Recommendation, (*_BODY, LATE)),
     Operation("GET", "/v1/similar", similar, api.Similar, api.Similars, (*_QUERY, LATE, UNKNOWN_ITEM)),
+    Operation("POST", "/v1/explain", explain, api.Explain, api.Explanation, (*_BODY, LATE, UNKNOWN_ITEM)),
+    Operation("GET", "/v1/events", latest_events, api.Latest, api.LatestEvents, _QUERY),
     Operation("POST", "/v1/events", store_events, api.Events, api.EventsStored, (*_BODY, CONFLICT, NO_ROOM)),
     Operation("GET", "/v1/users/{user}/history", user_history, api.UserHistory, api.PastEvents, _QUERY),
     Operation("DELETE", "/v1/users/{user}", forget_user, api.User, api.Forgotten, (*_QUERY, NO_ROOM)),

@@ -296,7 +296,7 @@ def _commit(connection: sqlite3.Connection, jobs: list[_Job], path: Path) -> Non
         if any(job.scrub for job in jobs):
             # What was deleted stands in the log until the log is folded into the file.
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-    except sqlite3.Error as error:
+    except (sqlite3.Error, OverflowError, UnicodeError) as error:  # the last two: what SQLite has no room for
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         for job in jobs:
