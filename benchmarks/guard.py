@@ -2,7 +2,7 @@
 
 Times differ from machine to machine and from hour to hour, so none is asserted. Each job is compared with the plain
 matrix products that it cannot do without, made in the same process, in turns with it; both count CPU seconds, and the
-least of several rounds of each. The limits are about twice what is measured today.
+least of several rounds of each. The limits are two to three times what is measured today.
 """
 
 import sys

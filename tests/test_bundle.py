@@ -21,7 +21,9 @@ from sasrec import bundle
 from sasrec.data.sequences import Sequences
 from sasrec.data.vocab import Vocabulary
 from sasrec.errors import BundleError, OutputError
+from sasrec.retrieval.blend import Blend
 from sasrec.retrieval.counting import Markov, Popularity
+from sasrec.retrieval.linked import EASE, Linked
 from sasrec.retrieval.recommender import Recommender
 
 FILES = {
@@ -283,7 +285,7 @@ def test_an_unknown_kind_of_model_names_the_known_ones(saved):
     seal(saved, kind="oracle")
 
     with pytest.raises(
-        BundleError, match="holds a model of kind 'oracle'; this sasrec knows sasrec, popularity, markov"
+        BundleError, match="holds a model of kind 'oracle'; this sasrec knows sasrec, popularity, markov, "
     ):
         sasrec.load(saved)
 
@@ -318,7 +320,7 @@ def torch_file(value):
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
-@pytest.mark.parametrize("kind", ["sasrec", "popularity", "markov"])
+@pytest.mark.parametrize("kind", ["sasrec", "popularity", "markov", "rules", "ease", "blend"])
 def test_weights_that_are_not_finite_are_refused(kind, value, model_of, tmp_path):
     model_of(kind).save(tmp_path / "model")
     path = tmp_path / "model"
@@ -326,11 +328,13 @@ def test_weights_that_are_not_finite_are_refused(kind, value, model_of, tmp_path
     for name, tensor in tensors.items():
         if tensor.is_floating_point():
             rewrite_weights(path, tensors | {name: tensor.index_fill(0, torch.tensor([0]), value)}, kind)
-            with pytest.raises(BundleError, match=r"model: (weights are not finite|counts do not fit)"):
+            with pytest.raises(
+                BundleError, match=r"model: (weights are not finite|counts do not fit|the links are not finite)"
+            ):
                 sasrec.load(path)
 
 
-@pytest.mark.parametrize("kind", ["sasrec", "popularity", "markov"])
+@pytest.mark.parametrize("kind", ["sasrec", "popularity", "markov", "rules", "ease", "blend"])
 def test_weights_of_another_shape_type_or_name_are_refused(kind, model_of, tmp_path):
     model_of(kind).save(tmp_path / "model")
     path = tmp_path / "model"
@@ -340,7 +344,7 @@ def test_weights_of_another_shape_type_or_name_are_refused(kind, model_of, tmp_p
         for hostile in (
             tensors | {name: tensor[:-1].clone()},
             tensors | {name: tensor.unsqueeze(0)},
-            tensors | {name: tensor.to(torch.float64 if tensor.is_floating_point() else torch.int32)},
+            tensors | {name: tensor.to(torch.float64 if tensor.is_floating_point() else torch.uint8)},
             tensors | {name: tensor.to(torch.bfloat16)},
             without,
             without | {"another": tensor},
@@ -361,9 +365,13 @@ def model_of(small_model):
     def build(kind):
         if kind == "sasrec":
             return small_model
-        scorer = {"markov": Markov, "popularity": Popularity}[kind].of(
-            small_model.histories, items=len(small_model.items)
-        )
+        made = {
+            name: one.of(small_model.histories, items=len(small_model.items))
+            for name, one in {"markov": Markov, "popularity": Popularity, "rules": Linked}.items()
+        }
+        made["ease"] = Linked.of(small_model.histories, items=len(small_model.items), settings=EASE)
+        made["blend"] = Blend({"network": (0.5, small_model.scorer), "rules": (0.5, made["rules"])})
+        scorer = made[kind]
         return Recommender(scorer, users=small_model.users, items=small_model.items, histories=small_model.histories)
 
     return build

@@ -63,7 +63,7 @@ class Bundle:
     """Everything that a model is, as plain values and arrays.
 
     Attributes:
-        kind: Which scorer the tensors belong to: "sasrec", "popularity", "markov".
+        kind: Which scorer the tensors belong to: "sasrec", "markov", "rules", "blend", ...
         config: Settings that the scorer is built from.
         users: Raw user ids.
         items: Raw item ids.

@@ -123,7 +123,7 @@ def train(
     model.save(out, replace=written.replace)
     if not quiet:
         user, item = model.users.ids[0], model.items.ids[0]
-        say(f"trained {outcome(model.record)}", f"saved to {out} ({in_bytes(out)})", "")
+        say(outcome(model.record), f"saved to {out} ({in_bytes(out)})", "")
         suggest(
             ["evaluate", out, log],
             ["recommend", out, "--user", str(user)],

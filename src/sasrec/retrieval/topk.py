@@ -59,7 +59,7 @@ def _highest(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     Columns are put into groups. The k highest scores lie in the k groups with the highest maxima, and to find a maximum
     is a plain pass over the scores; only these few groups are sorted out. A NaN is its group's maximum.
     """
-    size = math.isqrt(scores.shape[1] // (4 * max(k, 1)))  # about the best on three sizes of catalogue
+    size = math.isqrt(scores.shape[1] // (4 * max(k, 1)))  # about the best of six tried at 12,101 scores and k = 10
     if size < 2:
         return torch.topk(scores, k, dim=1)
     groups = scores.shape[1] // size

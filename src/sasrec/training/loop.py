@@ -93,14 +93,7 @@ def train(
         "cpu_seconds": round(time.process_time() - worked, 3),
         **describe(),
     }
-    return Recommender(
-        Neural(training.network, config),
-        users=data.log.users,
-        items=data.log.items,
-        histories=Sequences(data.log.histories.items, data.log.histories.offsets),
-        record=record,
-        frame=data.log.source.frame or "polars",
-    )
+    return Recommender.of_log(Neural(training.network, config), data.log, record=record)
 
 
 @final

@@ -26,7 +26,7 @@ def check(data: Split, train: Sequences, valid: Holdout, config: Config, feature
         DataError: There is nothing to learn from or to validate on, or weights or features do not fit.
         ConfigError: The device is not there.
     """
-    _check_enough(data, train, valid)
+    check_enough(data, train, valid)
     _check_weights(data, train, config)
     _check_features(data, features)
     if config.device != "auto" and not has_device(config.device):
@@ -106,7 +106,8 @@ def loss_in_words(asked: Config, taken: Config, *, items: int) -> str | None:
     )
 
 
-def _check_enough(data: Split, train: Sequences, valid: Holdout) -> None:
+def check_enough(data: Split, train: Sequences, valid: Holdout) -> None:
+    """Refuse a split with nothing to learn from or to validate on; DataError."""
     name = data.log.source.name
     if not len(trainable(train)):
         raise DataError(f"{name}: no user has two events to train on; give a log with longer histories")
