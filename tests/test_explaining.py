@@ -1,11 +1,12 @@
 """Explanations over HTTP, held against the model asked again by hand without each event."""
 
+import numpy as np
 import pytest
 import torch
 
 from sasrec.client import Client
-from sasrec.data.sequences import Sequences
 from sasrec.errors import ServingError
+from sasrec.model.attention import Layout
 from sasrec.model.inspection import attention_seen
 from sasrec.retrieval.counting import Markov, Popularity
 from sasrec.retrieval.recommender import Recommender
@@ -62,8 +63,9 @@ def test_attention_is_what_the_last_position_looks_at(client, small_model, small
 
     shares = [one.attention for one in client.explain("i20", history=history).events]
 
-    with torch.inference_mode(), attention_seen(small_model.scorer.network) as seen:
-        small_model.scorer.states(Sequences.of([rows[-small_config.length :]]))
+    network, latest = small_model.scorer.network, torch.from_numpy(rows[-small_config.length :]).long()
+    with torch.inference_mode(), attention_seen(network) as seen:
+        network(latest, Layout.of(np.array([len(latest)])))
     by_hand = sum(weights[head, -1] for weights in seen for head in range(len(weights)))
     by_hand = by_hand / sum(len(weights) for weights in seen)
     assert shares == pytest.approx([0.0, 0.0, 0.0, *by_hand.tolist()], abs=1e-5)

@@ -13,6 +13,7 @@ import torch
 
 from sasrec.data.sequences import Sequences
 from sasrec.model.inspection import attention_seen
+from sasrec.model.network import SASRec
 from sasrec.retrieval.neural import Neural
 from sasrec.retrieval.topk import check_finite
 from sasrec.serving.api import Explain, ExplainedEvent, Explanation, Recommend
@@ -77,11 +78,13 @@ def attention(question: "Question") -> np.ndarray | None:
     The mean over blocks and heads; 0 for events beyond the network's length. None where nothing looks at anything: no
     history, a model that counts, a network without attention.
     """
-    if not isinstance(question.scorer, Neural) or not len(question.history):
+    scorer = question.scorer
+    if not isinstance(scorer, Neural) or not isinstance(scorer.network, SASRec) or not len(question.history):
         return None
     alone = replace(Sequences.of([question.history]), users=np.array([question.user]))
-    with attention_seen(question.scorer.network) as seen:
-        question.scorer.states(alone)
+    items, layout, users = scorer.given(alone)
+    with attention_seen(scorer.network) as seen:
+        scorer.network(items, layout, users=users)  # every position asks; for scores only the last one would
     if not seen:
         return None
     looked = torch.stack([weights[:, -1].mean(dim=0) for weights in seen]).mean(dim=0).cpu().numpy()
