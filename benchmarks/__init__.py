@@ -3,6 +3,7 @@
     __main__.py   the command: which cases, how often, on what
     measure.py    one sample: a function, alone in a fresh process, with its time and memory
     child.py      the process that a sample is taken in
+    turns.py      many samples: every case once, then every case again
     report.py     many samples as rows, a table and JSON
     run.py        what the cases of one run share: the log, the folder, the threads
     inputs.py     the logs and the model that cases work on, made before anything is measured
@@ -10,6 +11,7 @@
     ranking.py    top-10 and evaluation of every user
     reading.py    from a file to a log
     startup.py    the import and the command line
+    peers/        other systems beside this one, a command of its own
 
 A module of cases is a list `CASES` and the functions that they name. All of them import what they measure inside
 these functions: the process that starts the others stays small (see `measure.py`).
