@@ -148,7 +148,7 @@ def call(
             env={**os.environ, **threads},
             stdout=subprocess.PIPE,
             stderr=said,
-            universal_newlines=True,
+            text=True,
         )
     answers = [line for line in done.stdout.splitlines() if line.startswith(ANSWER)]
     if done.returncode or not answers:

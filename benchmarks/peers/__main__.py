@@ -71,38 +71,23 @@ def _measured(chosen: Sequence[Case], runs: Mapping[str, Run], options: argparse
     for log, run in runs.items():
         some = [case for case in chosen if _log(case) == log and case.name not in gaps]
         found |= {
-            row.case.name: row
-            for row in measure(some, run, repeats=options.repeats, pythons=pythons, errors=folder)
+            row.case.name: row for row in measure(some, run, repeats=options.repeats, pythons=pythons, errors=folder)
         }
     return [found[case.name] for case in chosen]
 
 
 def _interpreters(chosen: Sequence[Case], folder: Path) -> tuple[dict[str, str], dict[str, str]]:
     """The Python that takes the samples of each case, and why some have none."""
-    pythons, gaps, known = {}, {}, {}
-    for case in chosen:
-        system = system_of(case)
+    gaps = {case.name: gap for case in chosen if (gap := system_of(case).gap())}
+    homes = {case.name: system_of(case).environment for case in chosen if case.name not in gaps}
+    built, unbuilt = {"": sys.executable}, {}
+    for name in dict.fromkeys(homes.values()):
         try:
-            system.check()
-            if system.environment:
-                known[system.environment] = known.get(system.environment) or _built(system.environment, folder)
-                pythons[case.name] = _raised(known[system.environment])
+            built[name] = built.get(name) or build(ENVIRONMENTS[name], folder)
         except GapError as error:
-            gaps[case.name] = str(error)
-    return pythons, gaps
-
-
-def _built(environment: str, folder: Path) -> str | GapError:
-    try:
-        return build(ENVIRONMENTS[environment], folder)
-    except GapError as error:
-        return error  # the next system of this environment must not try again
-
-
-def _raised(found: str | GapError) -> str:
-    if isinstance(found, GapError):
-        raise found
-    return found
+            unbuilt[name] = str(error)
+    gaps |= {case: unbuilt[name] for case, name in homes.items() if name in unbuilt}
+    return {case: built[name] for case, name in homes.items() if name in built}, gaps
 
 
 def _chosen(known: Mapping[str, Case], options: argparse.Namespace) -> list[Case]:
@@ -132,7 +117,9 @@ def _runs(folder: Path, beauty: Path | None, options: argparse.Namespace) -> Ite
     for name, log in (("beauty", beauty or folder / "generated.txt"), ("ml1m", options.ml1m)):
         if log is not None:
             (folder / name).mkdir()
-            run = Run(str(folder / name), str(log.absolute()), name == "beauty" and beauty is not None, options.threads, 1)
+            run = Run(
+                str(folder / name), str(log.absolute()), name == "beauty" and beauty is not None, options.threads, 1
+            )
             if name == "beauty" and beauty is None:
                 print("Beauty was not found: give it with --beauty; a generated log stands in", file=sys.stderr)
                 call("inputs:make_log", run, {})
@@ -185,7 +172,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--only",
         nargs="+",
         metavar="CASE",
-        help="cases, or what their names begin with: same, preset, ml1m, quality, preset.rectools, ... (all but quality)",
+        help="cases, or what their names begin with: same, preset, ml1m, quality, preset.stamp, ... (all but quality)",
     )
     add("--repeats", type=at_least_one, default=3, metavar="N", help="processes of each case (3)")
     add("--threads", type=at_least_one, default=1, metavar="N", help="CPU threads (1)")

@@ -30,10 +30,10 @@ class Environment:
         """Every package that is installed, one a line."""
         return (REQUIREMENTS / f"{self.name}.txt").read_text(encoding="utf-8")
 
-    def version(self, package: str) -> str:
-        """The version that a package is pinned to."""
+    def versions(self) -> dict[str, str]:
+        """What each package is pinned to."""
         lines = (line.partition("==") for line in self.requirements.splitlines())
-        return next(version for name, _, version in lines if name == package)
+        return {name: version for name, _, version in lines}
 
 
 ENVIRONMENTS = {

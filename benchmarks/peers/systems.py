@@ -7,7 +7,7 @@ from typing import Any
 
 from benchmarks.measure import Case
 from benchmarks.peers.checkouts import checkout
-from benchmarks.peers.environments import ENVIRONMENTS, GapError
+from benchmarks.peers.environments import ENVIRONMENTS
 from benchmarks.run import Run
 
 NDCG = 0.060  # validation NDCG@10 on Beauty that `quality` cases train to
@@ -33,27 +33,23 @@ class System:
     checkout: str = ""
     home: str = ""
 
-    def check(self) -> None:
-        """Refuse a system whose checkout is not there.
-
-        Raises:
-            GapError: It is not.
-        """
+    def gap(self) -> str:
+        """Why it cannot run here: its checkout is not there. Empty where it is, or none is needed."""
         try:
             if self.checkout:
                 checkout(self.checkout)
         except FileNotFoundError as error:
-            raise GapError(f"{error}; clone {self.home} there") from None
+            return f"{error}; clone {self.home} there"
+        return ""
 
     def versions(self) -> dict[str, str]:
         """What it ran with, as its requirements pin it."""
         if not self.environment:
             return {}
         environment = ENVIRONMENTS[self.environment]
-        names = {self.package, "tensorflow" if "tensorflow1" == self.environment else "torch"} - {""}
-        if self.environment == "tensorflow2":
-            names = {self.package, "tensorflow-cpu"} - {""}
-        return {"python": environment.python} | {name: environment.version(name) for name in sorted(names)}
+        named = environment.versions()
+        engine = next(name for name in ("tensorflow", "tensorflow-cpu", "torch") if name in named)
+        return {"python": environment.python} | {name: named[name] for name in (self.package, engine) if name}
 
 
 SYSTEMS = {

@@ -73,7 +73,7 @@ class System:
             scores = model(coach.dict_to_device(batch), ranking="full")
             scores[coach.Item.to_csr(batch[coach.ISeen]).to_dense().bool()] = -torch.inf
             lists = (scores.topk(K, dim=1).indices + 1).tolist()
-            found.update(zip(batch[coach.User].flatten().tolist(), lists))
+            found.update(zip(batch[coach.User].flatten().tolist(), lists, strict=True))
         return [found[user] for user in range(len(self.work.histories))]
 
 

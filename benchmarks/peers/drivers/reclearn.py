@@ -12,10 +12,10 @@ import numpy as np
 
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
-import tensorflow as tf  # noqa: E402  (reads the variable above when it is imported)
+import tensorflow as tf
 
-from benchmarks.peers.checkouts import enter  # noqa: E402
-from benchmarks.peers.work import Work, best_unseen, rolling_windows  # noqa: E402
+from benchmarks.peers.checkouts import enter
+from benchmarks.peers.work import Work, best_unseen, rolling_windows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

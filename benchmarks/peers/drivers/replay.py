@@ -108,7 +108,7 @@ class System:
         trainer = lightning.Trainer(accelerator="cpu", callbacks=[best], inference_mode=True, **QUIET)
         trainer.predict(LightningModule(self.network), datamodule=data, return_predictions=False)
         users, items, _ = best.get_result()
-        found = dict(zip(users.flatten().tolist(), (items + 1).tolist()))
+        found = dict(zip(users.flatten().tolist(), (items + 1).tolist(), strict=True))
         return [found[user] for user in range(1, len(self.work.histories) + 1)]
 
 
