@@ -11,7 +11,8 @@
     ranking.py    top-10 and evaluation of every user
     reading.py    from a file to a log
     startup.py    the import and the command line
-    peers/        other systems beside this one, a command of its own
+    replication.py  a command of its own: accuracy on the four logs of the paper, beside what was published
+    peers/        a command of its own: other systems beside this one
 
 A module of cases is a list `CASES` and the functions that they name. All of them import what they measure inside
 these functions: the process that starts the others stays small (see `measure.py`).

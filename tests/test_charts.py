@@ -71,6 +71,13 @@ def test_whatever_the_values_a_drawing_holds_finite_numbers_alone(values, ends):
         assert all(math.isfinite(one) for one in coordinates(figure))
 
 
+def test_the_last_tick_of_intervals_is_named_within_the_drawing():
+    figure = interval_chart(CAPTION, ["a"], Series("change", [1500.0], [(0.0, 2000.0)]))
+
+    last = next(one for one in drawing(figure).iter("text") if one.text == "2,000")
+    assert float(last.attrib["x"]) + len("2,000") * 6.6 / 2 <= 400
+
+
 def test_a_bar_is_as_high_as_its_value():
     figure = bar_chart(CAPTION, ["few", "many"], [Series("a", [0.1, 0.2]), Series("b", [0.4, 0.0])])
 

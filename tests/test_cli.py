@@ -152,6 +152,8 @@ def test_the_version_is_printed(run):
         ("train log.csv --out walk.model", 6, ["walk.model", "exists already", "--replace"]),
         ("train log.csv --out items.csv --replace", 6, ["items.csv", "not a sasrec model"]),
         ("train log.csv --out new --history items.csv", 6, ["items.csv", "exists already"]),
+        ("train log.csv --out new --history new", 6, ["new", "where new is to be written"]),
+        ("train log.csv --out walk.model --replace --history walk.model/losses", 6, ["losses", "or inside it"]),
         ("train log.csv --out missing/new", 6, ["missing", "does not exist"]),
         ("train log.csv --out new --config missing.toml", 2, ["missing.toml", "cannot be read"]),
         ("evaluate walk.model log.csv -k 0", 2, ["k", "found (0,)"]),
@@ -164,6 +166,11 @@ def test_the_version_is_printed(run):
         ("evaluate walk.model items.csv", 3, ["items.csv", "user"]),
         ("evaluate walk.model log.csv --item-core 61", 3, ["log.csv", "no event is left"]),
         ("evaluate walk.model log.csv --json log.csv", 6, ["log.csv", "exists already"]),
+        ("evaluate walk.model log.csv --json new --html ./new", 6, ["where new is to be written"]),
+        ("evaluate walk.model log.csv --html walk.model --replace", 6, ["walk.model", "is a folder"]),
+        ("evaluate walk.model log.csv --titles items.csv", 2, ["--titles", "--html"]),
+        ("evaluate walk.model log.csv --html new --titles log.csv", 3, ["log.csv", "titles"]),
+        ("evaluate walk.model log.csv --html new --shown-user nobody", 4, ["'nobody'"]),
         ("evaluate missing log.csv", 5, ["missing", "does not exist"]),
         ("compare log.csv", 2, ["models", "at least one"]),
         ("compare log.csv walk.model walk.model", 2, ["'walk.model' is taken"]),
@@ -188,6 +195,7 @@ def test_the_version_is_printed(run):
         ("recommend walk.model --user u01 --out new.parquet", 2, ["--all", "--out"]),
         ("recommend walk.model --all --out new.parquet --deny 1", 2, ["--all"]),
         ("recommend walk.model --all --out log.csv", 6, ["log.csv", "exists already"]),
+        ("recommend walk.model --all --out walk.model --replace", 6, ["walk.model", "is a folder"]),
         ("recommend walk.model --user nobody", 4, ["'nobody'", "knows 60 users"]),
         ("recommend walk.model --history 99", 4, ["99", "knows 12 items"]),
         ("recommend walk.model --user u01 --allow 99", 4, ["99"]),
@@ -195,6 +203,7 @@ def test_the_version_is_printed(run):
         ("recommend walk.model --user u01 --titles log.csv", 3, ["log.csv", "titles", "user_id, item_id, timestamp"]),
         ("similar walk.model", 2, ["ITEM"]),
         ("similar walk.model 99", 4, ["99"]),
+        ("info .", 5, ["manifest.json"]),
         ("info missing", 3, ["missing", "no such file"]),
         ("info log.csv --bad-rows mend", 2, ["--bad-rows", "mend", "drop"]),
     ],
@@ -638,6 +647,7 @@ def test_a_diagnosis_reads_the_log_as_its_model_was_trained(run, tmp_path):
 # Recommendations
 
 
+@pytest.mark.filterwarnings("ignore:nothing is left")
 def test_answers_for_programs_are_those_of_the_library(run, folder):
     model = sasrec.load(folder / "walk.model")
     for flags, answer in (
@@ -685,6 +695,20 @@ def test_users_that_are_left_out_are_said_in_one_line(run):
 
     assert (code, len(out.splitlines())) == (0, 3)
     assert re.fullmatch(r"warning: skipped 1 unknown user: 'nobody'[^\n]*\n", err)
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize(("flags", "whom"), [("--user u03 u04 --deny", " to u03, u04"), ("--history 1 2 --deny", "")])
+def test_who_gets_nothing_is_said(run, flags, whom):
+    code, out, err = run("recommend", "walk.model", *flags.split(), *range(1, 13))
+
+    assert (code, len(out.splitlines())) == (0, 1)
+    assert re.fullmatch(f"warning: nothing is left to recommend{whom}; see [^\n]*\n", err)
+
+
+@pytest.mark.filterwarnings("error")
+def test_who_gets_something_is_not_warned_of(run):
+    assert run("recommend", "walk.model", "--user", "u03", "nobody", "--unknown", "popular")[0] == 0
 
 
 def test_titles_stand_beside_the_ids_whole_and_in_line(run, folder):

@@ -146,6 +146,7 @@ def test_typed_ids_keep_their_values(values, dtype, expected):
         ([True, False], None, "ids must be text or integers, found Boolean"),
         ([dt.date(2024, 1, 1)], None, "ids must be text or integers, found Date"),
         (["a", "b\0c"], None, "an id holds a NUL character in row 2"),
+        (["é" * 2048, "é" * 2049], None, "an id is longer than 4,096 bytes in row 2"),
     ],
 )
 def test_values_that_name_nothing_are_refused_as_ids(values, dtype, message):

@@ -110,6 +110,13 @@ def test_a_demo_is_replaced_by_the_next_and_one_seed_gives_the_same(run, tmp_pat
     assert written[0] == written[1] != written[2]
 
 
+def test_a_demo_of_users_whom_even_the_best_ranking_misses_ends_well(run, tmp_path):
+    code, out, _ = run("demo", "--users", "2", "--out", tmp_path / "d")
+
+    assert code == 0
+    assert re.search(r"^best possible +0\.0000 .* -$", out, re.MULTILINE)
+
+
 @pytest.mark.parametrize("foreign", ["thesis.txt", "log.csv", "README.txt"])
 def test_a_folder_with_anything_else_is_refused_and_left_alone(foreign, run, tmp_path):
     (tmp_path / foreign).write_text("mine")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sasrec.errors import OutputError
-from sasrec.files import check_free, durable_file, sha256, write_folder
+from sasrec.files import check_apart, check_free, durable_file, sha256, write_folder
 
 
 def writer(text):
@@ -130,7 +130,7 @@ def test_a_file_never_takes_the_place_of_a_folder(tmp_path):
     (tmp_path / "a" / "b").write_text("old")
 
     with (
-        pytest.raises(OutputError, match="a: cannot be written: Is a directory"),
+        pytest.raises(OutputError, match="a: is a folder"),
         durable_file(tmp_path / "a", replace=True) as draft,
     ):
         draft.write_text("new")
@@ -148,6 +148,40 @@ def test_a_folder_that_is_not_writable_is_refused_before_any_work(tmp_path, monk
 
     with pytest.raises(OutputError, match=r"a: the folder .* is not writable"):
         check_free(tmp_path / "a", replace=False)
+
+
+def test_a_folder_that_refuses_what_it_says_is_allowed_is_found_out_before_any_work():
+    if not Path("/proc").is_dir():
+        pytest.skip("no folder here says that it can be written to and cannot")
+
+    with pytest.raises(OutputError, match="/proc/a: "):
+        check_free(Path("/proc/a"), replace=False)
+
+
+def test_trying_leaves_nothing_behind(tmp_path):
+    check_free(tmp_path / "a", replace=False)
+
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_in_the_place_of_a_folder_is_refused_before_any_work(tmp_path):
+    (tmp_path / "a").mkdir()
+
+    check_free(tmp_path / "a", replace=True, folder=True)
+    with pytest.raises(OutputError, match="a: is a folder"):
+        check_free(tmp_path / "a", replace=True)
+
+
+@pytest.mark.parametrize(("one", "other"), [("a", "a"), ("a/b", "a"), ("a", "a/b/c"), ("x/../a", "a"), ("link", "a")])
+def test_two_results_do_not_meet(tmp_path, one, other):
+    (tmp_path / "link").symlink_to("a")
+
+    with pytest.raises(OutputError, match="is to be written"):
+        check_apart(tmp_path / one, None, tmp_path / other)
+
+
+def test_results_beside_each_other_are_well(tmp_path):
+    check_apart(tmp_path / "a", tmp_path / "ab", None, None)
 
 
 def test_a_folder_that_must_not_be_entered_is_one_clear_error(tmp_path):

@@ -5,6 +5,7 @@ import os
 import polars as pl
 import pytest
 
+from sasrec.data import formats
 from sasrec.data.formats import FORMATS, open_file
 from sasrec.errors import DataError
 
@@ -188,3 +189,34 @@ def test_a_file_without_permission_says_so(write, monkeypatch):
     monkeypatch.setattr(type(path), "open", refuse)
 
     assert "cannot be read: Permission denied" in refusal(path)
+
+
+@pytest.mark.parametrize("content", ["\n\n\n", "\r\n\r\n"])
+def test_a_table_of_blank_lines_is_told_as_such(write, content):
+    path = write("a.csv", content)
+
+    assert refusal(path) == "a.csv: holds nothing but blank lines"
+
+
+def test_a_file_that_is_written_to_while_it_is_read_is_refused(write):
+    path = write("a.csv", "user,item\nada,x\n")
+
+    with pytest.raises(DataError, match="was changed while it was read"), open_file(path):
+        path.write_text("user,item\nada,x\nbob,y\n")
+
+
+def test_a_file_that_is_exchanged_while_it_is_read_is_refused(write):
+    path, other = write("a.csv", "user,item\nada,x\n"), write("b.csv", "user,item\nada,x\n")
+
+    with pytest.raises(DataError, match="was changed while it was read"), open_file(path):
+        other.replace(path)
+
+
+def test_a_parquet_file_of_more_rows_than_memory_holds_is_refused_before_they_are_read(tmp_path, monkeypatch):
+    path = tmp_path / "a.parquet"
+    pl.DataFrame({"user": ["ada"] * 11, "item": ["x"] * 11}).write_parquet(path)
+    monkeypatch.setattr(formats, "LARGEST_ROWS", 10)
+
+    assert refusal(path) == (
+        "a.parquet: says that it holds 11 rows, more than the 10 that are read at once; if that is right, split it"
+    )

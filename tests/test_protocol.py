@@ -231,6 +231,7 @@ def test_a_single_user_is_reported_with_an_error_that_is_json(log_of, tmp_path):
 
     json.loads((tmp_path / "report.json").read_text(), parse_constant=refuse)
     assert np.isnan(report.rows[0].metrics["NDCG@10"][1])
+    assert "nan" not in str(report)
     assert mean_and_error(np.array([0.5]))[0] == 0.5
 
 

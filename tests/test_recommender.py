@@ -116,6 +116,20 @@ def test_a_list_is_answered_in_the_kind_of_frame_the_log_came_in(frame):
     assert all(isinstance(answer, expected) for answer in answers)
 
 
+@pytest.mark.parametrize("frame", ["polars", "pandas", "pyarrow"])
+def test_a_loaded_model_answers_in_the_kind_of_frame_it_is_told(small_model, tmp_path, frame):
+    small_model.save(tmp_path / "m")
+
+    answer = sasrec.load(tmp_path / "m", frame=frame).recommend(["u07"])
+
+    assert type(answer).__module__.partition(".")[0] == frame
+
+
+def test_a_kind_of_frame_that_is_unknown_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="frame: expected 'polars', 'pandas' or 'pyarrow', found 'dask'"):
+        sasrec.load(tmp_path, frame="dask")
+
+
 @pytest.mark.parametrize(
     ("question", "message"),
     [

@@ -96,7 +96,7 @@ def check_free(path: Path, *, replace: bool) -> None:
     Raises:
         OutputError: As `files.check_free`; or `replace` is True and what is there is no model, or not only one.
     """
-    files.check_free(path, replace=replace)
+    files.check_free(path, replace=replace, folder=True)
     if os.path.lexists(path) and not _is_model(path):
         raise OutputError(
             f"{path}: is not a sasrec model, or holds other files too, so it is not replaced; choose another name"

@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import permutations
 from pathlib import Path
 
 from sasrec.errors import OutputError
@@ -20,15 +21,38 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def check_free(path: Path, *, replace: bool) -> None:
+def check_free(path: Path, *, replace: bool, folder: bool = False) -> None:
     """Refuse a path that is taken or cannot be written, before any work is done for it.
+
+    Args:
+        folder: A folder is to be written; else it is a file, which never takes the place of a folder.
 
     Raises:
         OutputError: The path exists and `replace` is False, or its folder is missing or not writable.
     """
+    _check_free(path, replace=replace, folder=folder)
+    # A system may refuse what it says is allowed, as on a disk that is full; only trying tells.
+    with _temporary(path):
+        pass
+
+
+def check_apart(*paths: Path | None) -> None:
+    """Refuse to write two results in one place, or one inside the other; None is no place.
+
+    Raises:
+        OutputError: Two would meet.
+    """
+    for one, other in permutations([path for path in paths if path is not None], 2):
+        if os.path.realpath(other) in {os.path.realpath(one), *map(str, Path(os.path.realpath(one)).parents)}:
+            raise OutputError(f"{one}: is where {other} is to be written, or inside it; choose another name")
+
+
+def _check_free(path: Path, *, replace: bool, folder: bool) -> None:
     # os.path, as pathlib raises where a folder on the way must not be entered.
     if os.path.lexists(path) and not replace:
         raise OutputError(f"{path}: exists already; choose another name or allow it to be replaced (--replace)")
+    if os.path.isdir(path) and not folder:
+        raise OutputError(f"{path}: is a folder, which no file takes the place of; choose another name")
     parent = path.absolute().parent
     if not os.path.isdir(parent):
         raise OutputError(f"{path}: the folder {parent} does not exist or cannot be entered; make it first")
@@ -43,7 +67,7 @@ def durable_file(path: Path, *, replace: bool) -> Iterator[Path]:
     Raises:
         OutputError: As `check_free`, or the disk refuses (full, read-only, ...).
     """
-    check_free(path, replace=replace)
+    _check_free(path, replace=replace, folder=False)
     with _temporary(path) as folder:
         draft = folder / path.name
         yield draft
@@ -62,7 +86,7 @@ def write_folder(path: Path, files: dict[str, Callable[[Path], None]], *, replac
     Raises:
         OutputError: As `check_free`, or the disk refuses.
     """
-    check_free(path, replace=replace)
+    _check_free(path, replace=replace, folder=True)
     with _temporary(path) as folder:
         draft = folder / "draft"
         draft.mkdir()

@@ -67,7 +67,9 @@ def in_comparison(report: "Report", best: dict[str, tuple[float, float]]) -> str
     table = [["", *best, "share of the best"]]
     for name, metrics in scores.items():
         cells = [f"{mean:.4f} ± {error:.4f}" for mean, error in (metrics[metric] for metric in best)]
-        table.append([name, *cells, f"{metrics['NDCG@10'][0] / best['NDCG@10'][0]:.0%}"])
+        # Of a handful of users even the best ranking may hit none.
+        share = f"{metrics['NDCG@10'][0] / best['NDCG@10'][0]:.0%}" if best["NDCG@10"][0] else "-"
+        table.append([name, *cells, share])
     return "\n".join(
         [report.protocol, aligned(table, numbers=range(1, len(table[0]))), *(f"note: {note}" for note in report.notes)]
     )
@@ -79,7 +81,7 @@ def _check_ours(out: Path) -> None:
     Raises:
         OutputError: It does, or it cannot be made.
     """
-    check_free(out, replace=True)
+    check_free(out, replace=True, folder=True)
     if os.path.lexists(out):
         names = {file.name for file in out.iterdir() if not file.name.startswith(".")} if out.is_dir() else {""}
         note = out / "README.txt"

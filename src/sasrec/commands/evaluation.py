@@ -9,6 +9,8 @@ from cyclopts import Group, Parameter
 from sasrec.commands.output import Destination, say
 from sasrec.commands.reading import LogFlagsAsTrained, Reading
 from sasrec.data.splits import Part
+from sasrec.data.titles import read_titles
+from sasrec.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,8 +62,16 @@ def evaluate(
     from sasrec.retrieval.recommender import load
 
     output.check()
+    if output.html is None and (titles is not None or shown_user is not None):
+        raise ConfigError("--titles and --shown-user are for the page; pass --html FILE, or leave them out")
     made = load(model)
     data = reading.divided(reading.log(log))
+    user = None if shown_user is None else data.log.users.parse(shown_user)
+    # What the page cannot be made of is refused before the work, not after it.
+    if user is not None:
+        data.log.users.known_rows([user])
+    if titles is not None:
+        read_titles(titles, data.log.items)
     report = protocol.evaluate(
         made,
         data,
@@ -72,5 +82,4 @@ def evaluate(
         seed=measure.seed,
     )
     say(str(report))
-    user = None if shown_user is None else data.log.users.parse(shown_user)
     output.write(report, model=made, data=data, user=user, titles=titles)

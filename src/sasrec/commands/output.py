@@ -16,7 +16,7 @@ from rich.cells import cell_len
 
 from sasrec.data.titles import read_titles
 from sasrec.data.vocab import Id, Vocabulary
-from sasrec.files import check_free
+from sasrec.files import check_apart, check_free
 
 if TYPE_CHECKING:
     from sasrec.data.splits import Split
@@ -94,6 +94,7 @@ class Destination:
 
     def check(self) -> None:
         """Refuse a taken place before any work is done; OutputError."""
+        check_apart(self.json, self.html)
         for path in (self.json, self.html):
             if path is not None:
                 check_free(path, replace=self.replace)

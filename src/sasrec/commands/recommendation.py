@@ -1,5 +1,6 @@
 """`sasrec recommend` and `sasrec similar`."""
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -77,7 +78,9 @@ def recommend(
         say(f"wrote {rows:,} recommendations for {len(made.users):,} users to {out} ({in_bytes(out)})")
     else:
         made = load(model)
-        shape.show(_answer(made, user, history, rules), made.items)
+        answer = _answer(made, user, history, rules)
+        _warn_of_none(answer, made, user)
+        shape.show(answer, made.items)
 
 
 def similar(
@@ -118,6 +121,15 @@ def _answer(model: "Recommender", user: tuple[str, ...], history: tuple[str, ...
         deny=_parsed(rules.deny, model.items) or None,
         unknown=rules.unknown,
     )
+
+
+def _warn_of_none(answer: pl.DataFrame, model: "Recommender", user: tuple[str, ...]) -> None:
+    """Say who gets nothing, as a line that is missing says nothing."""
+    answered = set(answer["user_id"].cast(pl.String)) if user else set()
+    without = [one for one in user if one not in answered and model.users.rows([model.users.parse(one)])[0] >= 0]
+    if without or (not user and answer.is_empty()):
+        whom = f" to {', '.join(without[:5])}{', ...' if len(without) > 5 else ''}" if user else ""
+        warnings.warn(f"nothing is left to recommend{whom}; see --no-exclude-seen, --allow and --deny", stacklevel=2)
 
 
 def _parsed(typed: tuple[str, ...], ids: Vocabulary) -> list[Id]:

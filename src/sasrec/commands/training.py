@@ -14,7 +14,7 @@ from sasrec.data.feature_reading import read_features
 from sasrec.data.features import Features
 from sasrec.data.vocab import Vocabulary
 from sasrec.errors import ConfigError
-from sasrec.files import check_free
+from sasrec.files import check_apart, check_free
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +35,7 @@ class Written:
         """Refuse a place that is taken; OutputError."""
         from sasrec import bundle
 
+        check_apart(self.history, self.out)
         bundle.check_free(self.out, replace=self.replace)
         if self.history is not None:
             check_free(self.history, replace=self.replace)

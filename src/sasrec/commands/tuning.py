@@ -4,7 +4,7 @@ from pathlib import Path
 
 from sasrec.commands.output import say, suggest
 from sasrec.commands.reading import LogFlags, Reading
-from sasrec.files import check_free, durable_file
+from sasrec.files import check_apart, check_free, durable_file
 
 
 def tune(
@@ -37,6 +37,7 @@ def tune(
     """
     from sasrec.studies import tune as study_of
 
+    check_apart(out, study)
     if out is not None:
         check_free(out, replace=replace)
     asked, base = study_of.read_space(space)

@@ -23,7 +23,7 @@ from pathlib import Path
 import msgspec
 import polars as pl
 
-from sasrec.data.compression import unwrapped
+from sasrec.data.compression import LARGEST_PLAIN_BYTES, unwrapped
 from sasrec.data.log import FrameKind
 from sasrec.errors import DataError
 
@@ -40,6 +40,8 @@ _SUFFIXES = {
     ".txt": "pairs or histories",
     ".dat": "movielens",
 }
+# 16 bytes a value: a Parquet file of a few kilobytes can hold more rows than any memory.
+LARGEST_ROWS = LARGEST_PLAIN_BYTES // 16
 # A column behind the last one: a row that reaches it has more fields than the header has names.
 _SURPLUS = "\0surplus"
 
@@ -73,10 +75,11 @@ def open_file(source: str | os.PathLike[str], format: str | None = None) -> Iter
         source: A regular file.
         format: One of `FORMATS`; None takes it from the suffix, and for `.txt` from the lines.
     Raises:
-        DataError: The file is missing, not regular, empty, damaged, not UTF-8, or not of its format.
+        DataError: The file is missing, not regular, empty, damaged, not UTF-8, not of its format, or was written to
+            in the meantime.
     """
     path = Path(source)
-    _check_regular(path)
+    before = _check_regular(path)
     format = _format_of(path, format)
     with unwrapped(path) as plain:
         try:
@@ -84,9 +87,13 @@ def open_file(source: str | os.PathLike[str], format: str | None = None) -> Iter
         # A damaged Parquet file can make polars panic, which is no Exception.
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
             raise DataError(f"{path.name}: {_fault(plain, format, error)}") from error
+    # Half of it from before and half from after would be a log that never was.
+    if not path.exists() or _state(path.stat()) != before:
+        raise DataError(f"{path.name}: was changed while it was read; read it again when nothing writes to it")
 
 
-def _check_regular(path: Path) -> None:
+def _check_regular(path: Path) -> tuple[int, ...]:
+    """What would be different if the file were changed or exchanged from here on."""
     try:
         found = path.stat()
         # A pipe would be waited for, so it is told apart before anything opens it.
@@ -104,6 +111,11 @@ def _check_regular(path: Path) -> None:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
     if found.st_size == 0:
         raise DataError(f"{path.name}: the file is empty")
+    return _state(found)
+
+
+def _state(found: os.stat_result) -> tuple[int, ...]:
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _format_of(path: Path, format: str | None) -> str:
@@ -125,7 +137,7 @@ def _format_of(path: Path, format: str | None) -> str:
 
 def _parse(path: Path, name: str, format: str) -> Table:
     if format == "parquet":
-        return _table(pl.scan_parquet(path, glob=False), name, format, typed=True)
+        return _table(_parquet(path, name), name, format, typed=True)
     first_line = _first_line(path, name)
     if format == "jsonl":
         return _table(_json_lines(path), name, format, typed=True)
@@ -164,6 +176,17 @@ def _table(rows: pl.LazyFrame, name: str, format: str, *, typed: bool = False) -
         return frame
 
     return Table(name, format, tuple(one for one in columns if one not in hidden), typed, read)
+
+
+def _parquet(path: Path, name: str) -> pl.LazyFrame:
+    rows = pl.scan_parquet(path, glob=False)
+    count = rows.select(pl.len()).collect().item()
+    if count > LARGEST_ROWS:
+        raise DataError(
+            f"{name}: says that it holds {count:,} rows, more than the {LARGEST_ROWS:,} that are read at once; "
+            "if that is right, split it"
+        )
+    return rows
 
 
 def row_list(rows: pl.Series) -> str:
@@ -264,6 +287,8 @@ def _first_line(path: Path, name: str) -> str:
 
 def _fault(path: Path, format: str, error: BaseException) -> str:
     """What is wrong with a file that polars refused, and where, as far as that can be found."""
+    if isinstance(error, pl.exceptions.NoDataError):
+        return "holds nothing but blank lines"
     reason = f"cannot be read as {format}: {str(error).strip().splitlines()[0]}"
     if format == "parquet":
         return f"{reason}; if it was cut short, copy or download it again"

@@ -4,6 +4,8 @@
 where the target could not be recommended at all.
 """
 
+import math
+
 import numpy as np
 
 
@@ -48,6 +50,11 @@ METRICS = {
     "Precision": precision,
     "MAP": average_precision,
 }
+
+
+def mean_in_words(mean: float, error: float) -> str:
+    """A mean with its standard error, and alone where one user tells no error."""
+    return f"{mean:.4f}" if math.isnan(error) else f"{mean:.4f} ± {error:.4f}"
 
 
 def mean_and_error(values: np.ndarray) -> tuple[float, float]:

@@ -16,7 +16,7 @@ from sasrec.data.sequences import Sequences
 from sasrec.data.splits import Holdout, Part, Split
 from sasrec.errors import ConfigError, DataError
 from sasrec.evaluation.candidates import Candidates, check_candidates, draw_candidates, rank_among
-from sasrec.evaluation.metrics import METRICS, mean_and_error
+from sasrec.evaluation.metrics import METRICS, mean_and_error, mean_in_words
 from sasrec.evaluation.ranking import rank_targets
 from sasrec.files import durable_file
 from sasrec.retrieval.counting import Markov, Popularity
@@ -84,7 +84,7 @@ class Report:
         width = max(len(row.model) for row in self.rows)
         lines.append("  ".join([" " * width, *(f"{name:>15}" for name in names), *(f"{name:>12}" for name in shares)]))
         for row in self.rows:
-            cells = [f"{mean:.4f} ± {error:.4f}".rjust(15) for mean, error in (row.metrics[name] for name in names)]
+            cells = [mean_in_words(*row.metrics[name]).rjust(15) for name in names]
             lines.append("  ".join([row.model.ljust(width), *cells, *(f"{row.coverage[n]:>12.1%}" for n in shares)]))
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 

@@ -6,7 +6,7 @@ Colours are classes that the style sheet fills for light and for dark.
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from xml.etree.ElementTree import Element
 
 import numpy as np
@@ -140,6 +140,9 @@ def interval_chart(caption: Caption, names: Sequence[str], values: Series) -> El
     foot = _TOP + line * len(names)
     reach = [end for interval in values.intervals for end in interval]
     across = linear_axis(reach, left + 6, _WIDTH - _RIGHT - 6)
+    # The name of the last tick, centred below it, must end within the drawing.
+    half = cell_len(across.labels[-1]) * _CELL / 2
+    across = replace(across, stop=min(across.stop, _WIDTH - half))
     drawn = list(_ticks_below(across, foot=foot, top=_TOP - 8))
     if across.low <= 0 <= across.high:
         drawn.append(tag("path.rule", {"d": f"M{_point(across(0), _TOP - 8)}V{number(foot)}"}))

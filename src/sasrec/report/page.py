@@ -61,13 +61,13 @@ def write_page(
     else:
         what, sections = "Diagnosis", diagnosis_sections(result)
     title = f"{what} on {log}" if log else what
-    page = document(_page(title, result.protocol, [*sections, *about]))
+    written = document(page(title, result.protocol, [*sections, *about]))
     with durable_file(Path(path), replace=replace) as draft:
-        draft.write_text(page, encoding="utf-8")
+        draft.write_text(written, encoding="utf-8")
 
 
-def _page(title: str, protocol: str, sections: Sequence[Element]) -> Element:
-    """The whole document around its sections."""
+def page(title: str, protocol: str, sections: Sequence[Element]) -> Element:
+    """The whole document around its sections, each made by `sasrec.report.elements.section`."""
     links = [tag("a", {"href": f"#{one.get('id')}"}, one.findtext("h2") or "") for one in sections]
     style = tag("style")
     style.text = files("sasrec.report").joinpath("page.css").read_text(encoding="utf-8")

@@ -87,7 +87,7 @@ class Recommender:
                 them without one, or give them the "popular" items, marked so in a column `source`.
 
         Returns:
-            A frame of the kind that `users` came in (else the kind the log came in, else polars) with columns
+            A frame of the kind that `users` came in (else the kind the log came in or `load` was told) with columns
             user_id, item_id, score and rank (1 is best), in the order of `users`; with unknown="popular" also
             `source`: "model" or "popular".
 
@@ -267,12 +267,19 @@ class Recommender:
         return named.select(*columns, *(["source"] if "source" in answer.columns else []))
 
 
-def load(path: str | Path) -> Recommender:
+def load(path: str | Path, *, frame: FrameKind = "polars") -> Recommender:
     """Read a model that `Recommender.save` or `sasrec train` wrote, checking every byte of it.
 
+    Args:
+        frame: Kind of frame to answer with where the question does not come in one: "polars", "pandas" or "pyarrow".
+            That of the log is not kept, as its library need not be where the model is used.
+
     Raises:
+        ConfigError: There is no such `frame`.
         BundleError: The folder is missing, foreign, damaged or written by a newer sasrec.
     """
+    if frame not in get_args(FrameKind):
+        raise ConfigError(f"frame: expected 'polars', 'pandas' or 'pyarrow', found {frame!r}")
     content = bundle.load(Path(path))
     scorer = _SCORERS.get(content.kind)
     if scorer is None:
@@ -282,7 +289,12 @@ def load(path: str | Path) -> Recommender:
     except BundleError as error:
         raise BundleError(f"{path}: {error}") from None
     return Recommender(
-        made, users=content.users, items=content.items, histories=content.histories, record=content.record
+        made,
+        users=content.users,
+        items=content.items,
+        histories=content.histories,
+        record=content.record,
+        frame=frame,
     )
 
 

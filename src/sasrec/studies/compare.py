@@ -13,7 +13,7 @@ from sasrec.data.splits import Part, Split
 from sasrec.errors import ConfigError
 from sasrec.evaluation.candidates import Candidates
 from sasrec.evaluation.intervals import Interval, paired_interval
-from sasrec.evaluation.metrics import METRICS, mean_and_error
+from sasrec.evaluation.metrics import METRICS, mean_and_error, mean_in_words
 from sasrec.evaluation.protocol import Report, check_protocol, evaluate_all, title
 from sasrec.files import durable_file
 from sasrec.retrieval.recommender import Recommender
@@ -293,7 +293,7 @@ def _notes(reports: Sequence[tuple[Split, Report]], first: str) -> Iterator[str]
 
 def _cells(one: Contestant, *, spread: bool) -> list[str]:
     metric = next(iter(one.metrics))
-    cells = [one.name, one.kind, *(f"{mean:.4f} ± {error:.4f}" for mean, error in one.metrics.values())]
+    cells = [one.name, one.kind, *(mean_in_words(*found) for found in one.metrics.values())]
     if spread:
         cells.append(f"{one.spread[metric]:.4f}" if one.spread else "")
     if found := one.differences.get(metric):
