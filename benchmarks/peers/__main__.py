@@ -17,7 +17,7 @@ from benchmarks.peers.checkouts import FOLDER as CHECKOUTS
 from benchmarks.peers.checkouts import checkout
 from benchmarks.peers.environments import ENVIRONMENTS, GapError, build
 from benchmarks.peers.systems import SYSTEMS, cases, system_of
-from benchmarks.peers.tables import tables
+from benchmarks.peers.tables import tables, verdict
 from benchmarks.report import Row, plain
 from benchmarks.run import Run
 from benchmarks.turns import commit, measure, words
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         }
         chosen = _chosen(cases(call("peers.systems:settings", first, {})), options)
         rows = _measured(chosen, runs, options, Path(folder))
-    found = tables(rows)
+    found = "\n\n".join(part for part in (tables(rows), verdict(rows)) if part)
     result |= {"systems": _systems(chosen), "load_after": os.getloadavg(), "rows": plain(rows), "tables": found}
     print(found)
     options.json.parent.mkdir(parents=True, exist_ok=True)

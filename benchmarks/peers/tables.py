@@ -24,10 +24,15 @@ def tables(rows: Sequence[Row]) -> str:
     return "\n\n".join(f"{heading}\n\n{part}" for heading, part in parts.items() if part)
 
 
-def faults(rows: Sequence[Row]) -> list[Row]:
-    """Presets whose epoch costs more than that of their system."""
-    pairs = _pairs(rows)
-    return [ours for ours, theirs in pairs if (ratio := _ratio(ours, theirs)) is not None and ratio < 1]
+def verdict(rows: Sequence[Row]) -> str:
+    """Which presets cost more than their systems; empty where none was measured beside its own."""
+    ratios = {ours.case.name.split(".")[1]: _ratio(ours, theirs) for ours, theirs in _pairs(rows)}
+    known = {name: ratio for name, ratio in ratios.items() if ratio is not None}
+    costly = [name for name, ratio in known.items() if ratio < 1]
+    if not known:
+        return ""
+    which = f"cost more than their systems: {', '.join(costly)}" if costly else "none costs more than its system"
+    return f"Of {len(ratios)} presets, {len(known)} were measured beside their systems; {which}."
 
 
 def _same(rows: Sequence[Row]) -> Iterable[Sequence[str]]:

@@ -43,7 +43,7 @@ class System:
         self.work, self.config = work, config
         self.longest = _write(work, "known.parquet", held_out=1)
         _write(work, "train.parquet", held_out=2)
-        self.windows = last_windows(work, config["length"])
+        self.windows = last_windows(work, config["length"], first_too=True)
         self.steps = -(-len(self.windows) // config["batch"])
         schema = TensorSchema(
             [
