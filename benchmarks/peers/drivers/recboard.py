@@ -41,7 +41,8 @@ class System:
             cfg=settings,
         )
         self.rolling = config["windows"] == "rolling"
-        self.windows = rolling_windows(work) if self.rolling else last_windows(work, config["length"])
+        # It cuts histories to the length before it parts inputs and targets, so that these are one fewer.
+        self.windows = rolling_windows(work) if self.rolling else last_windows(work, config["length"] - 1)
         self.steps = -(-len(self.windows) // config["batch"])
 
     def epoch(self, pace: Pace) -> None:
