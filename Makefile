@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint check bench bench-peers clean
+.PHONY: help demo test test-all lint check bench bench-guard bench-peers clean
 # Two sets of packages must never be installed into one environment at the same time.
 .NOTPARALLEL:
 
@@ -30,6 +30,9 @@ check: lint test ## lint and test: what must pass before a change is proposed
 
 bench: .venv/core ## measure time, memory and accuracy
 	$(BIN)/python -m benchmarks
+
+bench-guard: .venv/core ## check that nothing has become much slower beside its own matrix products
+	$(BIN)/python -m benchmarks.guard
 
 bench-peers: .venv/core ## measure other systems beside this one, each in an environment of its own
 	$(BIN)/python -m benchmarks.peers

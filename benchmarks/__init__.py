@@ -11,8 +11,13 @@
     ranking.py    top-10 and evaluation of every user
     reading.py    from a file to a log
     startup.py    the import and the command line
-    replication.py  a command of its own: accuracy on the four logs of the paper, beside what was published
-    peers/        a command of its own: other systems beside this one
+
+Four commands of their own stand beside it:
+
+    guard.py        for CI: costs as multiples of the matrix products in them
+    precision.py    whether products in bfloat16 cost accuracy
+    replication.py  accuracy on the four logs of the paper, beside what was published
+    peers/          other systems beside this one
 
 A module of cases is a list `CASES` and the functions that they name. All of them import what they measure inside
 these functions: the process that starts the others stays small (see `measure.py`).

@@ -8,14 +8,14 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import ranking, reading, startup, training
+from benchmarks import lookup, ranking, reading, startup, training
 from benchmarks.inputs import find_beauty
 from benchmarks.measure import ROOT, call
 from benchmarks.report import plain, table
 from benchmarks.run import Run
 from benchmarks.turns import commit, measure, words
 
-CASES = {case.name: case for module in (training, ranking, reading, startup) for case in module.CASES}
+CASES = {case.name: case for module in (training, ranking, lookup, reading, startup) for case in module.CASES}
 OUTPUT = ROOT / "benchmarks" / "results" / "local" / "latest.json"
 FOLDER = "SASREC_BENCH_DATA"
 

@@ -16,6 +16,7 @@ BEAUTY_FILE = "Beauty.txt"
 NETWORK = {"width": 64, "blocks": 2, "length": 50, "batch": 128}
 
 EVENTS = 1_000_000
+MANY_EVENTS = 10 * EVENTS
 
 
 def find_beauty(file: str | None, folder: str | None) -> Path | None:
@@ -94,20 +95,34 @@ def make_model(run: Run) -> None:
 
 def make_events(run: Run) -> None:
     """A large log in the order of its times, as servers write it, with text ids."""
+    events = _events(EVENTS)
+    events.write_csv(run.events("csv"))
+    events.write_parquet(run.events("parquet"))
+
+
+def make_many_events(run: Run) -> None:
+    """Ten times as large a log, as CSV."""
+    _events(MANY_EVENTS).write_csv(run.events("many.csv"))
+
+
+def _events(count: int):
     import numpy as np
     import polars as pl
 
     rng = np.random.default_rng(0)
     users, items = 100_000, 50_000
-    events = pl.DataFrame(
+    drawn = pl.DataFrame(
         {
-            "user_id": np.char.mod("user-%06d", rng.choice(users, size=EVENTS, p=_falling(users))),
-            "item_id": np.char.mod("item-%06d", rng.choice(items, size=EVENTS, p=_falling(items))),
-            "timestamp": 1_700_000_000 + np.sort(rng.integers(30_000_000, size=EVENTS)),
+            "user": rng.choice(users, size=count, p=_falling(users)),
+            "item": rng.choice(items, size=count, p=_falling(items)),
+            "timestamp": 1_700_000_000 + np.sort(rng.integers(30_000_000, size=count)),
         }
     )
-    events.write_csv(run.events("csv"))
-    events.write_parquet(run.events("parquet"))
+    ids = [
+        pl.format(f"{name}-{{}}", pl.col(name).cast(pl.String).str.zfill(6)).alias(f"{name}_id")
+        for name in ("user", "item")
+    ]
+    return drawn.select(*ids, "timestamp")
 
 
 def _falling(count: int):

@@ -9,7 +9,7 @@ from benchmarks.run import Run
 K = 10
 
 CASES = [
-    Case("top10-frame", "top-10 of every user as a frame", "ranking:frame", limits={"cpu_s": 2.0}, inputs="make_model"),
+    Case("top10-frame", "top-10 of every user as a frame", "ranking:frame", limits={"cpu_s": 1.0}, inputs="make_model"),
     Case(
         "top10-parquet",
         "top-10 of every user to Parquet",
@@ -17,7 +17,13 @@ CASES = [
         limits={"cpu_s": 2.0},
         inputs="make_model",
     ),
-    Case("evaluate", "rank of every user's test item", "ranking:evaluation", inputs="make_model"),
+    Case(
+        "evaluate",
+        "rank of every user's test item",
+        "ranking:evaluation",
+        limits={"cpu_s": 1.0},
+        inputs="make_model",
+    ),
 ]
 
 

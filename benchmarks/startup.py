@@ -14,7 +14,7 @@ PROCESSES = 10
 
 CASES = [
     Case("import", "import sasrec, beyond bare Python", "startup:importing", limits={"cpu_s": 0.030}),
-    Case("help", "sasrec --help, beyond bare Python", "startup:helping", limits={"whole_s": 0.300}),
+    Case("help", "sasrec --help, beyond bare Python", "startup:helping", limits={"whole_s": 0.250}),
 ]
 
 

@@ -22,10 +22,10 @@ CASES = [
         needs_bfloat16=precision == "bfloat16",
     )
     for name, loss, precision, words, limits in (
-        ("epoch-softmax", "softmax", "auto", "exact cross-entropy", {"cpu_s": 8.0, "peak_mb": 700.0}),
+        ("epoch-softmax", "softmax", "auto", "exact cross-entropy", {"cpu_s": 5.0, "peak_mb": 600.0}),
         ("epoch-softmax-bfloat16", "softmax", "bfloat16", "the same in bfloat16", {}),
         ("epoch-softmax-float32", "softmax", "float32", "the same in float32", {}),
-        ("epoch-bce", "bce", "float32", "binary cross-entropy", {}),
+        ("epoch-bce", "bce", "float32", "binary cross-entropy", {"cpu_s": 2.5}),
     )
 ]
 

@@ -12,9 +12,9 @@ from sasrec.training.dropout import Dropout
 lengths_of_a_batch = st.lists(st.integers(1, 40), min_size=1, max_size=12)
 
 
-def attention_of(*, width=8, heads=2, project=True, seed=0):
+def attention_of(*, width=8, heads=2, project=True, causal=True, seed=0):
     torch.manual_seed(seed)
-    return Attention(width, inner=width, heads=heads, project=project, causal=True).double()
+    return Attention(width, inner=width, heads=heads, project=project, causal=causal).double()
 
 
 def states_of(lengths, *, width=8, seed=0):
@@ -33,23 +33,53 @@ def test_every_real_position_comes_back_from_its_slot(lengths):
     assert torch.equal(layout.unpad(layout.pad(states)), states)
 
 
-@given(lengths_of_a_batch)
-def test_a_group_holds_whole_sequences_in_order_padded_on_the_right(lengths):
+mixed_lengths = lengths_of_a_batch | st.lists(st.sampled_from([1, 3, 60, 64, 65, 200, 900]), min_size=1, max_size=8)
+
+
+@given(mixed_lengths)
+def test_a_bin_holds_whole_sequences_in_order_and_says_whose_each_slot_is(lengths):
     layout = Layout.of(np.array(lengths))
     owners = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths)).double().unsqueeze(1)
     places = torch.cat([torch.arange(length) for length in lengths]).double().unsqueeze(1)
 
-    groups = layout.pad(torch.cat([owners, places], dim=1)).split([rows * longest for rows, longest in layout.shapes])
+    slots = layout.pad(torch.cat([owners, places], dim=1)).split([bins * longest for bins, longest in layout.shapes])
+    said = layout.owners.split([bins * longest for bins, longest in layout.shapes])
 
     found = []
-    for group, (rows, longest) in zip(groups, layout.shapes, strict=True):
-        for sequence in group.view(rows, longest, 2):
-            owner = int(sequence[0, 0])
-            found.append(owner)
-            assert (sequence[:, 0] == owner).all(), "padding repeats the sequence's own last position"
-            assert sequence[: lengths[owner], 1].tolist() == list(range(lengths[owner]))
-            assert longest <= max(8, 2 * lengths[owner]), "little padding"
+    for group, owned, (bins, longest) in zip(slots, said, layout.shapes, strict=True):
+        for held, owner in zip(group.view(bins, longest, 2), owned.view(bins, longest), strict=True):
+            for one in owner.unique().tolist():
+                where = (owner == one).nonzero().squeeze(1)
+                if one >= 0:
+                    found.append(one)
+                    assert (where.diff() == 1).all(), "side by side"
+                    assert (held[where, 0] == one).all()
+                    assert held[where, 1].tolist() == list(range(lengths[one]))
+                    assert longest <= max(64, 8 * lengths[one]), "in a bin of about its own size"
     assert sorted(found) == list(range(len(lengths)))
+
+
+@given(mixed_lengths)
+def test_bins_are_at_least_half_full_but_for_one_of_each_size(lengths):
+    layout = Layout.of(np.array(lengths))
+
+    groups = layout.owners.split([bins * longest for bins, longest in layout.shapes])
+    filled = [(group >= 0).view(shape).double().mean(dim=1) for group, shape in zip(groups, layout.shapes, strict=True)]
+
+    assert all((share <= 0.5).sum() <= 1 for share in filled)
+
+
+@given(mixed_lengths)
+@settings(max_examples=20)
+def test_masks_let_each_slot_see_its_own_sequence_and_the_causal_one_only_what_came_before(lengths):
+    layout = Layout.of(np.array(lengths))
+    groups = layout.owners.split([bins * longest for bins, longest in layout.shapes])
+
+    for owners, shape, own, earlier in zip(groups, layout.shapes, layout.own, layout.earlier, strict=True):
+        same = owners.view(shape).unsqueeze(2) == owners.view(shape).unsqueeze(1)
+        assert torch.equal(own.squeeze(1) == 0, same)
+        assert torch.equal(earlier.squeeze(1) == 0, same.tril())
+        assert set(torch.cat([own.unique(), earlier.unique()]).tolist()) <= {0.0, float("-inf")}
 
 
 @given(lengths_of_a_batch)
@@ -58,7 +88,7 @@ def test_ages_count_from_the_end_and_lasts_are_the_ends(lengths):
 
     assert layout.ages.tolist() == [age for length in lengths for age in reversed(range(length))]
     assert layout.lasts.tolist() == [int(stop) - 1 for stop in np.cumsum(lengths)]
-    assert sum(rows * longest for rows, longest in layout.shapes) == len(layout.sources)
+    assert sum(bins * longest for bins, longest in layout.shapes) == len(layout.sources)
 
 
 @pytest.mark.parametrize("lengths", [[], [0], [3, 0, 2], [-1]])
@@ -147,6 +177,24 @@ def test_a_sequence_of_one_takes_its_own_value(drop):
     states, layout = states_of([1, 1]), Layout.of(np.array([1, 1]))
 
     torch.testing.assert_close(attention(states, states, layout, drop), attention.key_value(states)[:, 8:])
+
+
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("drop", [keep_all, Dropout(0.0, torch.Generator())], ids=["inference", "training"])
+def test_where_lasts_ask_they_are_answered_as_among_all(causal, drop):
+    attention = attention_of(causal=causal)
+    lengths = [4, 9, 1, 70]
+    memory, layout = states_of(lengths).requires_grad_(), Layout.of(np.array(lengths))
+    queries, ends = states_of(lengths, seed=1), layout.asked_by_lasts()
+    factors = states_of([len(lengths)], seed=2)
+
+    among_all = attention(queries, memory, layout, drop)[layout.lasts]
+    alone = attention(ends.asking(queries), memory, ends, drop)
+
+    torch.testing.assert_close(alone, among_all, rtol=1e-9, atol=1e-12)
+    gradients = [torch.autograd.grad((one * factors).sum(), memory)[0] for one in (alone, among_all)]
+    torch.testing.assert_close(*gradients, rtol=1e-9, atol=1e-12)
+    assert ends.ages.tolist() == [0] * len(lengths)
 
 
 def test_dropout_falls_on_the_weights_of_attention():

@@ -257,6 +257,17 @@ def test_a_fault_of_ours_keeps_its_traceback(run, monkeypatch):
         run("info", "log.csv")
 
 
+@pytest.mark.parametrize(("before", "after"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_threads_that_wait_sleep_unless_told_otherwise(run, monkeypatch, before, after):
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    if before:
+        monkeypatch.setenv("OMP_WAIT_POLICY", before)
+
+    run("--version")
+
+    assert os.environ["OMP_WAIT_POLICY"] == after
+
+
 def test_ctrl_c_leaves_with_130(run, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt

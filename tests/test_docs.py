@@ -9,7 +9,10 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PAGES = (
     "README.md",
-    *(f"docs/{page}.md" for page in ("evaluation", "diagnose", "report", "data", "tuning", "migration", "presets")),
+    *(
+        f"docs/{page}.md"
+        for page in ("evaluation", "diagnose", "report", "data", "tuning", "migration", "presets", "large")
+    ),
 )
 
 

@@ -70,6 +70,26 @@ def test_a_target_without_any_probability_left_has_its_exact_loss_and_gradients(
     assert d_table.flatten().tolist() == pytest.approx([0.5, -0.5], rel=1e-6)
 
 
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("level", [-500.0, -90.0, 90.0, 500.0])
+def test_scores_whose_exponentials_leave_the_number_range_have_their_loss_and_gradients(level, precision):
+    # All scores of the second position lie about `level`, those of the first about 0.
+    states = torch.tensor([[0.0, 1.0], [1.0, 0.5]], requires_grad=True)
+    table = torch.tensor([[level, 0.25], [level, -1.5], [level, 2.0]], requires_grad=True)
+    targets = torch.tensor([1, 2])
+
+    found = value_and_gradients(ExactCrossEntropy(precision)(states, table, targets), states, table)
+    exact = reference(states, table, targets)
+
+    # In bfloat16 the scores themselves are rounded to 1/256 of their size, so only float32 tells them apart here.
+    rough = precision == torch.bfloat16
+    assert all(one.isfinite().all() for one in found)
+    assert found[0].item() == pytest.approx(exact[0].item(), abs=abs(level) / 200 if rough else 1e-5)
+    if not rough:
+        for ours, theirs in zip(found, exact, strict=True):
+            torch.testing.assert_close(ours.double(), theirs, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("spread", [1.0, 30.0])
 def test_float32_is_exact_to_its_rounding(spread):
     states, table, targets = drawn(200, 50, spread=spread, dtype=torch.float32)

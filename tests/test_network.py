@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 import sasrec
 from sasrec.data.sequences import Sequences
-from sasrec.model.attention import Layout
+from sasrec.model.attention import Layout, keep_all
 from sasrec.model.building import build
 from sasrec.retrieval.neural import Neural
 from sasrec.training.dropout import Dropout
@@ -56,6 +56,23 @@ def states_of(network, histories):
     items = torch.from_numpy(sequences.items.astype(np.int64))
     states = network(items, Layout.of(sequences.lengths))
     return [states[start:stop] for start, stop in zip(sequences.offsets[:-1], sequences.offsets[1:], strict=True)]
+
+
+@every_architecture
+@pytest.mark.parametrize("drop", [keep_all, lambda states: states * 1.0], ids=["inference", "training"])
+def test_the_last_states_computed_alone_are_those_among_all(architecture, drop):
+    network = network_of(architecture)
+    sequences = Sequences.of([[3, 1, 4], [5], [9, 2, 6, 5, 3], [1, 2]])
+    items, layout, users = torch.from_numpy(sequences.items.astype(np.int64)), Layout.of(sequences.lengths), None
+    factors = torch.randn(4, len(network.table()[0]), generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+
+    alone = network.last(items, layout, drop, users)
+    among_all = network(items, layout, drop, users)[layout.lasts]
+
+    torch.testing.assert_close(alone, among_all, rtol=1e-9, atol=1e-12)
+    weight = network.items.weight
+    gradients = [torch.autograd.grad((one * factors).sum(), weight)[0] for one in (alone, among_all)]
+    torch.testing.assert_close(*gradients, rtol=1e-8, atol=1e-11)
 
 
 @every_architecture

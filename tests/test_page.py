@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 import numpy as np
 import polars as pl
 import pytest
+import torch
 
 import sasrec
 from sasrec.model.inspection import attention_seen
@@ -283,8 +284,9 @@ def test_attention_is_that_of_the_network(page, data, small_model):
 
 
 def looks(model, history):
-    with attention_seen(model.scorer.network) as found:
-        model.scorer.states(history)
+    items, layout, users = model.scorer.given(history)
+    with torch.inference_mode(), attention_seen(model.scorer.network) as found:
+        model.scorer.network(items, layout, users=users)
     return found
 
 

@@ -364,7 +364,7 @@ def test_scores_that_are_no_numbers_are_refused(texts, value):
         lambda: model.recommend(["ada", "bob"], exclude_seen=False),
         lambda: model.continue_from(["y"]),
         lambda: model.similar("y"),
-        lambda: model.score(["y"], ["z"]),
+        lambda: model.score(["y"], ["w"]),
     ):
         with pytest.raises(ScoreError, match="NaN or infinite"):
             ask()

@@ -30,6 +30,48 @@ def test_the_best_are_those_of_a_full_sort(rows, k):
     assert all(len({*row}) == len(row) for row in places.tolist())
 
 
+@given(rows_of_scores, st.integers(1, 15))
+def test_of_equal_scores_the_lower_place_comes_first(rows, k):
+    _, places = best(torch.tensor(rows), k)
+
+    for row, found in zip(rows, places.tolist(), strict=True):
+        expected = sorted((place for place in range(len(row)) if row[place] > float("-inf")), key=lambda p: -row[p])[:k]
+        assert found[: len(expected)] == expected
+
+
+def test_many_equal_scores_among_many_are_taken_from_the_lowest_place():
+    scores = torch.zeros(3, 5000)
+    scores[1, 4000] = 1.0
+    scores[2, 17:] = float("nan")
+
+    _, places = best(scores, 5)
+
+    assert places[0].tolist() == [0, 1, 2, 3, 4]
+    assert places[1].tolist() == [4000, 0, 1, 2, 3]
+
+
+@given(seed=st.integers(0, 50), items=st.sampled_from([15, 16, 63, 64, 97, 400, 1_201]), k=st.sampled_from([1, 2, 10]))
+def test_the_best_of_many_are_those_of_a_full_sort(seed, items, k):
+    generator = torch.Generator().manual_seed(seed)
+    scores = torch.randint(-40, 40, (5, items), generator=generator).float()  # with ties
+    scores[torch.rand(5, items, generator=generator) < 0.2] = float("-inf")
+
+    values, places = best(scores, k)
+
+    assert torch.equal(values, scores.sort(dim=1, descending=True).values[:, :k])
+    assert torch.equal(scores.gather(1, places), values)
+    assert all(len({*row}) == len(row) for row in places.tolist())
+
+
+@pytest.mark.parametrize("place", [0, 77, 399])
+def test_a_score_among_many_that_is_nan_is_noticed(place):
+    scores = torch.randn(2, 400, generator=torch.Generator().manual_seed(0))
+    scores[1, place] = float("nan")
+
+    with pytest.raises(ScoreError):
+        check_finite(best(scores, 3)[0])
+
+
 @pytest.mark.parametrize("bytes_", [1, 4 * 7, 4 * 7 * 3, 10**9])
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 10])
 def test_blocks_cover_everybody_once_and_hold_few_scores(monkeypatch, count, bytes_):
@@ -57,8 +99,8 @@ def test_every_item_of_a_history_is_hidden_in_its_own_row_alone():
 def test_hidden_items_are_hidden_for_everybody():
     scores = torch.zeros(2, 3)
 
-    hide_items(scores, torch.tensor([True, False, True]))
-    hide_items(scores, None)
+    hide_items(scores, torch.tensor([0, 2]))
+    hide_items(scores, torch.tensor([], dtype=torch.int64))
 
     assert scores.isneginf().tolist() == [[True, False, True]] * 2
 
@@ -75,9 +117,9 @@ def test_a_hidden_score_is_no_fault():
 
 @given(st.permutations(range(8)))
 def test_a_score_that_is_nan_is_among_the_best_so_that_it_is_noticed(order):
-    scores = torch.tensor([[0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, float("nan")]])[:, list(order)]
+    scores = torch.tensor([[0.0, 1.0, 2.0, 3.0, 4.0, 4.0, 4.0, float("nan")]])[:, list(order)]
 
-    values, _ = best(scores, 1)
+    values, _ = best(scores, 2)
 
     with pytest.raises(ScoreError):
         check_finite(values)

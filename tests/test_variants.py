@@ -34,6 +34,16 @@ def bidirectional(**settings):
     return network_of(bidirectional=True, learn="last", **settings)
 
 
+@pytest.mark.parametrize("norm", ["paper", "pre", "post", "query", "query-only", "key"])
+@pytest.mark.parametrize("both_ways", [False, True])
+@pytest.mark.parametrize("blocks", [0, 1, 2])
+def test_the_last_states_computed_alone_are_those_among_all_in_every_block(norm, both_ways, blocks):
+    network = network_of(norm=norm, blocks=blocks, bidirectional=both_ways, learn="last", heads=2)
+    items, layout = torch.arange(10) % ITEMS, Layout.of(np.array([3, 1, 6]))
+
+    torch.testing.assert_close(network.last(items, layout), network(items, layout)[layout.lasts], rtol=1e-9, atol=1e-12)
+
+
 @pytest.mark.parametrize("norm", ["paper", "post", "key"])
 def test_both_ways_a_position_sees_what_follows(norm):
     network = bidirectional(norm=norm)

@@ -37,6 +37,7 @@ __all__ = [
     "diagnose",
     "evaluate",
     "folds",
+    "indexed",
     "load",
     "preset",
     "read_features",
@@ -68,6 +69,7 @@ if TYPE_CHECKING:
     from sasrec.evaluation.protocol import Report, evaluate
     from sasrec.presets import preset
     from sasrec.report.page import write_page
+    from sasrec.retrieval.indexing import indexed
     from sasrec.retrieval.recommender import Recommender, load
     from sasrec.studies.compare import Comparison, compare
     from sasrec.studies.diagnose import Diagnosis, diagnose
@@ -88,6 +90,7 @@ else:
         "Report": "evaluation.protocol",
         "evaluate": "evaluation.protocol",
         "preset": "presets",
+        "indexed": "retrieval.indexing",
         "Recommender": "retrieval.recommender",
         "load": "retrieval.recommender",
         "train": "training.loop",

@@ -50,10 +50,11 @@ def log(request, log_of):
     return log_of(walks | {name(HUNGRY): [title(i) for i in rng.permutation(ITEMS)]})
 
 
-@pytest.fixture(scope="module", params=SCORERS)
+@pytest.fixture(scope="module", params=[*SCORERS, "neural with an exact index", "neural with a coarse index"])
 def model(request, log):
-    scorer = SCORERS[request.param](log.histories)
-    return Recommender(scorer, users=log.users, items=log.items, histories=log.histories)
+    kind, _, index = request.param.partition(" with a")
+    model = Recommender(SCORERS[kind](log.histories), users=log.users, items=log.items, histories=log.histories)
+    return model if not index else sasrec.indexed(model, overlap=1.0 if "coarse" in index else None)
 
 
 def history_of(model, user):
@@ -67,7 +68,7 @@ def scores_of(model, history):
 
 
 def assert_best(answer, scores, allowed, k):
-    """The answer's rows are the best k of the allowed items; of equal ones any may stand."""
+    """The answer's rows are the best k of the allowed items; where scores differ by rounding alone, any may stand."""
     found = answer["item_id"].to_list()
     expected = sorted((scores[item] for item in allowed), reverse=True)[:k]
 
@@ -163,6 +164,13 @@ def test_recommendations_are_the_best_allowed_items_by_brute_force(model, data):
 
     for answer in (known, unseen):
         assert_best(answer, scores_of(model, history), allowed - hidden, k)
+
+
+def test_a_shorter_answer_is_the_beginning_of_a_longer_one(model):
+    longest = model.recommend(model.users.ids, k=ITEMS)
+
+    for k in range(1, ITEMS):
+        assert_frame_equal(model.recommend(model.users.ids, k=k), longest.filter(pl.col("rank") <= k))
 
 
 def test_ranks_start_at_one_and_scores_fall_for_every_user(model):
@@ -285,6 +293,7 @@ def test_recommendations_for_all_are_those_for_each(model, tmp_path, monkeypatch
 def test_a_saved_model_answers_the_same_when_it_is_loaded(model, tmp_path):
     model.save(tmp_path / "model")
     loaded = sasrec.load(tmp_path / "model")
+    loaded.index = model.index  # an index is made, not saved
     item, *some = model.items.ids.to_list()[3:9]
 
     for ask in (

@@ -78,7 +78,8 @@ class Vocabulary:
 
     def raw(self, rows: np.ndarray) -> pl.Series:
         """Raw ids of the given rows, in their order."""
-        return self.ids.gather(rows.astype(np.int64, copy=False).ravel())
+        # As polars' own kind of index: it takes any other on a longer way, some through its pool of threads.
+        return self.ids[pl.Series(rows.astype(np.uint32).ravel())]
 
     def parse(self, text: str) -> Id:
         """A raw id from text, as typed on a command line: the text itself, or an integer where ids are integers."""

@@ -1,22 +1,24 @@
 """Self-attention over histories of different lengths, with nothing computed on padding.
 
-Axes: B sequences, L positions of a length group, P real positions of all sequences one after the other,
-S padded slots of all length groups, D width, H heads.
+Axes: B sequences, P real positions of all sequences one after the other, Q positions that ask (P or B), S slots of all
+bins, D width, H heads, L slots of a bin.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import final
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, Shaped
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
 Drop = Callable[[Tensor], Tensor]
 """Dropout as a function: seeded noise in training, the identity elsewhere."""
 
-_SHORTEST_GROUP = 8
+_SHORT = 64  # sequences up to this length share bins, whatever their lengths
+_FACTOR = 8  # beyond it, sequences share bins whose lengths differ by less than this
 
 
 def keep_all(states: Tensor) -> Tensor:
@@ -26,28 +28,30 @@ def keep_all(states: Tensor) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """Where each real position of a batch is, and how positions are regrouped by sequence for attention.
+    """Where each real position of a batch is, and how positions are regrouped for attention.
 
     Norms, projections, feed-forward layers and the loss run on flat states of shape (P, D). Attention alone needs
-    whole sequences: they are put into a few groups of similar length, padded on the right, so that a causal mask
-    already hides the padding from every real position and no row is ever fully masked.
+    whole sequences side by side: they are packed into bins, as many into each as find room, and a mask keeps a
+    position to its own sequence. So few slots stay empty and nearly always one batched product does for all.
 
     Attributes:
-        ages: For every real position, its distance from the end of its sequence; 0 is the last.
+        ages: For every position that asks, its distance from the end of its sequence; 0 is the last.
         lasts: Flat index of the last position of every sequence.
-        shapes: (sequences, longest) of every length group; their products add up to S.
-        lengths: Length of every sequence, group after group.
-        sources: For every padded slot, the flat position that fills it; a slot beyond a sequence's end repeats its
-            last position, which is harmless because no real position attends to it.
-        slots: For every real position, its padded slot.
+        shapes: (bins, slots of each) of bins of one size; their products add up to S.
+        sources: For every slot, the flat position that fills it; an empty slot repeats the first position, which is
+            harmless because no real position attends to it.
+        slots: For every real position, its slot.
+        owners: For every slot, its sequence; -1 for an empty slot.
+        lasts_ask: Only the last position of every sequence asks what it should take from its sequence.
     """
 
-    ages: Int[Tensor, "P"]
+    ages: Int[Tensor, "Q"]
     lasts: Int[Tensor, "B"]
     shapes: tuple[tuple[int, int], ...]
-    lengths: Int[Tensor, "B"]
     sources: Int[Tensor, "S"]
     slots: Int[Tensor, "P"]
+    owners: Int[Tensor, "S"]
+    lasts_ask: bool = False
 
     @classmethod
     def of(cls, lengths: np.ndarray, device: torch.device | None = None) -> "Layout":
@@ -60,37 +64,64 @@ class Layout:
             raise ValueError("a layout needs at least one sequence, and every sequence at least one position")
         lengths = lengths.astype(np.int64, copy=False)
         stops = np.cumsum(lengths)
-        starts = stops - lengths
-        positions = np.arange(stops[-1])
-        slots = np.empty_like(positions)
-        shapes, sources, laid = [], [], 0
-        groups = _rows_by_length(lengths)
-        for rows in groups:
-            longest = int(lengths[rows].max())
-            source = starts[rows, None] + np.arange(longest)
-            real = source < stops[rows, None]
-            slots[source[real]] = laid + np.flatnonzero(real)
-            shapes.append((len(rows), longest))
-            sources.append(np.minimum(source, stops[rows, None] - 1).ravel())
-            laid += source.size
-        ages, grouped = np.repeat(stops - 1, lengths) - positions, lengths[np.concatenate(groups)]
-        arrays = (ages, stops - 1, grouped, np.concatenate(sources), slots)
-        ages_, lasts, lengths_, sources_, slots_ = (torch.from_numpy(one).to(device) for one in arrays)
-        return cls(ages_, lasts, tuple(shapes), lengths_, sources_, slots_)
+        shapes, firsts = _packed(lengths)
+        size = sum(bins * longest for bins, longest in shapes)
+        positions, sequences = np.arange(stops[-1]), np.repeat(np.arange(len(lengths)), lengths)
+        slots = positions + np.repeat(firsts - (stops - lengths), lengths)
+        sources, owners = np.zeros(size, dtype=np.int64), np.full(size, -1)
+        sources[slots], owners[slots] = positions, sequences
+        ages = np.repeat(stops - 1, lengths) - positions
+        arrays = (ages, stops - 1, sources, slots, owners)
+        ages_, lasts, sources_, slots_, owners_ = (torch.from_numpy(one).to(device) for one in arrays)
+        return cls(ages_, lasts, shapes, sources_, slots_, owners_)
+
+    def asked_by_lasts(self) -> "Layout":
+        """The same batch where only the last position of every sequence asks."""
+        return replace(self, ages=self.ages[self.lasts], lasts_ask=True)
+
+    def asking(self, states: Shaped[Tensor, "P *rest"]) -> Shaped[Tensor, "Q *rest"]:
+        """The states of the positions that ask."""
+        return states[self.lasts] if self.lasts_ask else states
 
     def spread(self, values: Shaped[Tensor, "B *rest"]) -> Shaped[Tensor, "P *rest"]:
         """For every real position, the value of its sequence."""
-        lengths = torch.diff(self.lasts, prepend=self.lasts.new_full((1,), -1))
-        return values.repeat_interleave(lengths, dim=0)
+        return values.index_select(0, self.sequences)
+
+    @cached_property
+    def lengths(self) -> Int[Tensor, "B"]:
+        """Positions of every sequence."""
+        return torch.diff(self.lasts, prepend=self.lasts.new_full((1,), -1))
+
+    @cached_property
+    def sequences(self) -> Int[Tensor, "P"]:
+        """For every real position, its sequence."""
+        return self.owners.index_select(0, self.slots)
+
+    @cached_property
+    def earlier(self) -> tuple[Float[Tensor, "bins 1 L L"], ...]:
+        """For each size of bins 0 where a slot may look, at its own sequence up to itself, and -inf elsewhere."""
+        return tuple(one.masked_fill(one.new_ones(one.shape[2:]).triu(1).bool(), float("-inf")) for one in self.own)
+
+    @cached_property
+    def own(self) -> tuple[Float[Tensor, "bins 1 L L"], ...]:
+        """For each size of bins 0 where two slots are of one sequence, and -inf elsewhere."""
+        owners = self.owners.split([bins * longest for bins, longest in self.shapes])
+        grouped = [one.view(shape) for one, shape in zip(owners, self.shapes, strict=True)]
+        apart = [one.unsqueeze(2) != one.unsqueeze(1) for one in grouped]
+        return tuple(
+            torch.zeros_like(one, dtype=torch.float32).masked_fill_(one, float("-inf")).unsqueeze(1) for one in apart
+        )
 
     def pad(self, states: Float[Tensor, "P width"]) -> Float[Tensor, "S width"]:
-        """Flat states moved to their padded slots, group after group."""
+        """Flat states moved to their slots, bin after bin."""
         padded: Tensor = _Pad.apply(states, self.sources, self.slots)
         return padded
 
     def unpad(self, padded: Float[Tensor, "S width"]) -> Float[Tensor, "P width"]:
-        """The real positions of padded slots, flat again."""
-        return padded.index_select(0, self.slots)
+        """The real positions of slots, flat again."""
+        # The same gather with the roles exchanged: what its gradient gives empty slots never leaves them.
+        unpadded: Tensor = _Pad.apply(padded, self.slots, self.sources)
+        return unpadded
 
 
 @final
@@ -119,33 +150,47 @@ class Attention(nn.Module):
 
     def forward(
         self,
-        queries: Float[Tensor, "P D"],
+        queries: Float[Tensor, "Q D"],
         memory: Float[Tensor, "P D"],
         layout: Layout,
         drop: Drop,
         *,
         keys: Float[Tensor, "P D"] | None = None,
-    ) -> Float[Tensor, "P D"]:
-        """What each position takes from its sequence.
+    ) -> Float[Tensor, "Q D"]:
+        """What each position that asks takes from its sequence.
 
         Args:
             queries: What asks; `memory` gives keys and values, so a block may normalise the two differently.
             keys: What keys are made from where it is not `memory`.
         """
-        padded = layout.pad(torch.cat([self.query(queries), self.keys_and_values(memory, keys)], dim=1))
-        inner = padded.shape[1] // 3
-        mixed = []
-        sizes = [rows * longest for rows, longest in layout.shapes]
-        lengths = layout.lengths.split([rows for rows, _ in layout.shapes])
-        for group, (rows, longest), real in zip(padded.split(sizes), layout.shapes, lengths, strict=True):
-            # (B L 3D) -> three of (B H L D/H)
-            split = group.view(rows, longest, 3, self.heads, inner // self.heads).permute(2, 0, 3, 1, 4)
-            query, key, value = split.unbind(0)
-            there = torch.arange(longest, device=real.device) < real.unsqueeze(1)
-            mask = None if self.causal else there.view(rows, 1, 1, longest)
-            mixed.append(_attend(query, key, value, mask, drop).transpose(1, 2).reshape(-1, inner))
-        states = layout.unpad(torch.cat(mixed))
+        query, both = self.query(queries), self.keys_and_values(memory, keys)
+        states = (self._mixed_at_lasts if layout.lasts_ask else self._mixed)(query, both, layout, drop)
         return states if self.project is None else self.project(states)
+
+    def _mixed(self, query: Tensor, both: Tensor, layout: Layout, drop: Drop) -> Tensor:
+        """For every position, the values that it attends to, bin by bin."""
+        inner = query.shape[1]
+        sizes = [bins * longest for bins, longest in layout.shapes]
+        queries, memories = layout.pad(query).split(sizes), layout.pad(both).split(sizes)
+        masks = layout.earlier if self.causal else layout.own
+        mixed = []
+        for asking, memory, mask, (bins, longest) in zip(queries, memories, masks, layout.shapes, strict=True):
+            asked = asking.view(bins, longest, self.heads, -1).transpose(1, 2)
+            key, value = memory.view(bins, longest, 2, self.heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+            mixed.append(_attend(asked, key, value, mask, drop).transpose(1, 2).reshape(-1, inner))
+        return layout.unpad(mixed[0] if len(mixed) == 1 else torch.cat(mixed))
+
+    def _mixed_at_lasts(self, query: Tensor, both: Tensor, layout: Layout, drop: Drop) -> Tensor:
+        """For the last position of each sequence, the values that it attends to: flat sums, nothing is padded."""
+        asked = layout.spread(query).unflatten(1, (self.heads, -1))
+        key, value = both.unflatten(1, (2, self.heads, -1)).unbind(1)
+        scores = (asked * key).sum(dim=2) * key.shape[2] ** -0.5  # (P H)
+        lengths = layout.lengths
+        highest = torch.segment_reduce(scores.detach(), "max", lengths=lengths, axis=0)
+        odds = (scores - layout.spread(highest)).exp()
+        weights = odds / layout.spread(torch.segment_reduce(odds, "sum", lengths=lengths, axis=0))
+        taken = (drop(weights).unsqueeze(2) * value).flatten(1)
+        return torch.segment_reduce(taken, "sum", lengths=lengths, axis=0)
 
     def keys_and_values(self, memory: Tensor, keys: Tensor | None) -> Tensor:
         """Keys, made from `keys` where it is given, beside the values."""
@@ -157,33 +202,56 @@ class Attention(nn.Module):
 
 
 def _attend(
-    query: Float[Tensor, "B H L d"],
-    key: Float[Tensor, "B H L d"],
-    value: Float[Tensor, "B H L d"],
-    mask: Bool[Tensor, "B 1 1 L"] | None,
+    query: Float[Tensor, "bins H L d"],
+    key: Float[Tensor, "bins H L d"],
+    value: Float[Tensor, "bins H L d"],
+    mask: Float[Tensor, "bins 1 L L"],
     drop: Drop,
-) -> Float[Tensor, "B H L d"]:
-    """Values mixed by attention; without a mask of the real keys, causally."""
+) -> Float[Tensor, "bins H L d"]:
+    """Values mixed by attention; `mask` is added to its scores."""
+    mask = mask.to(query.dtype)
     if drop is keep_all:
-        return nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=mask is None)
+        return nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
     # Torch's fused kernel on the CPU knows no dropout on the weights, so in training the weights are formed here.
-    scores = (query * query.shape[3] ** -0.5) @ key.transpose(2, 3)
-    if mask is None:
-        longest = query.shape[2]
-        scores = scores + scores.new_full((longest, longest), float("-inf")).triu(1)
-    else:
-        scores = scores.masked_fill(~mask, float("-inf"))
-    return drop(scores.softmax(dim=3)) @ value
+    bins, heads, longest, size = query.shape
+    scores = torch.baddbmm(
+        mask.expand(bins, heads, longest, longest).flatten(0, 1),
+        query.flatten(0, 1),
+        key.flatten(0, 1).transpose(1, 2),
+        alpha=size**-0.5,
+    )
+    return drop(scores.softmax(dim=2).unflatten(0, (bins, heads))) @ value
 
 
-def _rows_by_length(lengths: np.ndarray) -> list[np.ndarray]:
-    """Sequences in groups whose lengths lie within a factor of two: little padding, few groups."""
-    group = np.ceil(np.log2(np.maximum(lengths, _SHORTEST_GROUP)))
-    return [np.flatnonzero(group == one) for one in np.unique(group)]
+def _packed(lengths: np.ndarray) -> tuple[tuple[tuple[int, int], ...], np.ndarray]:
+    """Bins for sequences: how many of which size, and the first slot of every sequence.
+
+    Sequences of about the same length share bins as large as the longest of them: the longest goes into a new bin,
+    and the shortest that are left fill it up.
+    """
+    group = np.ceil(np.log(np.maximum(lengths / _SHORT, 1)) / np.log(_FACTOR))
+    shapes, firsts, laid = [], np.empty_like(lengths), 0
+    for one in np.unique(group):
+        rows = np.flatnonzero(group == one)
+        rows = rows[np.argsort(lengths[rows], kind="stable")]
+        sizes, places = lengths[rows].tolist(), [0] * len(rows)
+        longest, short, long, bins = sizes[-1], 0, len(rows) - 1, 0
+        while short <= long:
+            places[long], used = bins * longest, sizes[long]
+            long -= 1
+            while short <= long and used + sizes[short] <= longest:
+                places[short] = bins * longest + used
+                used += sizes[short]
+                short += 1
+            bins += 1
+        firsts[rows] = laid + np.array(places)
+        shapes.append((bins, longest))
+        laid += bins * longest
+    return tuple(shapes), firsts
 
 
 class _Pad(torch.autograd.Function):
-    """Gather whose gradient is a gather too: slots beyond a sequence's end never carry a gradient."""
+    """Gather whose gradient is a gather too: empty slots never carry a gradient to a real position."""
 
     @staticmethod
     def forward(ctx: torch.autograd.function.FunctionCtx, states: Tensor, sources: Tensor, slots: Tensor) -> Tensor:

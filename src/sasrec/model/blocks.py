@@ -1,6 +1,6 @@
 """What SASRec is stacked from: attention and feed-forward, with norms and residuals around them.
 
-Axes: P real positions, D width.
+Axes: P real positions, Q those of them that ask, D width.
 """
 
 from collections.abc import Callable
@@ -83,11 +83,12 @@ class PaperBlock(nn.Module):
         self.feed_forward = FeedForward(shape)
         self.raw_residual = raw_residual
 
-    def forward(self, states: Float[Tensor, "P D"], layout: Layout, drop: Drop) -> Float[Tensor, "P D"]:
-        """The states after attention and feed-forward."""
-        queries = self.attention_norm(states)
+    def forward(self, states: Float[Tensor, "P D"], layout: Layout, drop: Drop) -> Float[Tensor, "Q D"]:
+        """The states after attention and feed-forward, of the positions that ask."""
+        asking = layout.asking(states)
+        queries = self.attention_norm(asking)
         taken = self.attention(queries, states, layout, drop)
-        states = self.feed_forward_norm((states if self.raw_residual else queries) + taken)
+        states = self.feed_forward_norm((asking if self.raw_residual else queries) + taken)
         return states + drop(self.feed_forward(states, drop))
 
 
@@ -107,10 +108,11 @@ class PreNormBlock(nn.Module):
         self.attention_gate = nn.Linear(shape.width, shape.width) if gated else None
         self.feed_forward_gate = nn.Linear(shape.width, shape.width) if gated else None
 
-    def forward(self, states: Float[Tensor, "P D"], layout: Layout, drop: Drop) -> Float[Tensor, "P D"]:
-        """The states after attention and feed-forward."""
+    def forward(self, states: Float[Tensor, "P D"], layout: Layout, drop: Drop) -> Float[Tensor, "Q D"]:
+        """The states after attention and feed-forward, of the positions that ask."""
         normed = self.attention_norm(states)
-        taken = self.attention(normed, normed, layout, drop)
+        taken = self.attention(layout.asking(normed), normed, layout, drop)
+        states = layout.asking(states)
         states = states + drop(_gated(taken, states, self.attention_gate))
         made = self.feed_forward(self.feed_forward_norm(states), drop)
         return states + drop(_gated(made, states, self.feed_forward_gate))

@@ -69,25 +69,21 @@ class SASRec(nn.Module):
             drop: Dropout; the default drops nothing.
             users: User row of every history, -1 for the unknown; None where nobody is known.
         """
-        states = nn.functional.embedding(items, self.items()) * self.scales[0]
-        own = None
-        if self.users is not None:
-            known = users if users is not None else layout.lasts.new_full(layout.lasts.shape, -1)
-            own = layout.spread(self.users(known)) * self.scales[1]
-            states = torch.cat([states, own], dim=1)
-        if self.positions is not None:
-            states = self.positions(states, layout.ages)
-        states = drop(states)
+        states, own = self._entered(items, layout, drop, users)
         for block in self.blocks:
             states = block(states, layout, drop)
-        return self._finished(states, own)
+        return self._finished(states, None if own is None else layout.spread(own))
 
     def last(
         self, items: Int[Tensor, "P"], layout: Layout, drop: Drop = keep_all, users: Int[Tensor, "B"] | None = None
     ) -> Float[Tensor, "B state"]:
-        """The state after the last position of every history."""
-        states: Tensor = self(items, layout, drop, users)
-        return states[layout.lasts]
+        """The state after the last position of every history; the last block computes no other."""
+        states, own = self._entered(items, layout, drop, users)
+        for block in self.blocks[:-1]:
+            states = block(states, layout, drop)
+        ends = layout.asked_by_lasts()
+        states = self.blocks[-1](states, ends, drop) if len(self.blocks) else ends.asking(states)
+        return self._finished(states, own)
 
     def table(self) -> Float[Tensor, "V state"]:
         """What a state is multiplied by to score each item: item vectors, with what their kind of score needs."""
@@ -95,6 +91,18 @@ class SASRec(nn.Module):
         if self.cosine:
             return nn.functional.normalize(vectors, dim=1)
         return vectors if self.users is None else torch.cat([vectors, vectors.new_ones(len(vectors), 1)], dim=1)
+
+    def _entered(self, items: Tensor, layout: Layout, drop: Drop, users: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """What enters the first block, and the vector of every history's user."""
+        states = nn.functional.embedding(items, self.items()) * self.scales[0]
+        own = None
+        if self.users is not None:
+            known = users if users is not None else layout.lasts.new_full(layout.lasts.shape, -1)
+            own = self.users(known) * self.scales[1]
+            states = torch.cat([states, layout.spread(own)], dim=1)
+        if self.positions is not None:
+            states = self.positions(states, layout.ages)
+        return drop(states), own
 
     def _finished(self, states: Tensor, own: Tensor | None) -> Tensor:
         """States normalised and turned into what meets the table."""

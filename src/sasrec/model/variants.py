@@ -1,6 +1,6 @@
 """Parts that other systems build SASRec from; see `sasrec.presets` for which system has which.
 
-Axes: P real positions, D width.
+Axes: P real positions, Q those of them that ask, D width.
 """
 
 import math
@@ -24,9 +24,9 @@ class PositionNorm(nn.Module):
         self.bias = nn.Parameter(torch.empty(shape.length, shape.width))
         self.epsilon = shape.epsilon
 
-    def forward(self, states: Float[Tensor, "P D"], layout: Layout, drop: Drop = keep_all) -> Float[Tensor, "P D"]:  # noqa: ARG002
-        """The normalised states; the last of a network's blocks can be one of these."""
-        normal = nn.functional.layer_norm(states, states.shape[1:], eps=self.epsilon)
+    def forward(self, states: Float[Tensor, "P D"], layout: Layout, drop: Drop = keep_all) -> Float[Tensor, "Q D"]:  # noqa: ARG002
+        """The normalised states that ask; the last of a network's blocks can be one of these."""
+        normal = nn.functional.layer_norm(layout.asking(states), states.shape[1:], eps=self.epsilon)
         return normal * self.weight[layout.ages] + self.bias[layout.ages]
 
 
@@ -40,8 +40,8 @@ class QueryOnlyBlock(nn.Module):
         self.attention = shape.attention(project=shape.projected)
         self.feed_forward = FeedForward(shape)
 
-    def forward(self, states: Float[Tensor, "P D"], layout: Layout, drop: Drop) -> Float[Tensor, "P D"]:
-        """The states after attention and feed-forward."""
+    def forward(self, states: Float[Tensor, "P D"], layout: Layout, drop: Drop) -> Float[Tensor, "Q D"]:
+        """The states after attention and feed-forward, of the positions that ask."""
         queries = self.attention_norm(states, layout)
         states = queries + self.attention(queries, states, layout, drop)
         return states + drop(self.feed_forward(states, drop))
@@ -58,9 +58,10 @@ class PostNormBlock(nn.Module):
         self.feed_forward = FeedForward(shape)
         self.feed_forward_norm = shape.norm()
 
-    def forward(self, states: Float[Tensor, "P D"], layout: Layout, drop: Drop) -> Float[Tensor, "P D"]:
-        """The states after attention and feed-forward."""
-        states = self.attention_norm(states + drop(self.attention(states, states, layout, keep_all)))
+    def forward(self, states: Float[Tensor, "P D"], layout: Layout, drop: Drop) -> Float[Tensor, "Q D"]:
+        """The states after attention and feed-forward, of the positions that ask."""
+        asking = layout.asking(states)
+        states = self.attention_norm(asking + drop(self.attention(asking, states, layout, keep_all)))
         return self.feed_forward_norm(states + drop(self.feed_forward(states, keep_all)))
 
 
@@ -74,10 +75,11 @@ class KeyNormBlock(nn.Module):
         self.attention = shape.attention(project=True)
         self.feed_forward = FeedForward(shape)
 
-    def forward(self, states: Float[Tensor, "P D"], layout: Layout, drop: Drop) -> Float[Tensor, "P D"]:
-        """The states after attention and feed-forward."""
-        taken = self.attention(states, states, layout, drop, keys=self.norm(states))
-        states = states + drop(self.norm(taken))
+    def forward(self, states: Float[Tensor, "P D"], layout: Layout, drop: Drop) -> Float[Tensor, "Q D"]:
+        """The states after attention and feed-forward, of the positions that ask."""
+        asking = layout.asking(states)
+        taken = self.attention(asking, states, layout, drop, keys=self.norm(states))
+        states = asking + drop(self.norm(taken))
         return states + drop(self.norm(self.feed_forward(states, keep_all)))
 
 

@@ -26,6 +26,8 @@ def listed(ids: Ids, *, what: str) -> tuple[list[Id], FrameKind | None]:
     """
     if isinstance(ids, str | bytes):
         raise DataError(f"{what}: expected a list of ids, found the single text {ids!r}; pass [{ids!r}]")
+    if isinstance(ids, list):
+        return list(ids), None
     native = nw.from_native(ids, pass_through=True, allow_series=True)
     if isinstance(native, nw.LazyFrame):
         native = native.collect()

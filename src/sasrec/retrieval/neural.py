@@ -7,7 +7,7 @@ from typing import Any, Self, TypedDict, final
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from sasrec.config import Config
@@ -34,20 +34,31 @@ class Neural:
     @torch.inference_mode()
     def scores(self, histories: Sequences) -> Float[Tensor, "B V"]:
         """A score for every item after each history."""
-        states, table = self.states(histories), self.network.table()
+        states, table = self.states(histories), self.table()
         scores = states.new_empty(len(states), len(table))
-        for part, items in zip(scores.split(_PART, dim=1), table.split(_PART), strict=True):
+        size = _PART if len(states) > 1 else len(table)
+        for part, items in zip(scores.split(size, dim=1), table.split(size), strict=True):
             torch.mm(states, items.t(), out=part)
         return scores.cpu()
 
     @torch.inference_mode()
     def states(self, histories: Sequences) -> Float[Tensor, "B state"]:
         """The state after each history's last event."""
+        items, layout, users = self.given(histories)
+        return self.network.last(items, layout, users=users)
+
+    def given(self, histories: Sequences) -> tuple[Int[Tensor, "P"], Layout, Int[Tensor, "B"] | None]:
+        """What the network is given to read of these histories: items, layout and users."""
         recent = histories.last(self.config.length)
         device = self.network.items.weight.device
         users = None if recent.users is None else torch.from_numpy(recent.users).to(device)
         items = torch.from_numpy(recent.items.astype(np.int64)).to(device)
-        return self.network.last(items, Layout.of(recent.lengths, device), users=users)
+        return items, Layout.of(recent.lengths, device), users
+
+    @torch.inference_mode()
+    def table(self) -> Float[Tensor, "V state"]:
+        """What a state is multiplied by to score each item."""
+        return self.network.table()
 
     @torch.inference_mode()
     def similarities(self, item: int) -> Float[Tensor, "V"]:

@@ -1,7 +1,7 @@
 """Raw ids in, ranked ids out: the object that training gives and that is saved, loaded and served."""
 
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import cached_property
 from numbers import Integral
@@ -20,11 +20,11 @@ from sasrec.errors import BundleError, ConfigError, UnknownIdError
 from sasrec.retrieval.answers import Ids, Unknown, framed, listed
 from sasrec.retrieval.counting import Markov, Popularity
 from sasrec.retrieval.neural import Neural
-from sasrec.retrieval.scorers import Scorer
+from sasrec.retrieval.scorers import Scorer, Shortcut
+from sasrec.retrieval.search import Ranking, Selection, scoring, search
 from sasrec.retrieval.stream import write_parquet
-from sasrec.retrieval.topk import best, blocks, check_finite, hide, hide_items
+from sasrec.retrieval.topk import best, check_finite, hide_items
 
-_RANKING = pl.Schema({"place": pl.Int64, "item": pl.Int64, "score": pl.Float32, "rank": pl.Int32})
 _SCORERS: dict[str, type[Scorer]] = {scorer.kind: scorer for scorer in (Neural, Popularity, Markov)}
 
 
@@ -40,6 +40,7 @@ class Recommender:
         items: The catalogue.
         histories: Everything known of each user, oldest first.
         record: How it came to be: data, training, versions.
+        index: What finds the best items of a large catalogue without scoring all; see `sasrec.indexed`.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Recommender:
         histories: Sequences,
         record: dict[str, Any] | None = None,
         frame: FrameKind = "polars",
+        index: Shortcut | None = None,
     ) -> None:
         """Args: frame: Kind of frame to answer with where the question does not come in one."""
         if scorer.items != len(items):
@@ -58,6 +60,7 @@ class Recommender:
         self.scorer, self.users, self.items = scorer, users, items
         self.histories = replace(histories, users=np.arange(len(users)))
         self.record = record or {}
+        self.index = index
         self._frame = frame
 
     @property
@@ -100,13 +103,10 @@ class Recommender:
         if unknown in ("skip", "ignore"):
             raw, rows = [one for one, row in zip(raw, rows, strict=True) if row >= 0], rows[rows >= 0]
         known = np.flatnonzero(rows >= 0)
-        hidden = self._hidden(allow, deny)
-        answer = _joined(
-            self._ranked(self.histories.take(rows[known]), known, k=k, exclude_seen=exclude_seen, hidden=hidden)
-        )
-        if unknown == "popular":
-            answer = self._with_popular(answer, np.flatnonzero(rows < 0), k=k, hidden=hidden)
-        return framed(self._named(answer, _as_given(raw, rows, self.users)), kind or self._frame)
+        selection = self._selection(k, exclude_seen=exclude_seen, allow=allow, deny=deny)
+        answer = Ranking.joined(self._search(self.histories.take(rows[known]), known, selection))
+        nobody = np.flatnonzero(rows < 0) if unknown == "popular" else None
+        return framed(self._answer(answer, selection, nobody, _as_given(raw, rows, self.users)), kind or self._frame)
 
     def continue_from(
         self,
@@ -139,14 +139,11 @@ class Recommender:
         rows = rows[rows >= 0]
         if not len(rows) and unknown != "popular":
             raise UnknownIdError("history: no item of it is known to the model; unknown='popular' gives popular items")
-        hidden = self._hidden(allow, deny)
+        selection = self._selection(k, exclude_seen=exclude_seen, allow=allow, deny=deny)
         histories = Sequences.of([rows] if len(rows) else [])
-        answer = _joined(
-            self._ranked(histories, np.arange(len(histories)), k=k, exclude_seen=exclude_seen, hidden=hidden)
-        )
-        if unknown == "popular":
-            answer = self._with_popular(answer, np.arange(1 - len(histories)), k=k, hidden=hidden)
-        return framed(self._named(answer), kind or self._frame)
+        answer = Ranking.joined(self._search(histories, np.arange(len(histories)), selection))
+        nobody = np.arange(1 - len(histories)) if unknown == "popular" else None
+        return framed(self._answer(answer, selection, nobody), kind or self._frame)
 
     @torch.inference_mode()
     def similar(self, item: Id, *, k: int = 10, allow: Ids | None = None, deny: Ids | None = None) -> Any:
@@ -159,11 +156,14 @@ class Recommender:
             UnknownIdError: The item is unknown.
         """
         row = int(self.items.known_rows([item])[0])
+        selection = self._selection(k, exclude_seen=False, allow=allow, deny=deny)
         scores = self.scorer.similarities(row).clone().unsqueeze(0)
         scores[0, row] = float("-inf")
-        hide_items(scores, self._hidden(allow, deny))
-        return framed(self._named(_ranking(scores, np.zeros(1, np.int64), k=_checked_k(k))), self._frame)
+        hide_items(scores, selection.hidden(len(self.items)))
+        answer = Ranking.of(*best(scores, selection.k), np.zeros(1, np.int64))
+        return framed(self._named(answer), self._frame)
 
+    @torch.inference_mode()
     def score(self, history: Ids, candidates: Ids) -> Any:
         """Scores of given items after a raw history, in the order of `candidates`; nothing is left out.
 
@@ -183,9 +183,9 @@ class Recommender:
         if not len(past):
             raise UnknownIdError("history: is empty; a score needs at least one item")
         rows = self.items.known_rows(raw)
-        scores = self.scorer.scores(Sequences.of([past]))[0]
+        scores = scoring(self.scorer, torch.from_numpy(rows))(Sequences.of([past]))[0]
         check_finite(scores)
-        answer = pl.DataFrame({"item_id": self.items.raw(rows), "score": scores.numpy()[rows]})
+        answer = pl.DataFrame({"item_id": self.items.raw(rows), "score": scores.numpy()})
         rank = pl.col("score").rank("min", descending=True).cast(pl.Int32)
         return framed(answer.with_columns(rank=rank), kind or self._frame)
 
@@ -202,9 +202,21 @@ class Recommender:
         Raises:
             OutputError: The file exists and `replace` is False, or cannot be written.
         """
-        everybody = np.arange(len(self.users))
-        ranked = self._ranked(self.histories, everybody, k=k, exclude_seen=exclude_seen, hidden=None)
+        selection = self._selection(k, exclude_seen=exclude_seen)
+        ranked = self._search(self.histories, np.arange(len(self.users)), selection)
         return write_parquet(Path(path), (self._named(some, self.users.ids) for some in ranked), replace=replace)
+
+    def with_index(self, index: Shortcut) -> "Recommender":
+        """The same model, which finds its answers by an index of its item vectors; see `sasrec.indexed`."""
+        return Recommender(
+            self.scorer,
+            users=self.users,
+            items=self.items,
+            histories=self.histories,
+            record=self.record,
+            frame=self._frame,
+            index=index,
+        )
 
     def save(self, path: str | Path, *, replace: bool = False) -> None:
         """Write the model as a folder, whole or not at all; see `sasrec.bundle`.
@@ -216,55 +228,46 @@ class Recommender:
         content = bundle.Bundle(self.scorer.kind, config, self.users, self.items, self.histories, tensors, self.record)
         bundle.save(content, Path(path), replace=replace)
 
-    def _hidden(self, allow: Ids | None, deny: Ids | None) -> torch.Tensor | None:
-        """True at items that may not be recommended to anybody; None where all may."""
-        if allow is None and deny is None:
-            return None
-        hidden = torch.full((len(self.items),), allow is not None)
-        if allow is not None:
-            hidden[self.items.known_rows(listed(allow, what="allow")[0])] = False
-        if deny is not None:
-            hidden[self.items.known_rows(listed(deny, what="deny")[0])] = True
-        return hidden
+    def _selection(
+        self, k: int, *, exclude_seen: bool | None, allow: Ids | None = None, deny: Ids | None = None
+    ) -> Selection:
+        """What the caller's rules mean in rows; refuses a `k` that is none, and unknown items."""
+        if isinstance(k, bool) or not isinstance(k, int) or k < 1:
+            raise ConfigError(f"k: expected an integer >= 1, found {k!r}")
+        return Selection.of(
+            k,
+            exclude_seen=self.exclude_seen if exclude_seen is None else exclude_seen,
+            items=len(self.items),
+            allow=None if allow is None else self.items.known_rows(listed(allow, what="allow")[0]),
+            deny=None if deny is None else self.items.known_rows(listed(deny, what="deny")[0]),
+        )
 
-    def _ranked(
-        self,
-        histories: Sequences,
-        places: np.ndarray,
-        *,
-        k: int,
-        exclude_seen: bool | None,
-        hidden: torch.Tensor | None,
-    ) -> Iterator[pl.DataFrame]:
-        """Rankings block by block, as `_ranking` gives them; `places[i]` names history i in the answer."""
-        k = _checked_k(k)
-        seen = self.exclude_seen if exclude_seen is None else exclude_seen
-        for rows in blocks(len(histories), items=len(self.items)):
-            yield _rank_block(self.scorer, histories.take(rows), places[rows], k=k, seen=seen, hidden=hidden)
+    def _search(self, histories: Sequences, places: np.ndarray, selection: Selection) -> Iterator[Ranking]:
+        return search(self.scorer, histories, places, selection, index=self.index)
 
-    def _with_popular(
-        self, answer: pl.DataFrame, places: np.ndarray, *, k: int, hidden: torch.Tensor | None
+    def _answer(
+        self, answer: Ranking, selection: Selection, nobody: np.ndarray | None, users: pl.Series | None = None
     ) -> pl.DataFrame:
-        """The answer with popular items in the given places, each row marked with its source."""
-        if not len(places):
-            return answer.with_columns(source=pl.lit("model"))
-        nobody = Sequences.of([[]] * len(places))
-        popular = _rank_block(self._popularity, nobody, places, k=_checked_k(k), seen=False, hidden=hidden)
-        both = pl.concat([answer.with_columns(source=pl.lit("model")), popular.with_columns(source=pl.lit("popular"))])
-        return both.sort("place", "rank")
+        """The answer as a frame; with popular items in the places of `nobody`, each row marked with its source."""
+        if nobody is None:
+            return self._named(answer, users)
+        strangers = Sequences.of([[]] * len(nobody))
+        popular = Ranking.joined(search(self._popularity, strangers, nobody, replace(selection, exclude_seen=False)))
+        both = Ranking.joined([answer, popular])
+        order = np.lexsort((both.ranks, both.places))
+        source = np.repeat([0, 1], [len(answer.items), len(popular.items)])[order]
+        named = self._named(both.take(order), users)
+        return named.with_columns(source=pl.Series(["model", "popular"], dtype=pl.String)[pl.Series(source)])
 
     @cached_property
     def _popularity(self) -> Popularity:
         return Popularity.of(self.histories, items=len(self.items))
 
-    def _named(self, answer: pl.DataFrame, users: pl.Series | None = None) -> pl.DataFrame:
+    def _named(self, answer: Ranking, users: pl.Series | None = None) -> pl.DataFrame:
         """Raw ids in the place of rows; `users[place]` is the user of an answer's row."""
-        named = answer.with_columns(item_id=self.items.raw(answer["item"].to_numpy()))
-        columns = ["item_id", "score", "rank"]
-        if users is not None:
-            named = named.with_columns(user_id=users.gather(answer["place"]))
-            columns = ["user_id", *columns]
-        return named.select(*columns, *(["source"] if "source" in answer.columns else []))
+        columns = [] if users is None else [users[pl.Series(answer.places.astype(np.uint32))].alias("user_id")]
+        items = self.items.raw(answer.items).alias("item_id")
+        return pl.DataFrame([*columns, items, pl.Series("score", answer.scores), pl.Series("rank", answer.ranks)])
 
 
 def load(path: str | Path, *, frame: FrameKind = "polars") -> Recommender:
@@ -298,43 +301,6 @@ def load(path: str | Path, *, frame: FrameKind = "polars") -> Recommender:
     )
 
 
-@torch.inference_mode()
-def _rank_block(
-    scorer: Scorer, histories: Sequences, places: np.ndarray, *, k: int, seen: bool, hidden: torch.Tensor | None
-) -> pl.DataFrame:
-    """Score and rank for a block of histories small enough to hold all their scores."""
-    scores = scorer.scores(histories)
-    if seen:
-        hide(scores, histories)
-    hide_items(scores, hidden)
-    return _ranking(scores, places, k=k)
-
-
-def _ranking(scores: torch.Tensor, places: np.ndarray, *, k: int) -> pl.DataFrame:
-    """The best k of each row of scores as columns place, item, score, rank; hidden items never appear.
-
-    Raises:
-        ScoreError: A score is NaN or +inf, which no order can be trusted with.
-    """
-    values, items = best(scores, k)
-    check_finite(values)
-    kept = (values > float("-inf")).numpy().ravel()
-    count = values.shape[1]
-    return pl.DataFrame(
-        {
-            "place": np.repeat(places, count)[kept],
-            "item": items.numpy().ravel()[kept],
-            "score": values.numpy().ravel()[kept],
-            "rank": np.tile(np.arange(1, count + 1, dtype=np.int32), len(values))[kept],
-        },
-        schema=_RANKING,
-    )
-
-
-def _joined(frames: Iterable[pl.DataFrame]) -> pl.DataFrame:
-    return pl.concat([pl.DataFrame(schema=_RANKING), *frames])
-
-
 def _found(ids: Vocabulary, raw: list[Id], unknown: Unknown) -> np.ndarray:
     """Rows of raw ids, -1 where unknown; raises or warns of those as the caller chose."""
     if unknown not in get_args(Unknown):
@@ -364,9 +330,3 @@ def _as_given(raw: list[Id], rows: np.ndarray, ids: Vocabulary) -> pl.Series:
     except (TypeError, OverflowError, pl.exceptions.PolarsError):  # an integer that is too large
         pass
     return pl.Series([str(one) for one in shown], dtype=pl.String)
-
-
-def _checked_k(k: int) -> int:
-    if isinstance(k, bool) or not isinstance(k, int) or k < 1:
-        raise ConfigError(f"k: expected an integer >= 1, found {k!r}")
-    return k

@@ -1,11 +1,11 @@
 """What can rank: one small interface for the network and the counting models.
 
-Axes: B histories, V catalogue.
+Axes: B histories, V catalogue, `state` numbers in a state, K best, R item rows.
 """
 
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, runtime_checkable
 
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from sasrec.data.sequences import Sequences
@@ -44,4 +44,30 @@ class Scorer(Protocol):
         Raises:
             BundleError: The parts do not fit each other.
         """
+        ...
+
+
+@runtime_checkable
+class Factored(Scorer, Protocol):
+    """A scorer whose score of an item is the product of a history's state and the item's vector.
+
+    So a few items can be scored without the others, and vectors can be searched without being scored.
+    """
+
+    def states(self, histories: Sequences) -> Float[Tensor, "B state"]:
+        """The state after each history, which holds at least one event."""
+        ...
+
+    def table(self) -> Float[Tensor, "V state"]:
+        """The vector of every item."""
+        ...
+
+
+class Shortcut(Protocol):
+    """Finds the best items after a state without scoring all of them; see `sasrec.indexed`."""
+
+    def best(
+        self, state: Float[Tensor, "state"], k: int, *, hidden: Int[Tensor, "R"]
+    ) -> tuple[Float[Tensor, "K"], Int[Tensor, "K"]]:
+        """The k highest scores, best first, and their items, without the hidden ones; fewer where fewer are left."""
         ...

@@ -3,11 +3,12 @@
 Axes: B histories, V catalogue, K best.
 """
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from sasrec.data.sequences import Sequences
@@ -29,15 +30,63 @@ def hide(scores: Float[Tensor, "B V"], histories: Sequences) -> None:
     scores[rows, torch.from_numpy(histories.items.astype(np.int64))] = float("-inf")
 
 
-def hide_items(scores: Float[Tensor, "B V"], hidden: Bool[Tensor, "V"] | None) -> None:
-    """Set the scores of the same items to -inf for everybody, in place."""
-    if hidden is not None:
-        scores.masked_fill_(hidden, float("-inf"))
+def hide_items(scores: Float[Tensor, "B V"], items: Int[Tensor, "hidden"]) -> None:
+    """Set the scores of the same item rows to -inf for everybody, in place."""
+    if len(items):
+        scores.index_fill_(1, items, float("-inf"))
 
 
 def best(scores: Float[Tensor, "B V"], k: int) -> tuple[Float[Tensor, "B K"], Int[Tensor, "B K"]]:
-    """The k highest scores of each row, best first, and where they are; fewer where the catalogue is smaller."""
-    return torch.topk(scores, min(k, scores.shape[1]), dim=1)
+    """The k highest scores of each row, best first, and where they are; fewer where the catalogue is smaller.
+
+    Of equal scores the lower place comes first, so that neither k nor what else is in the block decides. Only among
+    scores of -inf, which mark what is hidden, any may stand.
+    """
+    count = min(k, scores.shape[1])
+    values, places = _highest(scores, min(count + 1, scores.shape[1]))
+    # Torch orders equal scores as it likes; they are rare where a network scores, so only their rows are done again.
+    equal = (values[:, 1:] == values[:, :-1]) & (values[:, 1:] > float("-inf"))
+    tied = equal.any(dim=1).nonzero().squeeze(1)
+    values, places = values[:, :count], places[:, :count]
+    if len(tied):
+        values[tied], places[tied] = _lowest_first(scores[tied], values[tied], places[tied])
+    return values, places
+
+
+def _highest(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """`torch.topk` of every row, at most half as costly where k is far below the number of scores.
+
+    Columns are put into groups. The k highest scores lie in the k groups with the highest maxima, and to find a maximum
+    is a plain pass over the scores; only these few groups are sorted out. A NaN is its group's maximum.
+    """
+    size = math.isqrt(scores.shape[1] // (4 * max(k, 1)))  # about the best of six tried at 12,101 scores and k = 10
+    if size < 2:
+        return torch.topk(scores, k, dim=1)
+    groups = scores.shape[1] // size
+    # Group g holds the columns g, g + groups, ...: then the maxima of neighbouring groups are found side by side.
+    maxima = scores[:, : groups * size].unflatten(1, (size, groups)).amax(dim=1)
+    chosen = torch.topk(maxima, k, dim=1, sorted=False).indices
+    columns = (chosen.unsqueeze(2) + groups * torch.arange(size, device=scores.device)).flatten(1)
+    rest = torch.arange(groups * size, scores.shape[1], device=scores.device)
+    columns = torch.cat([columns, rest.expand(len(scores), -1)], dim=1)
+    values, places = torch.topk(scores.gather(1, columns), k, dim=1)
+    return values, columns.gather(1, places)
+
+
+def _lowest_first(scores: Tensor, values: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
+    """The same best scores with the lowest of all places that have them, in ascending order among equals."""
+    worst = values[:, -1:]
+    places_of_all = torch.arange(scores.shape[1], dtype=torch.int32)
+    # Those that share the worst of the best scores: their lowest places are the highest of the negative ones.
+    lowest = torch.topk(
+        torch.where(scores == worst, -places_of_all, -len(places_of_all)), values.shape[1], dim=1
+    ).indices
+    above = (values != worst).sum(dim=1, keepdim=True)
+    order = torch.arange(values.shape[1]).expand_as(places)
+    places = torch.where(order < above, places, lowest.gather(1, (order - above).clamp_min(0)))
+    places = places.sort(dim=1).values
+    values, order = scores.gather(1, places).sort(dim=1, descending=True, stable=True)
+    return values, places.gather(1, order)
 
 
 def check_finite(scores: Float[Tensor, "..."]) -> None:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 _LEVELS = 256
+_AHEAD = 2**18  # values whose noise is drawn at once: what one layer needs is mostly the cost of asking for it
 
 
 @final
@@ -14,19 +15,30 @@ class Dropout:
 
     Each value is decided by one random byte, eight of which come from one draw of the generator; torch's own
     Bernoulli draws cost about twenty times as much on a CPU and were a tenth of all training time. The share is
-    therefore a multiple of 1/256, and the scale follows the share that is really dropped.
+    therefore a multiple of 1/256, and the scale follows the share that is really dropped. Noise is drawn for several
+    layers at once and handed out piece by piece.
     """
 
     def __init__(self, rate: float, generator: torch.Generator) -> None:
         """Args: rate: Share of values to drop, in [0, 1)."""
         self._kept = max(1, round((1.0 - rate) * _LEVELS))
         self._generator = generator
+        self._noise = torch.empty(0)
 
     def __call__(self, states: Tensor) -> Tensor:
         """The states with fresh noise."""
         if self._kept == _LEVELS:
             return states
-        draws = torch.empty((states.numel() + 7) // 8, dtype=torch.int64, device=states.device)
+        size = states.numel()
+        if len(self._noise) < size or self._noise.device != states.device:
+            # A new tensor: the gradients of the steps before may still need their pieces of the old one.
+            self._noise = self._drawn(max(size, _AHEAD), states.device)
+        noise, self._noise = self._noise[:size], self._noise[size:]
+        return states * noise.view(states.shape).to(states.dtype)
+
+    def _drawn(self, size: int, device: torch.device) -> Tensor:
+        """What so many values are to be multiplied by."""
+        draws = torch.empty((size + 7) // 8, dtype=torch.int64, device=device)
         draws.random_(-(2**63), None, generator=self._generator)
-        kept = draws.view(torch.uint8)[: states.numel()].view(states.shape) < self._kept
-        return states * kept.to(states.dtype).mul_(_LEVELS / self._kept)
+        kept = draws.view(torch.uint8)[:size] < self._kept
+        return kept.to(torch.float32).mul_(_LEVELS / self._kept)

@@ -188,7 +188,7 @@ class Training:
                 )
             for group in self.optimiser.param_groups:
                 group["lr"] = rate(config, self.step, config.epochs * self.steps)
-            self.optimiser.zero_grad(set_to_none=False)
+            self.optimiser.zero_grad()
             loss.backward()
             self.optimiser.step()
             self.step += 1

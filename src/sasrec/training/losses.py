@@ -16,6 +16,7 @@ from sasrec.training.negatives import Negatives
 _CHUNK = {torch.float32: 64, torch.bfloat16: 256}  # positions whose scores fit the cache; measured, see docs/decisions
 # For bfloat16 torch calls oneDNN, which compiles and keeps a kernel for every number of rows: let there be few.
 _GRAIN = {torch.bfloat16: 64}
+_ROWS = 16  # positions whose odds stay in the innermost caches until they are added up
 _TINY = 1e-30
 
 
@@ -23,8 +24,8 @@ _TINY = 1e-30
 class ExactCrossEntropy:
     """Cross-entropy over the whole catalogue, without ever holding all scores.
 
-    A chunk of positions is scored against every item, turned into probabilities in place, and used at once for the
-    loss and both gradients, so memory is one chunk of scores however many positions there are. The chunk's buffers
+    A chunk of positions is scored against every item, turned into odds in place, and used at once for the loss and
+    both gradients, so memory is one chunk of scores however many positions there are. The chunk's buffers
     are kept from step to step, since fresh memory of this size costs more than the arithmetic.
 
     As the buffers are reused, a loss must be differentiated before the next one is computed; torch refuses the other
@@ -74,51 +75,59 @@ class _Exact(torch.autograd.Function):
         low_table = table.to(dtype)
         # Rows of zeros fill the last chunk up; they add nothing to either gradient.
         low_states = nn.functional.pad(states.to(dtype), (0, 0, 0, rounded - positions))
+        shares = (
+            states.new_full((positions,), 1.0 / positions)
+            if weights is None
+            else weights.to(states.dtype) / weights.sum().clamp_min(_TINY)
+        )
         total = states.new_zeros(())
         d_states = torch.empty_like(low_states)
         d_table = loss.buffer("d_table", tuple(table.shape), low_table)
+        factors = nn.functional.pad(shares, (0, rounded - positions))
         for start in range(0, rounded, chunk):
             some = low_states[start : start + chunk]
             scores = loss.buffer("scores", (len(some), items), low_table)
             torch.mm(some, low_table.t(), out=scores)
-            real = min(positions - start, len(some))
-            here = slice(start, start + real)
-            each = _probabilities(scores[:real], targets[here], some[:real], low_table)
-            if weights is not None:
-                each = each * weights[here]
-                scores[:real] *= weights[here].to(dtype).unsqueeze(1)
-            total += each.sum()
+            here = slice(start, min(start + chunk, positions))
+            real = here.stop - start
+            own = scores[:real].gather(1, targets[here].unsqueeze(1)).squeeze(1)
+            shifts, sums = _odds(scores, some, low_table)
+            total += ((sums.log() + shifts)[:real] - own).dot(shares[here])
+            factors[start : start + len(some)] /= sums
             torch.mm(scores, low_table, out=d_states[start : start + chunk])
+            some = some * factors[start : start + len(some)].to(dtype).unsqueeze(1)
             torch.addmm(d_table, scores.t(), some, beta=float(start > 0), out=d_table)
-        share = 1.0 / positions if weights is None else 1.0 / weights.sum().clamp_min(_TINY)
-        ctx.save_for_backward(d_states[:positions], d_table)
-        ctx.dtypes, ctx.share = (states.dtype, table.dtype), share
-        return total * share
+        own_items = nn.functional.embedding(targets, table) * shares.unsqueeze(1)
+        d_states = d_states[:positions] * factors[:positions].unsqueeze(1) - own_items
+        ctx.save_for_backward(d_states, d_table, targets, states * -shares.unsqueeze(1))
+        return total
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
-        d_states, d_table = ctx.saved_tensors
-        scale = gradients[0] * ctx.share
+        d_states, low_d_table, targets, d_own_items = ctx.saved_tensors
         # A copy: torch may keep what it is given as the table's .grad, and the buffer is overwritten by the next loss.
-        return d_states.to(ctx.dtypes[0]) * scale, d_table.to(ctx.dtypes[1], copy=True).mul_(scale), None, None, None
+        d_table = low_d_table.to(d_states.dtype, copy=True).index_add_(0, targets, d_own_items)
+        if gradients[0] != 1:
+            d_table *= gradients[0]
+        return d_states * gradients[0], d_table, None, None, None
 
 
-def _probabilities(scores: Tensor, targets: Tensor, states: Tensor, table: Tensor) -> Tensor:
-    """Turn scores into probabilities minus one at the target, in place; return the loss of each position.
+def _odds(scores: Tensor, states: Tensor, table: Tensor) -> tuple[Tensor, Tensor]:
+    """Turn scores into odds exp(score - shift), in place; return the shift and the sum of each row.
 
-    The gradient of the loss by the scores is just that difference, so nothing else is kept.
+    A row's probabilities are its odds over their sum. To divide by it is left to what is made of them, which is far
+    smaller; the pass that finds each row's largest score is made only where scores leave the number range.
     """
-    torch.softmax(scores, dim=1, out=scores)
-    rows = torch.arange(len(targets), device=targets.device)
-    hit = scores[rows, targets]
-    scores[rows, targets] = hit - 1
-    likelihood = hit.to(torch.promote_types(hit.dtype, torch.float32))
-    lost = likelihood < _TINY
-    loss = -likelihood.clamp_min(_TINY).log()
-    if lost.any():  # the probability left the number range; the exact loss is formed again from the scores
-        again = (states[lost] @ table.t()).to(loss.dtype)
-        loss[lost] = nn.functional.cross_entropy(again, targets[lost], reduction="none")
-    return loss
+    wide = torch.promote_types(scores.dtype, torch.float32)
+    sums = torch.empty(len(scores), dtype=wide, device=scores.device)
+    for some, total in zip(scores.split(_ROWS), sums.split(_ROWS), strict=True):
+        total.copy_(torch.exp(some, out=some).sum(dim=1))
+    if bool(((sums > _TINY) & (sums < 1 / _TINY)).all()):
+        return torch.zeros_like(sums), sums
+    torch.mm(states, table.t(), out=scores)
+    highest = scores.amax(dim=1, keepdim=True)
+    torch.exp(scores.sub_(highest), out=scores)
+    return highest.squeeze(1).to(wide), scores.sum(dim=1).to(wide)
 
 
 def sampled(

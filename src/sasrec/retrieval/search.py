@@ -1,0 +1,189 @@
+"""The best items that may be recommended after each history, found by the shortest way there is.
+
+Axes: B histories, V catalogue, A listed items, K best.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, fields
+from typing import Self
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from sasrec.data.sequences import Sequences
+from sasrec.retrieval.scorers import Factored, Scorer, Shortcut
+from sasrec.retrieval.topk import best, blocks, check_finite, hide, hide_items
+
+_LEAST = 4096  # scores of a history that its state is worth in memory: short lists do not make endless blocks
+_SHORT = 16  # a list of this part of the catalogue is scored by itself even where there is an index
+
+
+@dataclass(frozen=True, eq=False)
+class Selection:
+    """How many items to recommend, and which may be.
+
+    Attributes:
+        k: Items after each history, at most.
+        exclude_seen: Leave out the items of each history.
+        allowed: Item rows, ascending: only these may be recommended; None where all may that are not denied.
+        denied: Item rows that may not be recommended to anybody, ascending; none where `allowed` says it all.
+    """
+
+    k: int
+    exclude_seen: bool
+    allowed: Int[Tensor, "A"] | None
+    denied: Int[Tensor, "denied"]
+
+    @classmethod
+    def of(
+        cls, k: int, *, exclude_seen: bool, items: int, allow: np.ndarray | None = None, deny: np.ndarray | None = None
+    ) -> Self:
+        """From item rows in any order, repeated or not; None allows all and denies none.
+
+        Args:
+            items: Catalogue size V.
+        """
+        denied = np.unique(np.empty(0, np.int64) if deny is None else deny)
+        if allow is not None or 2 * len(denied) > items:
+            allowed = np.setdiff1d(np.arange(items) if allow is None else allow, denied)
+            return cls(k, exclude_seen, torch.from_numpy(allowed), torch.empty(0, dtype=torch.int64))
+        return cls(k, exclude_seen, None, torch.from_numpy(denied))
+
+    def hidden(self, items: int) -> Int[Tensor, "hidden"]:
+        """Every item row of the catalogue that may not be recommended to anybody."""
+        if self.allowed is None:
+            return self.denied
+        hidden = torch.ones(items, dtype=torch.bool)
+        hidden[self.allowed] = False
+        return hidden.nonzero().squeeze(1)
+
+
+@dataclass(frozen=True, eq=False)
+class Ranking:
+    """Recommended items, history by history and best first, as columns of the same length.
+
+    Attributes:
+        places: Which history an item is for, int64.
+        items: Item rows, int64.
+        scores: float32.
+        ranks: From 1 for each history, int32.
+    """
+
+    places: np.ndarray
+    items: np.ndarray
+    scores: np.ndarray
+    ranks: np.ndarray
+
+    @classmethod
+    def of(cls, values: Float[Tensor, "B K"], items: Int[Tensor, "B K"], places: np.ndarray) -> Self:
+        """From the best scores of each history and their items; those of -inf are hidden and left out.
+
+        Raises:
+            ScoreError: A score is NaN or +inf, which no order can be trusted with.
+        """
+        check_finite(values)
+        kept = (values > float("-inf")).numpy()
+        histories, ranks = kept.nonzero()
+        return cls(places[histories], items.numpy()[kept], values.numpy()[kept], (ranks + 1).astype(np.int32))
+
+    @classmethod
+    def joined(cls, rankings: Iterable["Ranking"]) -> "Ranking":
+        """Several one after the other; of none, nothing for nobody."""
+        parts = list(rankings)
+        if len(parts) == 1:
+            return parts[0]
+        whole = np.empty(0, np.int64)
+        parts.append(cls(whole, whole, np.empty(0, np.float32), np.empty(0, np.int32)))
+        names = [field.name for field in fields(cls)]
+        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+
+    def take(self, rows: np.ndarray) -> "Ranking":
+        """The given rows, in the given order."""
+        return Ranking(self.places[rows], self.items[rows], self.scores[rows], self.ranks[rows])
+
+
+@torch.inference_mode()
+def search(
+    scorer: Scorer,
+    histories: Sequences,
+    places: np.ndarray,
+    selection: Selection,
+    *,
+    index: Shortcut | None = None,
+) -> Iterator[Ranking]:
+    """The best items after each history, block by block.
+
+    A list of allowed items is scored by itself; with an index, the rest of the catalogue is not scored either. The
+    best scores are the same on every way, but for rounding in float32, and of equal ones the lower item row is first.
+
+    Args:
+        places: Names history i in the answer.
+        index: Of the scorer's vectors; None scores the whole catalogue.
+
+    Raises:
+        ScoreError: A score is NaN or infinite.
+    """
+    listed = selection.allowed
+    if index is not None and isinstance(scorer, Factored) and (listed is None or _SHORT * len(listed) > scorer.items):
+        hidden = selection.hidden(scorer.items)
+        for rows in blocks(len(histories), items=_LEAST):
+            yield _by_index(scorer, index, histories.take(rows), places[rows], selection, hidden)
+    elif listed is None:
+        for rows in blocks(len(histories), items=scorer.items):
+            block = histories.take(rows)
+            scores = scorer.scores(block)
+            if selection.exclude_seen:
+                hide(scores, block)
+            hide_items(scores, selection.denied)
+            yield Ranking.of(*best(scores, selection.k), places[rows])
+    else:
+        yield from _by_list(scorer, histories, places, selection, listed)
+
+
+def scoring(scorer: Scorer, items: Int[Tensor, "A"]) -> Callable[[Sequences], Float[Tensor, "B A"]]:
+    """A function that scores the given item rows after each history, and where it can no others."""
+    if isinstance(scorer, Factored):
+        vectors = scorer.table()[items].t()
+        return lambda histories: torch.mm(scorer.states(histories), vectors).cpu()
+    return lambda histories: scorer.scores(histories)[:, items]
+
+
+def _by_list(
+    scorer: Scorer, histories: Sequences, places: np.ndarray, selection: Selection, listed: Int[Tensor, "A"]
+) -> Iterator[Ranking]:
+    scores_of = scoring(scorer, listed)
+    width = len(listed) if isinstance(scorer, Factored) else scorer.items
+    for rows in blocks(len(histories), items=max(width, _LEAST)):
+        block = histories.take(rows)
+        scores = scores_of(block)
+        if selection.exclude_seen:
+            hide(scores, _within(block, listed.numpy()))
+        values, found = best(scores, selection.k)
+        yield Ranking.of(values, listed[found], places[rows])
+
+
+def _within(histories: Sequences, listed: np.ndarray) -> Sequences:
+    """The same histories as places in an ascending list of items, without what is not in it."""
+    spots = np.searchsorted(listed, histories.items)
+    there = np.flatnonzero(spots < len(listed))
+    there = there[listed[spots[there]] == histories.items[there]]
+    counts = np.bincount(histories.owners()[there], minlength=len(histories))
+    return Sequences(spots[there], np.concatenate([[0], np.cumsum(counts)]))
+
+
+def _by_index(
+    scorer: Factored,
+    index: Shortcut,
+    histories: Sequences,
+    places: np.ndarray,
+    selection: Selection,
+    hidden: Int[Tensor, "hidden"],
+) -> Ranking:
+    found = []
+    for number, state in enumerate(scorer.states(histories)):
+        seen = torch.from_numpy(histories[number].astype(np.int64)) if selection.exclude_seen else hidden[:0]
+        values, items = index.best(state, selection.k, hidden=torch.cat([hidden, seen]))
+        found.append(Ranking.of(values.unsqueeze(0), items.unsqueeze(0), places[number : number + 1]))
+    return Ranking.joined(found)

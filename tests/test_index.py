@@ -1,0 +1,100 @@
+"""An index of rounded vectors gives the best items exactly, as a full sort in whole numbers does."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sasrec.errors import ScoreError
+from sasrec.retrieval.index import Index
+
+NOTHING = torch.tensor([], dtype=torch.int64)
+
+
+def sorted_by_hand(table, state, k, hidden=()):
+    """Rows of the best k by products in whole numbers, without rounding; of equal ones the lower row first."""
+    products = [sum(int(a) * int(b) for a, b in zip(row, state, strict=True)) for row in table.tolist()]
+    rows = sorted(set(range(len(products))) - {*hidden}, key=lambda row: (-products[row], row))[:k]
+    return [float(products[row]) for row in rows], rows
+
+
+@st.composite
+def questions(draw):
+    """A table and a state of small whole numbers with many ties, in which some items are larger than others."""
+    items, width = draw(st.integers(1, 200)), draw(st.integers(1, 20))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    spread = draw(st.sampled_from([1, 3, 300]))
+    table = rng.integers(-spread, spread + 1, (items, width)) * rng.choice([0, 1, 1, 40], (items, 1))
+    state = rng.integers(-spread, spread + 1, width)
+    hidden = rng.permutation(items)[: draw(st.integers(0, items))]
+    return table, state, draw(st.integers(1, 15)), hidden
+
+
+@given(questions())
+@settings(max_examples=150)
+def test_the_best_are_those_of_a_full_sort(question):
+    table, state, k, hidden = question
+    index = Index(torch.from_numpy(table).float())
+
+    values, rows = index.best(torch.from_numpy(state).float(), k, hidden=torch.from_numpy(hidden))
+
+    assert (values.tolist(), rows.tolist()) == sorted_by_hand(table, state, k, hidden.tolist())
+
+
+def test_items_that_eight_bits_cannot_tell_apart_are_put_in_order():
+    generator = torch.Generator().manual_seed(1)
+    table = torch.full((5000, 16), 10_000.0)
+    table += torch.randint(-2, 3, table.shape, generator=generator)
+    state = torch.randint(-9, 10, (16,), generator=generator).float()
+    index = Index(table)
+
+    values, rows = index.best(state, 20, hidden=NOTHING)
+
+    assert len(index.codes.unique(dim=0)) == 2  # that of all items and the zeros after them
+    assert (values.tolist(), rows.tolist()) == sorted_by_hand(table, state, 20)
+
+
+@pytest.mark.parametrize("scale", [1e-15, 1.0, 1e15])
+def test_the_size_of_numbers_does_not_matter(scale):
+    generator = torch.Generator().manual_seed(2)
+    table, state = torch.randn(1000, 24, generator=generator), torch.randn(24, generator=generator)
+    expected = (table.double() @ state.double()).sort(descending=True).indices[:10]
+
+    values, rows = Index(table * scale).best(state * scale, 10, hidden=NOTHING)
+
+    assert torch.equal(rows, expected)
+    assert values.isfinite().all()
+
+
+def test_a_state_of_zeros_finds_the_first_items():
+    values, rows = Index(torch.randn(300, 4)).best(torch.zeros(4), 3, hidden=torch.tensor([1]))
+
+    assert values.tolist() == [0.0] * 3
+    assert rows.tolist() == [0, 2, 3]
+
+
+def test_nothing_is_found_where_everything_is_hidden():
+    values, rows = Index(torch.ones(70, 4)).best(torch.ones(4), 3, hidden=torch.arange(70))
+
+    assert len(values) == len(rows) == 0
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_what_is_not_finite_is_refused(value):
+    wrong = torch.ones(70, 4)
+    wrong[69, 2] = value
+
+    with pytest.raises(ScoreError, match="item vectors are not finite"):
+        Index(wrong)
+    with pytest.raises(ScoreError, match="state that is not finite"):
+        Index(torch.ones(70, 4)).best(wrong[69], 3, hidden=NOTHING)
+
+
+def test_an_index_takes_a_quarter_of_the_vectors_memory():
+    table = torch.randn(6400, 64)
+    index = Index(table)
+
+    assert index.table is table
+    assert index.codes.nbytes == table.nbytes / 4
+    assert index.scales.nbytes == table.nbytes / 64
