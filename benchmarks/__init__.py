@@ -12,11 +12,12 @@
     reading.py    from a file to a log
     startup.py    the import and the command line
 
-Four commands of their own stand beside it:
+Five commands of their own stand beside it:
 
     guard.py        for CI: costs as multiples of the matrix products in them
     precision.py    whether products in bfloat16 cost accuracy
     replication.py  accuracy on the four logs of the paper, beside what was published
+    growth.py       time and memory against the size of the log and of the network; plot.py draws what it found
     peers/          other systems beside this one
 
 A module of cases is a list `CASES` and the functions that they name. All of them import what they measure inside

@@ -91,11 +91,11 @@ def jobs() -> list[Job]:
 
 
 def _automatic(data: sasrec.Split) -> str:
-    return settled(sasrec.Config(), data.train).precision
+    return settled(sasrec.Config(), data.train, items=ITEMS).precision
 
 
 def _training(data: sasrec.Split, precision: str) -> Training:
-    config = settled(sasrec.Config(**NETWORK, precision=precision), data.train)
+    config = settled(sasrec.Config(**NETWORK, precision=precision), data.train, items=len(data.log.items))
     return Training(data.train, items=len(data.log.items), config=config)
 
 
@@ -123,9 +123,7 @@ def _steps(training: Training) -> Job:
 
     def work() -> None:
         for batch in some:
-            training.optimiser.zero_grad()
-            training._loss(batch).backward()
-            training.optimiser.step()
+            training._step(batch)
 
     most = 5.0 if number == torch.float32 else 10.0
     return Job(f"training in {training.config.precision}", work, products, most)

@@ -140,21 +140,25 @@ def train_and_test(name: str, file: Path, config: "Config") -> Result:
     )
 
 
+_COUNTED = ("Rules", "Markov", "Popularity")
+
+
 def table(results: Sequence[Result], *, preset: str) -> str:
     """Markdown: what was published, what came out, and the same model over the whole catalogue."""
     lines = [
-        ("log", *SYSTEMS, f"sasrec, `{preset}`", "of the paper", "whole catalogue", "Markov", "popularity", "epochs"),
-        ("---",) * 9,
+        ("log", *SYSTEMS, f"sasrec, `{preset}`", "of the paper", "whole catalogue", *_COUNTED, "epochs"),
+        ("---",) * 10,
     ]
     for one in results:
-        network, markov, popularity = one.whole.values()
+        counted = (one.whole[name] for name in _COUNTED)
+        network = next(iter(one.whole.values()))
         lines.append(
             (
                 KNOWN[one.name].title,
                 *(_pair(*one.published[system]) if one.published else "–" for system in SYSTEMS),
                 " / ".join(f"{mean:.4f} ± {error:.4f}" for mean, error in one.sampled.values()),
                 " / ".join(f"{share:.1%}" for share in _shares(one)) or "–",
-                *(_pair(*(mean for mean, _ in metrics.values())) for metrics in (network, markov, popularity)),
+                *(_pair(*(mean for mean, _ in metrics.values())) for metrics in (network, *counted)),
                 f"{one.epochs[0]} of {one.epochs[1]}",
             )
         )

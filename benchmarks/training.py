@@ -41,7 +41,11 @@ def epoch(run: Run, *, loss: str, precision: str) -> Sample:
     from sasrec.training.settling import settled
 
     data = sasrec.split(read(run))
-    config = settled(sasrec.Config(**NETWORK, threads=run.threads, loss=loss, precision=precision), data.train)
+    config = settled(
+        sasrec.Config(**NETWORK, threads=run.threads, loss=loss, precision=precision),
+        data.train,
+        items=len(data.log.items),
+    )
     targets = real_targets(data, run)
     with torch_threads(run.threads):
         training = Training(data.train, items=len(data.log.items), config=config)

@@ -5,10 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from xml.etree import ElementTree
 
 import pytest
 from benchmarks import __main__ as command
-from benchmarks import child, guard, inputs, measure, precision, startup, training, turns
+from benchmarks import child, growth, guard, inputs, measure, plot, precision, startup, training, turns
 from benchmarks.measure import Case, Sample
 from benchmarks.report import Row, Spread, plain, table
 from benchmarks.run import Run
@@ -233,3 +234,78 @@ def test_a_guarded_job_is_compared_with_its_products_by_the_least_of_each(monkey
     monkeypatch.setattr(guard, "_cost", lambda job: next(costs))
 
     assert guard.Job("job", lambda: None, lambda: None, most=2.0).ratio() == 7.0
+
+
+# Growth
+
+
+@pytest.mark.parametrize(("power", "factor"), [(0.0, 5.0), (1.0, 0.1), (0.5, 3.0), (2.0, 1e-6)])
+def test_the_exponent_of_a_power_is_the_power(power, factor):
+    sizes = [10, 30, 100, 5_000]
+
+    assert growth.exponent(sizes, [factor * size**power for size in sizes]) == pytest.approx(power, abs=1e-9)
+
+
+def test_points_that_could_not_be_measured_leave_the_exponent_to_the_others():
+    assert growth.exponent([1, 10, 100], [2.0, None, 200.0]) == pytest.approx(1.0)
+    assert growth.exponent([1, 10], [2.0, None]) is None
+
+
+@pytest.fixture
+def grown(monkeypatch, tmp_path):
+    """What the command writes where every process answers with CPU seconds as many as its items or users."""
+    asked = []
+
+    def answer(function, run, settings):
+        if function == "inputs:describe_machine":
+            return MACHINE
+        if function == "plot:draw":
+            return plot.draw(run, **settings)
+        asked.append((function, settings))
+        if settings["items"] == 30_000 and function == "growth:ranking":
+            raise ChildProcessError("growth:ranking left with code 9")
+        return {"cpu_s": float(settings["users"]), "wall_s": 1.0, "others": 0.0, "peak_mb": 500.0, "facts": {}}
+
+    monkeypatch.setattr(growth, "call", answer)
+    options = ["--only", "items", "users", "--items", "5000000", "--json", str(tmp_path / "growth.json")]
+    code = growth.main([*options, "--plot", str(tmp_path / "growth.svg")])
+    return SimpleNamespace(code=code, asked=asked, folder=tmp_path)
+
+
+def test_growth_measures_one_size_at_a_time_and_says_what_failed(grown, capsys):
+    result = json.loads((grown.folder / "growth.json").read_text())
+    items, users = (result["growths"][name]["work"] for name in ("items", "users"))
+
+    assert grown.code == 1
+    assert items["softmax"]["sizes"] == [10_000, 30_000, 100_000]
+    assert items["sampled-softmax"]["sizes"] == [10_000, 30_000, 100_000, 300_000, 1_000_000, 5_000_000]
+    assert items["ranking"]["cpu_ms"][1] is None
+    assert items["softmax"]["cpu_ms"] == [128_000.0] * 3  # of one step
+    assert items["softmax"]["cpu_exponent"] == pytest.approx(0.0)
+    assert users["softmax"]["cpu_ms"] == [1_000_000.0, 3_000_000.0, 9_000_000.0]  # of an epoch
+    assert users["ranking"]["cpu_exponent"] == pytest.approx(1.0)
+    assert all(settings["width"] == 64 for _, settings in grown.asked)
+
+
+def test_the_picture_of_growth_has_a_line_and_an_exponent_for_everything_measured(grown):
+    root = ElementTree.parse(grown.folder / "growth.svg").getroot()
+    lines = [one for one in root.iter("{http://www.w3.org/2000/svg}path") if "line" in one.get("class", "")]
+    points = [*root.iter("{http://www.w3.org/2000/svg}circle")]
+    texts = [one.text for one in root.iter("{http://www.w3.org/2000/svg}text")]
+
+    assert len(lines) == 3 + 2 * 2 * 3  # the legend, and two panels for each of two sizes
+    assert len(points) == (3 + 6 + 5) + (3 + 6 + 5) + 2 * 9
+    assert texts.count("1.00") == 3
+
+
+@pytest.mark.parametrize("loss", ["softmax", "sampled-softmax"])
+def test_a_point_of_growth_trains_and_ranks_what_it_says(tmp_path, loss):
+    sizes = {"items": 300, "users": 40, "length": 4, "width": 8}
+    histories = growth.generated(**{name: sizes[name] for name in ("items", "users", "length")})
+
+    samples = growth.training(run_on(tmp_path), loss=loss, **sizes), growth.ranking(run_on(tmp_path), **sizes)
+
+    assert {*histories.lengths.tolist()} == {5}
+    assert len(histories) == 40
+    assert 100 < histories.items.max() < 300
+    assert all(one.cpu_s > 0 and one.peak_mb > 0 for one in samples)

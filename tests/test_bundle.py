@@ -4,6 +4,8 @@ import hashlib
 import json
 import os
 import pickle
+import resource
+import shutil
 from io import BytesIO
 from pathlib import Path
 
@@ -19,7 +21,9 @@ from sasrec import bundle
 from sasrec.data.sequences import Sequences
 from sasrec.data.vocab import Vocabulary
 from sasrec.errors import BundleError, OutputError
+from sasrec.retrieval.blend import Blend
 from sasrec.retrieval.counting import Markov, Popularity
+from sasrec.retrieval.linked import EASE, Linked
 from sasrec.retrieval.recommender import Recommender
 
 FILES = {
@@ -281,7 +285,7 @@ def test_an_unknown_kind_of_model_names_the_known_ones(saved):
     seal(saved, kind="oracle")
 
     with pytest.raises(
-        BundleError, match="holds a model of kind 'oracle'; this sasrec knows sasrec, popularity, markov"
+        BundleError, match="holds a model of kind 'oracle'; this sasrec knows sasrec, popularity, markov, "
     ):
         sasrec.load(saved)
 
@@ -316,7 +320,7 @@ def torch_file(value):
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
-@pytest.mark.parametrize("kind", ["sasrec", "popularity", "markov"])
+@pytest.mark.parametrize("kind", ["sasrec", "popularity", "markov", "rules", "ease", "blend"])
 def test_weights_that_are_not_finite_are_refused(kind, value, model_of, tmp_path):
     model_of(kind).save(tmp_path / "model")
     path = tmp_path / "model"
@@ -324,11 +328,13 @@ def test_weights_that_are_not_finite_are_refused(kind, value, model_of, tmp_path
     for name, tensor in tensors.items():
         if tensor.is_floating_point():
             rewrite_weights(path, tensors | {name: tensor.index_fill(0, torch.tensor([0]), value)}, kind)
-            with pytest.raises(BundleError, match=r"model: (weights are not finite|counts do not fit)"):
+            with pytest.raises(
+                BundleError, match=r"model: (weights are not finite|counts do not fit|the links are not finite)"
+            ):
                 sasrec.load(path)
 
 
-@pytest.mark.parametrize("kind", ["sasrec", "popularity", "markov"])
+@pytest.mark.parametrize("kind", ["sasrec", "popularity", "markov", "rules", "ease", "blend"])
 def test_weights_of_another_shape_type_or_name_are_refused(kind, model_of, tmp_path):
     model_of(kind).save(tmp_path / "model")
     path = tmp_path / "model"
@@ -338,7 +344,7 @@ def test_weights_of_another_shape_type_or_name_are_refused(kind, model_of, tmp_p
         for hostile in (
             tensors | {name: tensor[:-1].clone()},
             tensors | {name: tensor.unsqueeze(0)},
-            tensors | {name: tensor.to(torch.float64 if tensor.is_floating_point() else torch.int32)},
+            tensors | {name: tensor.to(torch.float64 if tensor.is_floating_point() else torch.uint8)},
             tensors | {name: tensor.to(torch.bfloat16)},
             without,
             without | {"another": tensor},
@@ -359,9 +365,13 @@ def model_of(small_model):
     def build(kind):
         if kind == "sasrec":
             return small_model
-        scorer = {"markov": Markov, "popularity": Popularity}[kind].of(
-            small_model.histories, items=len(small_model.items)
-        )
+        made = {
+            name: one.of(small_model.histories, items=len(small_model.items))
+            for name, one in {"markov": Markov, "popularity": Popularity, "rules": Linked}.items()
+        }
+        made["ease"] = Linked.of(small_model.histories, items=len(small_model.items), settings=EASE)
+        made["blend"] = Blend({"network": (0.5, small_model.scorer), "rules": (0.5, made["rules"])})
+        scorer = made[kind]
         return Recommender(scorer, users=small_model.users, items=small_model.items, histories=small_model.histories)
 
     return build
@@ -595,7 +605,7 @@ def test_a_model_of_a_newer_format_may_be_replaced(saved, small_model):
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt(), RuntimeError("crash")])
-@pytest.mark.parametrize("place", range(7))
+@pytest.mark.parametrize("place", range(6))  # of the files that Python writes; the weights are next
 def test_a_crash_while_saving_leaves_the_old_model_whole(saved, model_of, monkeypatch, error, place):
     before = contents(saved)
     written = 0
@@ -617,6 +627,134 @@ def test_a_crash_while_saving_leaves_the_old_model_whole(saved, model_of, monkey
     monkeypatch.undo()
     assert contents(saved) == before
     assert [path.name for path in saved.parent.iterdir()] == ["model"], "nothing temporary is left"
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("crash")])
+def test_a_crash_while_saving_the_weights_leaves_the_old_model_whole(saved, model_of, monkeypatch, error):
+    before = contents(saved)
+
+    def crash(tensors, path):
+        path.write_bytes(b"half of the weights")
+        raise error
+
+    monkeypatch.setattr(safetensors.torch, "save_file", crash)
+
+    with pytest.raises(type(error)):
+        model_of("markov").save(saved, replace=True)
+
+    monkeypatch.undo()
+    assert contents(saved) == before
+    assert [path.name for path in saved.parent.iterdir()] == ["model"], "nothing temporary is left"
+
+
+def test_a_disk_that_refuses_the_weights_is_one_clear_error_and_leaves_the_old_model_whole(saved, monkeypatch):
+    before = contents(saved)
+    model = sasrec.load(saved)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    monkeypatch.setattr(model.scorer.network.items, "weight", torch.nn.Parameter(torch.ones(25, 100_000)))
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, hard))  # as a full disk does, it refuses what is too much
+        with pytest.raises(OutputError, match=r"model: cannot be written: .*(too large|limit)"):
+            model.save(saved, replace=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    assert contents(saved) == before
+    assert [path.name for path in saved.parent.iterdir()] == ["model"], "nothing temporary is left"
+
+
+# Weights that stay in their file
+
+
+@pytest.fixture
+def mapped(saved, monkeypatch):
+    """A saved model whose weights count as large."""
+    monkeypatch.setattr(bundle, "_MAPPED_BYTES", 1)
+    return saved
+
+
+def test_large_weights_are_views_of_their_file(mapped):
+    tensors = bundle.load(mapped).tensors
+    places = [line.split() for line in Path("/proc/self/maps").read_text().splitlines()]
+    own = [line[0].split("-") for line in places if line[-1] == str(mapped / "weights.safetensors")]
+
+    assert own
+    for tensor in tensors.values():
+        assert any(int(low, 16) <= tensor.data_ptr() < int(high, 16) for low, high in own)
+
+
+def test_a_model_whose_weights_stay_in_their_file_is_the_same_model(mapped, small_model):
+    model = sasrec.load(mapped)
+
+    for name, tensor in small_model.scorer.network.state_dict().items():
+        assert torch.equal(model.scorer.network.state_dict()[name], tensor)
+    users = small_model.users.ids[:5]
+    assert model.recommend(users, k=3).equals(small_model.recommend(users, k=3))
+
+
+def test_a_model_whose_file_is_replaced_or_removed_answers_as_before(mapped, model_of):
+    model = sasrec.load(mapped)
+    users = model.users.ids[:5]
+    before = model.recommend(users, k=3)
+
+    model_of("markov").save(mapped, replace=True)
+    shutil.rmtree(mapped)
+
+    assert model.recommend(users, k=3).equals(before)
+
+
+def test_what_is_changed_in_mapped_weights_never_reaches_the_file(mapped):
+    before = contents(mapped)
+    model = sasrec.load(mapped)
+
+    with torch.no_grad():
+        model.scorer.network.items.weight.add_(1.0)
+
+    assert contents(mapped) == before
+    assert (model.scorer.network.items.weight != sasrec.load(mapped).scorer.network.items.weight).all()
+
+
+def test_no_flipped_bit_of_mapped_weights_is_accepted(mapped):
+    whole = (mapped / "weights.safetensors").read_bytes()
+
+    for bit in np.random.default_rng(0).integers(8 * len(whole), size=50).tolist():
+        data = bytearray(whole)
+        data[bit // 8] ^= 1 << bit % 8
+        (mapped / "weights.safetensors").write_bytes(data)
+        with pytest.raises(BundleError, match=r"weights\.safetensors: is damaged"):
+            bundle.load(mapped)
+
+
+@pytest.mark.parametrize("data", [b"", b"none", bytes(100), b"\xff" * 100])
+def test_a_file_of_mapped_weights_that_is_none_is_refused(mapped, data):
+    (mapped / "weights.safetensors").write_bytes(data)
+    seal(mapped)
+
+    with pytest.raises(BundleError, match="do not fit together"):
+        sasrec.load(mapped)
+
+
+def test_mapped_weights_that_change_between_their_check_and_their_mapping_are_refused(mapped, monkeypatch):
+    load = safetensors.torch.load_file
+
+    def swapped(path):
+        other = Path(path).with_name("other")
+        other.write_bytes(Path(path).read_bytes())
+        other.replace(path)
+        return load(path)
+
+    monkeypatch.setattr(safetensors.torch, "load_file", swapped)
+
+    with pytest.raises(BundleError, match=r"weights\.safetensors: was changed while it was loaded"):
+        sasrec.load(mapped)
+
+
+def test_a_link_in_place_of_mapped_weights_is_refused(mapped, tmp_path):
+    (mapped / "weights.safetensors").rename(tmp_path / "elsewhere")
+    (mapped / "weights.safetensors").symlink_to(tmp_path / "elsewhere")
+
+    with pytest.raises(BundleError, match=r"weights\.safetensors: is not a regular file"):
+        sasrec.load(mapped)
 
 
 def test_a_missing_parent_folder_is_one_clear_error(small_model, tmp_path):

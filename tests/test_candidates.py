@@ -141,7 +141,7 @@ def test_the_order_of_the_models_does_not_change_what_they_are_ranked_against(da
 
     report = sasrec.evaluate(recommender(scorer, walks), data, exclude_seen=False, candidates=candidates)
 
-    own, _, namesake = report.rows
+    own, *_, namesake = report.rows
     np.testing.assert_array_equal(own.ranks, namesake.ranks)
 
 

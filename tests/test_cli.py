@@ -187,6 +187,12 @@ def test_the_version_is_printed(run):
         ("diagnose log.csv --json items.csv", 6, ["items.csv", "exists already"]),
         ("diagnose log.csv --config missing.toml", 2, ["missing.toml", "cannot be read"]),
         ("diagnose log.csv --model walk.model --user-core 6", 3, ["log.csv", "another log or split"]),
+        ("count log.csv --out new --model trends", 2, ["--model", "trends", "rules"]),
+        ("count log.csv", 2, ["--out"]),
+        ("count no-such-log.csv --out walk.model", 6, ["walk.model", "exists already"]),
+        ("blend log.csv walk.model --user-core 6 --out new", 3, ["log.csv", "another log or split"]),
+        ("refit walk.model log.csv --user-core 6 --out new", 3, ["log.csv", "another log or split"]),
+        ("refit missing log.csv --out new", 5, ["missing", "does not exist"]),
         ("recommend log.csv --user u01", 5, ["log.csv", "is not a folder"]),
         ("recommend . --user u01", 5, ["manifest.json"]),
         ("recommend walk.model", 2, ["--user", "--history", "--all"]),
@@ -337,6 +343,53 @@ def test_training_trains_as_the_library_does(folder):
     assert ours.recommend(["u07"]).equals(theirs.recommend(["u07"]))
 
 
+@pytest.mark.parametrize("name", ["popularity", "recent", "markov", "rules", "knn", "ease"])
+def test_counting_counts_as_the_library_does(run, folder, tmp_path, name):
+    code, out, err = run("count", "log.csv", "--model", name, "--out", tmp_path / "counts")
+
+    found = sasrec.load(tmp_path / "counts")
+    expected = sasrec.count(sasrec.split(sasrec.read_log(folder / "log.csv")), name, progress=False)
+    assert code == 0
+    assert found.record["tried"] == expected.record["tried"]
+    assert f"validation NDCG@10 {expected.record['best']['ndcg']:.4f}" in out
+    assert err.count(f"{name}: ") == len(expected.record["tried"])
+
+
+def test_a_network_is_blended_refit_and_evaluated_in_three_commands(run, folder, tmp_path):
+    blended, release = tmp_path / "blend", tmp_path / "release"
+
+    assert run("blend", "log.csv", "walk.model", "--counts", "rules", "markov", "--out", blended)[0] == 0
+    assert run("refit", blended, "log.csv", "--out", release, "--quiet") == (0, "", "")
+    code, out, _ = run("evaluate", release, "log.csv")
+
+    parts = [part["name"] for part in sasrec.load(blended).record["parts"]]
+    assert code == 0
+    assert parts == ["sasrec", "rules", "markov"]
+    assert "refit on train + validation" in out
+    assert "Blend (this model)" in out
+    assert "refit on train + validation" in " ".join(run("info", release)[1].split())
+
+
+def test_a_blend_says_what_each_part_is_worth(run, tmp_path):
+    _, out, err = run("blend", "log.csv", "walk.model", "--out", tmp_path / "blend")
+
+    for name in ("sasrec", "rules", "knn"):
+        assert re.search(rf"^{name} \({name}\): weight .*(to the others|left out)", err, re.MULTILINE)
+        assert f"{name} " in out
+    assert "to the others" in " ".join(run("info", tmp_path / "blend")[1].split())
+
+
+def test_a_page_about_a_blend_that_was_refit_is_written(run, tmp_path):
+    assert run("blend", "log.csv", "walk.model", "--out", tmp_path / "blend", "--quiet")[0] == 0
+    assert run("refit", tmp_path / "blend", "log.csv", "--out", tmp_path / "again", "--quiet")[0] == 0
+
+    page = tmp_path / "page.html"
+    code, _, err = run("evaluate", tmp_path / "again", "log.csv", "--html", page)
+
+    assert (code, err) == (0, "")
+    assert "refit on train + validation" in page.read_text(encoding="utf-8")
+
+
 def test_quiet_training_prints_nothing(run, tmp_path):
     assert run("train", "log.csv", "--out", tmp_path / "m", "--quiet", *SETTINGS) == (0, "", "")
 
@@ -428,7 +481,7 @@ def test_an_evaluation_is_saved_as_json(run, tmp_path):
     run("evaluate", "walk.model", "log.csv", "--json", tmp_path / "report.json")
 
     report = json.loads((tmp_path / "report.json").read_text())
-    assert set(report["models"]) == {"SASRec (softmax)", "Markov", "Popularity"}
+    assert set(report["models"]) == {"SASRec (softmax)", "Rules", "Markov", "Popularity"}
     assert 0 <= report["models"]["SASRec (softmax)"]["NDCG@10"]["mean"] <= 1
 
 

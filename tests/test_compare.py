@@ -55,6 +55,7 @@ def test_the_counting_models_stand_below(comparison):
     assert [(one.name, one.kind) for one in comparison.contestants] == [
         ("wide", "SASRec (softmax)"),
         ("deep", "SASRec (bce)"),
+        ("Rules", "counts"),
         ("Markov", "counts"),
         ("Popularity", "counts"),
     ]
@@ -207,7 +208,7 @@ def test_the_json_holds_every_figure(comparison, tmp_path):
     saved = json.loads((tmp_path / "found.json").read_text())
 
     assert saved == comparison.to_dict()
-    assert [*saved["models"]] == ["wide", "deep", "Markov", "Popularity"]
+    assert [*saved["models"]] == ["wide", "deep", "Rules", "Markov", "Popularity"]
     deep = saved["models"]["deep"]
     assert deep["kind"] == "SASRec (bce)"
     assert deep["metrics"]["HR@3"]["mean"] == comparison["deep"].metrics["HR@3"][0]
@@ -217,7 +218,7 @@ def test_the_json_holds_every_figure(comparison, tmp_path):
         comparison.save_json(tmp_path / "found.json")
 
 
-@pytest.mark.parametrize("name", ["Markov", "Popularity"])
+@pytest.mark.parametrize("name", ["Rules", "Markov", "Popularity"])
 def test_the_names_of_the_counting_models_are_taken(data, small_config, name):
     with pytest.raises(ConfigError, match=f"the name '{name}' is taken by another line"):
         sasrec.compare(data, {name: small_config})
@@ -252,7 +253,7 @@ def test_seeds_are_a_number_of_trainings(data, small_config, seeds):
 
 
 def test_a_model_that_was_not_compared_is_a_key_error(comparison):
-    with pytest.raises(KeyError, match="no model 'thin'; compared were wide, deep, Markov, Popularity"):
+    with pytest.raises(KeyError, match="no model 'thin'; compared were wide, deep, Rules, Markov, Popularity"):
         comparison["thin"]
 
 

@@ -441,6 +441,36 @@ def test_negatives_shared_by_all_are_those_repeated_for_each(loss):
         torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-13)
 
 
+@pytest.mark.parametrize("positions", [1, 64, 65, 200])
+@pytest.mark.parametrize("spread", [1.0, 300.0])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_shared_negatives_in_chunks_are_sampled_softmax_in_value_and_gradients(positions, spread, weighted):
+    config = Config(loss="sampled-softmax", sampler="uniform", negatives=6)
+    states, table, targets = drawn(positions, 9, spread=spread)
+    weights = torch.linspace(0.0, 2.0, positions + 1, dtype=torch.float64)[1:] if weighted else None
+    shared, counts = torch.tensor([1, 3, 3, -1, 8, 0]), torch.tensor([0.3, -0.2, -0.2, 9.0, 1.0, 0.0]).double()
+    each = Negatives(shared.repeat(positions, 1), counts.repeat(positions, 1))  # which no chunks are made of
+
+    once = sampled(config, states, table, targets, Negatives(shared, counts), weights)
+    repeated = sampled(config, states, table, targets, each, weights)
+
+    assert once.isfinite()
+    for ours, theirs in zip(
+        value_and_gradients(once, states, table), value_and_gradients(repeated, states, table), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-12)
+
+
+def test_shared_negatives_that_all_equal_the_target_or_were_not_there_leave_a_loss_of_nothing():
+    states, table, _ = drawn(3, 9)
+    config = Config(loss="sampled-softmax", sampler="uniform")
+
+    loss = sampled(config, states, table, torch.tensor([4, 4, 4]), Negatives(torch.tensor([4, -1, 4])))
+
+    found = value_and_gradients(loss, states, table)
+    assert [one.abs().sum().item() for one in found] == [0.0, 0.0, 0.0]
+
+
 def test_logq_worked_by_hand():
     # Scores: target 1, negatives 2 and 0. Expected counts 2 and 1/2, so these become 2 - ln 2 and ln 2.
     states = torch.tensor([[1.0]], dtype=torch.float64)

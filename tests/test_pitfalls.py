@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[1]
 def training_of(histories, *, items=9, **settings):
     train = Sequences.of(histories)
     config = Config(**{"width": 8, "length": 6, "dropout": 0.0, "precision": "float32"} | settings)
-    return loop.Training(train, items=items, config=settling.settled(config, train))
+    return loop.Training(train, items=items, config=settling.settled(config, train, items=items))
 
 
 def test_a_real_position_of_zeros_is_attended_to_like_any_other():

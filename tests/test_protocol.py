@@ -13,6 +13,7 @@ from sasrec.errors import ConfigError, DataError, OutputError
 from sasrec.evaluation.metrics import hit_rate, mean_and_error, ndcg
 from sasrec.evaluation.ranking import rank_targets
 from sasrec.retrieval.counting import Markov, Popularity
+from sasrec.retrieval.linked import Linked
 from sasrec.retrieval.recommender import Recommender
 
 
@@ -30,8 +31,8 @@ def recommender(scorer, log, **record):
     return Recommender(scorer, users=log.users, items=log.items, histories=log.histories, record=record)
 
 
-def test_popularity_and_markov_stand_beside_every_network(report):
-    assert [row.model for row in report.rows] == ["SASRec (softmax)", "Markov", "Popularity"]
+def test_counting_models_stand_beside_every_network(report):
+    assert [row.model for row in report.rows] == ["SASRec (softmax)", "Rules", "Markov", "Popularity"]
 
 
 @pytest.mark.parametrize(
@@ -49,21 +50,21 @@ def test_a_report_names_the_network_and_its_loss(data, small_config, settings, n
     assert sasrec.evaluate(model, data).rows[0].model == name
 
 
-@pytest.mark.parametrize("kind", [Markov, Popularity])
-def test_a_counting_model_is_evaluated_itself_and_not_its_namesake(kind, walks, data):
+@pytest.mark.parametrize(("kind", "name"), [(Linked, "Rules"), (Markov, "Markov"), (Popularity, "Popularity")])
+def test_a_counting_model_is_evaluated_itself_and_not_its_namesake(kind, name, walks, data):
     # It counted the test events too, so it differs from what is counted on the training part alone.
     scorer = kind.of(walks.histories, items=len(walks.items))
 
     report = sasrec.evaluate(recommender(scorer, walks), data, exclude_seen=False)
 
-    own, namesake = report.rows[0], next(row for row in report.rows[1:] if row.model == kind.__name__)
-    assert own.model == f"{kind.__name__} (this model)"
+    own, namesake = report.rows[0], next(row for row in report.rows[1:] if row.model == name)
+    assert own.model == f"{name} (this model)"
     np.testing.assert_array_equal(own.ranks, rank_targets(scorer, data.test, exclude_seen=False).ranks)
     assert not np.array_equal(own.ranks, namesake.ranks)
 
 
 def test_the_counting_models_count_the_training_part_alone(report, walks, data):
-    for row, kind in zip(report.rows[1:], (Markov, Popularity), strict=True):
+    for row, kind in zip(report.rows[1:], (Linked, Markov, Popularity), strict=True):
         counted = kind.of(data.train, items=len(walks.items))
 
         np.testing.assert_array_equal(row.ranks, rank_targets(counted, data.test, exclude_seen=False).ranks)
@@ -189,8 +190,8 @@ def test_the_table_and_the_json_say_the_same(report, tmp_path):
 
     names = header.split()
     assert saved["protocol"] == protocol
-    assert saved["notes"] == [line.removeprefix("note: ") for line in lines[3:]]
-    for line in lines[:3]:
+    assert saved["notes"] == [line.removeprefix("note: ") for line in lines[4:]]
+    for line in lines[:4]:
         model, *cells = re.split(r"  +", line.strip())
         assert len(cells) == len(names)
         for name, cell in zip(names, cells, strict=True):

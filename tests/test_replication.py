@@ -12,7 +12,7 @@ def result(name, *, size=None, ndcg=0.5, hits=0.8):
     users, items = size or KNOWN[name].size
     one = {"NDCG@10": (ndcg, 0.004), "HR@10": (hits, 0.005)}
     counted = {"NDCG@10": (0.1, 0.001), "HR@10": (0.2, 0.001)}
-    whole = {"SASRec (bce)": counted, "Markov": counted, "Popularity": counted}
+    whole = {"SASRec (bce)": counted, "Rules": counted, "Markov": counted, "Popularity": counted}
     return Result(name, users, items, one, whole, (55, 75), 12.0, {"seed": 0}, "abc")
 
 

@@ -33,7 +33,9 @@ __all__ = [
     "Split",
     "TrainingError",
     "UnknownIdError",
+    "blend",
     "compare",
+    "count",
     "diagnose",
     "evaluate",
     "folds",
@@ -42,6 +44,7 @@ __all__ = [
     "preset",
     "read_features",
     "read_log",
+    "refit",
     "split",
     "train",
     "tune",
@@ -74,7 +77,10 @@ if TYPE_CHECKING:
     from sasrec.studies.compare import Comparison, compare
     from sasrec.studies.diagnose import Diagnosis, diagnose
     from sasrec.studies.tune import Range, tune
+    from sasrec.training.blending import blend
+    from sasrec.training.counting import count
     from sasrec.training.loop import train
+    from sasrec.training.refitting import refit
 else:
     # Hidden from type checkers: they take a module with __getattr__ to have every name that anybody mistypes.
     _HOMES = {
@@ -94,6 +100,9 @@ else:
         "Recommender": "retrieval.recommender",
         "load": "retrieval.recommender",
         "train": "training.loop",
+        "count": "training.counting",
+        "blend": "training.blending",
+        "refit": "training.refitting",
         "Diagnosis": "studies.diagnose",
         "diagnose": "studies.diagnose",
         "Range": "studies.tune",

@@ -10,12 +10,13 @@ MODEL/
   weights.safetensors      the model's arrays
 """
 
+import hashlib
 import json
 import os
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass
-from io import BytesIO
+from io import BufferedReader, BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -35,14 +36,16 @@ from sasrec.files import sha256, write_folder
 
 FORMAT = "sasrec-model"
 VERSION = 1
+_WEIGHTS = "weights.safetensors"
 _FILES = (
     "config.json",
     "record.json",
     "users.parquet",
     "items.parquet",
     "histories.safetensors",
-    "weights.safetensors",
+    _WEIGHTS,
 )
+_MAPPED_BYTES = 64 * 2**20  # weights of this size or more stay in their file
 _FAULTS = (
     DataError,
     KeyError,
@@ -60,7 +63,7 @@ class Bundle:
     """Everything that a model is, as plain values and arrays.
 
     Attributes:
-        kind: Which scorer the tensors belong to: "sasrec", "popularity", "markov".
+        kind: Which scorer the tensors belong to: "sasrec", "markov", "rules", "blend", ...
         config: Settings that the scorer is built from.
         users: Raw user ids.
         items: Raw item ids.
@@ -114,18 +117,31 @@ def save(bundle: Bundle, path: Path, *, replace: bool = False) -> None:
     """
     check_free(path, replace=replace)
     contents = _encode(bundle)
-    manifest = {
-        "format": FORMAT,
-        "version": VERSION,
-        "kind": bundle.kind,
-        "files": {name: {"sha256": sha256(data), "size": len(data)} for name, data in contents.items()},
-    }
-    contents["manifest.json"] = _sealed(manifest)
-    write_folder(path, {name: _writer(data) for name, data in contents.items()}, replace=replace)
+    entries = {name: _Entry(sha256(data), len(data)) for name, data in contents.items()}
+
+    def write_weights(draft: Path) -> None:
+        # From the arrays to the disk, never as a second copy in memory, and read back for the checksum.
+        try:
+            safetensors.torch.save_file({name: tensor.contiguous() for name, tensor in bundle.tensors.items()}, draft)
+        except SafetensorError as error:
+            raise OutputError(f"{path}: cannot be written: {error}") from None
+        with open(draft, "rb") as file:
+            entries[_WEIGHTS] = _entry(file)
+
+    def write_manifest(draft: Path) -> None:
+        manifest = _Manifest(FORMAT, VERSION, bundle.kind, entries)
+        draft.write_bytes(_sealed(msgspec.to_builtins(manifest)))
+
+    writers = {name: _writer(data) for name, data in contents.items()}
+    write_folder(path, {**writers, _WEIGHTS: write_weights, "manifest.json": write_manifest}, replace=replace)
 
 
 def load(path: Path) -> Bundle:
     """Read a bundle, checking every byte.
+
+    Weights of 64 MiB or more are not copied into memory: the file is mapped, so that only what is used of it is held,
+    once for all processes that load it. `save` never changes such a file, it puts another folder in its place;
+    whatever else writes into it changes the loaded model.
 
     Raises:
         BundleError: The folder is missing, foreign, damaged or of a newer format.
@@ -133,16 +149,44 @@ def load(path: Path) -> Bundle:
     manifest = _manifest(path)
     contents = {}
     for name in _FILES:
+        if name == _WEIGHTS and manifest.files[name].size >= _MAPPED_BYTES:
+            continue
         contents[name] = data = _read(path, name)
-        entry = manifest.files[name]
-        if len(data) != entry.size or sha256(data) != entry.sha256:
-            raise BundleError(
-                f"{path / name}: is damaged ({len(data):,} bytes do not match the manifest); save it again"
-            )
+        _check_entry(path / name, manifest.files[name], _Entry(sha256(data), len(data)))
     try:
-        return _decode(manifest.kind, contents)
+        if _WEIGHTS in contents:
+            tensors = safetensors.torch.load(contents[_WEIGHTS])
+        else:
+            tensors = _mapped(path, manifest.files[_WEIGHTS])
+        return _decode(manifest.kind, contents, tensors)
     except _FAULTS as error:
         raise BundleError(f"{path}: its files are whole but do not fit together: {error}") from None
+
+
+def _mapped(path: Path, expected: _Entry) -> dict[str, Tensor]:
+    """Weights as views of their file."""
+    file = _regular(path, _WEIGHTS)
+    try:
+        with open(file, "rb") as opened:
+            _check_entry(file, expected, _entry(opened))
+            tensors = safetensors.torch.load_file(file)
+            # The library opens the file once more, by its name: it must still be the one that was checked.
+            checked, mapped = os.fstat(opened.fileno()), os.stat(file)
+    except OSError as error:
+        raise BundleError(f"{file}: cannot be read: {error.strerror}") from None
+    if (checked.st_dev, checked.st_ino, checked.st_mtime_ns) != (mapped.st_dev, mapped.st_ino, mapped.st_mtime_ns):
+        raise BundleError(f"{file}: was changed while it was loaded; load it again")
+    return tensors
+
+
+def _entry(file: BufferedReader) -> _Entry:
+    """What a manifest says of an opened file, found without holding it."""
+    return _Entry(hashlib.file_digest(file, "sha256").hexdigest(), os.fstat(file.fileno()).st_size)
+
+
+def _check_entry(file: Path, expected: _Entry, found: _Entry) -> None:
+    if found != expected:
+        raise BundleError(f"{file}: is damaged ({found.size:,} bytes do not match the manifest); save it again")
 
 
 def _is_model(path: Path) -> bool:
@@ -195,19 +239,28 @@ def _manifest(path: Path) -> _Manifest:
 
 
 def _read(path: Path, name: str) -> bytes:
+    file = _regular(path, name)
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise BundleError(f"{file}: cannot be read: {error.strerror}") from None
+
+
+def _regular(path: Path, name: str) -> Path:
     """A regular file of the folder; a link could lead anywhere, so it is refused."""
     file = path / name
     try:
         if not stat.S_ISREG(file.lstat().st_mode):
             raise BundleError(f"{file}: is not a regular file")
-        return file.read_bytes()
     except FileNotFoundError:
         raise BundleError(f"{path}: {name} is missing; save the model again") from None
     except OSError as error:
         raise BundleError(f"{file}: cannot be read: {error.strerror}") from None
+    return file
 
 
 def _encode(bundle: Bundle) -> dict[str, bytes]:
+    """All files but the weights."""
     histories = {"items": bundle.histories.items, "offsets": bundle.histories.offsets}
     return {
         "config.json": json.dumps(bundle.config, sort_keys=True, indent=1).encode(),
@@ -215,11 +268,10 @@ def _encode(bundle: Bundle) -> dict[str, bytes]:
         "users.parquet": _ids_to_parquet(bundle.users),
         "items.parquet": _ids_to_parquet(bundle.items),
         "histories.safetensors": safetensors.numpy.save(histories),
-        "weights.safetensors": safetensors.torch.save({k: v.contiguous() for k, v in bundle.tensors.items()}),
     }
 
 
-def _decode(kind: str, contents: dict[str, bytes]) -> Bundle:
+def _decode(kind: str, contents: dict[str, bytes], tensors: dict[str, Tensor]) -> Bundle:
     users = _ids_from_parquet(contents["users.parquet"], "user")
     items = _ids_from_parquet(contents["items.parquet"], "item")
     arrays = safetensors.numpy.load(contents["histories.safetensors"])
@@ -231,7 +283,7 @@ def _decode(kind: str, contents: dict[str, bytes]) -> Bundle:
         users=users,
         items=items,
         histories=histories,
-        tensors=safetensors.torch.load(contents["weights.safetensors"]),
+        tensors=tensors,
         record=msgspec.json.decode(contents["record.json"], type=dict[str, Any]),
     )
 

@@ -21,6 +21,12 @@ from sasrec.errors import ConfigError, SasrecError
 COMMANDS = {
     "demo": ("demonstration", "Show it all on a generated log: train, compare, save, recommend."),
     "train": ("training", "Train a network on a log and save it."),
+    "count": ("counting", "Count a model that needs no training, and save it."),
+    "blend": ("counting", "Make one model of several, and save it."),
+    "refit": (
+        "counting",
+        "Train or count a model once more on training and validation part together, for release.",
+    ),
     "evaluate": ("evaluation", "Measure how well a model predicts what was held out, beside models that only count."),
     "diagnose": (
         "diagnosis",

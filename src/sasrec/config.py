@@ -54,17 +54,24 @@ class Config:
         swap_items: Share of items that become random ones in training, among inputs and targets (SSE).
         swap_users: Share of users that become random ones in training (SSE).
         loss: "softmax" is exact cross-entropy over the whole catalogue; "sampled-softmax" the same over drawn
-            negatives; "bce" the paper's binary cross-entropy; "gbce" its calibrated form (gSASRec); "bpr" pairwise.
-        negatives: Items drawn against each target; not for "softmax".
+            negatives; "bce" the paper's binary cross-entropy; "gbce" its calibrated form (gSASRec); "bpr" pairwise;
+            "auto" takes "softmax" up to 50,000 items and "sampled-softmax" beyond.
+        negatives: Items drawn against each target; not for "softmax". "auto" draws 1, or 1,024 where all targets of a
+            step share them.
         sampler: Where negatives come from: "unseen" draws evenly from what the user never had, "uniform" from the
             catalogue, "popularity" as often as items occur, "in-batch" from the targets of the step, "mixed" each
-            time from "uniform" or "in-batch" as a coin falls.
+            time from "uniform" or "in-batch" as a coin falls. "auto" is "unseen"; for "sampled-softmax" it is "mixed"
+            with `share_negatives` and `logq`.
         share_negatives: Draw once for all targets of a step.
         logq: Take the logarithm of its expected count from a negative's score, which undoes the sampler's bias.
         calibration: The t of "gbce", from 0 (binary cross-entropy summed over negatives) to 1 (calibrated).
         batch: Windows in a training step.
         learning_rate: Step size of Adam.
         beta2: Adam's decay of squared gradients; that of gradients is 0.9.
+        item_updates: Which item vectors a step reads and writes: "all", as Adam usually does, at a cost that grows with
+            the catalogue, or the "touched" ones alone, which make up for the steps that they missed when they are
+            touched next: the same vectors but for rounding. "auto" is "touched" beyond 50,000 items where the loss
+            draws negatives, no penalty is set and beta2 is at least 0.9.
         weight_decay: L2 penalty that Adam adds to every gradient.
         item_l2: L2 penalty on item vectors alone, added to `weight_decay` there.
         schedule: "constant", "cosine" or "one-cycle" learning rate over `epochs`.
@@ -108,15 +115,16 @@ class Config:
     weighted: bool = False
     swap_items: Annotated[float, Meta(ge=0.0, lt=1.0)] = 0.0
     swap_users: Annotated[float, Meta(ge=0.0, lt=1.0)] = 0.0
-    loss: Literal["softmax", "sampled-softmax", "bce", "gbce", "bpr"] = "softmax"
-    negatives: Annotated[int, Meta(ge=1, le=10_000)] = 1
-    sampler: Literal["unseen", "uniform", "popularity", "in-batch", "mixed"] = "unseen"
+    loss: Literal["softmax", "sampled-softmax", "bce", "gbce", "bpr", "auto"] = "auto"
+    negatives: Annotated[int, Meta(ge=1, le=10_000)] | Literal["auto"] = "auto"
+    sampler: Literal["unseen", "uniform", "popularity", "in-batch", "mixed", "auto"] = "auto"
     share_negatives: bool = False
     logq: bool = False
     calibration: Annotated[float, Meta(ge=0.0, le=1.0)] = 0.75
     batch: Annotated[int, Meta(ge=1, le=1_000_000)] = 128
     learning_rate: Annotated[float, Meta(gt=0.0, le=10.0)] = 1e-3
     beta2: Annotated[float, Meta(gt=0.0, lt=1.0)] = 0.98
+    item_updates: Literal["all", "touched", "auto"] = "auto"
     weight_decay: Annotated[float, Meta(ge=0.0, le=10.0)] = 0.0
     item_l2: Annotated[float, Meta(ge=0.0, le=10.0)] = 0.0
     schedule: Literal["constant", "cosine", "one-cycle"] = "constant"
@@ -165,6 +173,15 @@ class Config:
             ),
             "logq: unseen items, and targets of a step under swap_items, have no known chance; set another sampler": (
                 self.logq and self.sampler in (("unseen", "in-batch", "mixed") if self.swap_items else ("unseen",))
+            ),
+            "item_updates='touched': exact cross-entropy moves every item; set loss='sampled-softmax'": (
+                self.item_updates == "touched" and self.loss == "softmax"
+            ),
+            "item_updates='touched': a penalty would move every item; set weight_decay=0 and item_l2=0": (
+                self.item_updates == "touched" and self.weight_decay + self.item_l2 > 0
+            ),
+            f"item_updates='touched': needs beta2 of 0.9 or more, found {self.beta2:g}; set item_updates='all'": (
+                self.item_updates == "touched" and self.beta2 < 0.9
             ),
         }
 

@@ -15,7 +15,9 @@ from sasrec.data.sequences import Sequences
 from sasrec.errors import BundleError, ConfigError
 from sasrec.model.building import build
 from sasrec.retrieval import topk
+from sasrec.retrieval.blend import Blend
 from sasrec.retrieval.counting import Markov, Popularity
+from sasrec.retrieval.linked import EASE, KNN, Linked
 from sasrec.retrieval.neural import Neural
 from sasrec.retrieval.recommender import Recommender
 
@@ -37,6 +39,16 @@ SCORERS = {
     "neural": neural,
     "popularity": lambda histories: Popularity.of(histories, items=ITEMS),
     "markov": lambda histories: Markov.of(histories, items=ITEMS),
+    "rules": lambda histories: Linked.of(histories, items=ITEMS),
+    "knn": lambda histories: Linked.of(histories, items=ITEMS, settings=KNN),
+    "ease": lambda histories: Linked.of(histories, items=ITEMS, settings=EASE),
+    "blend": lambda histories: Blend(
+        {
+            "network": (0.5, neural(histories)),
+            "rules": (0.3, Linked.of(histories, items=ITEMS)),
+            "popularity": (0.2, Popularity.of(histories, items=ITEMS)),
+        }
+    ),
 }
 
 

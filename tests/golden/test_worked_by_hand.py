@@ -40,7 +40,7 @@ def test_popularity(report):
 
 def test_markov(report):
     # After d nothing followed: popularity, a first. After b came c twice: c (2.3/3), then a (.4/3), b, d.
-    row = report.rows[1]
+    row = report.row("Markov")
 
     assert row.model == "Markov"
     assert row.ranks.tolist() == [0.0, 0.0, 1.0]

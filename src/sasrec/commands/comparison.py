@@ -75,7 +75,7 @@ def compare(
 
     Shows how good each is, how far from the first with a 95 % interval, and what its training took. Models that are
     trained already come first, then one for each file of settings and each preset, trained in a process of its own;
-    popularity and a last-item Markov chain stand beside them.
+    sequence rules, a last-item Markov chain and popularity stand beside them.
 
     Args:
         log: File of interactions, as for `sasrec train`.

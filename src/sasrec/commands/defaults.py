@@ -6,7 +6,13 @@ from pathlib import Path
 from cyclopts import App, ArgumentCollection
 from cyclopts.config import Dict
 
-_MODELS: Mapping[tuple[str, ...], str | int] = {("evaluate",): 0, ("compare",): 1, ("diagnose",): "--model"}
+_MODELS: Mapping[tuple[str, ...], str | int] = {
+    ("evaluate",): 0,
+    ("refit",): 0,
+    ("compare",): 1,
+    ("blend",): 1,
+    ("diagnose",): "--model",
+}
 """Where a command names the model that its log was read for."""
 
 
@@ -14,8 +20,8 @@ def fill(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> 
     """Fill what was not typed, after a command line is parsed and before its values are checked.
 
     `train --preset NAME --config FILE` takes settings from the file, and the others from the preset; `evaluate MODEL
-    LOG` and `compare LOG MODEL` read the log as training did; `diagnose LOG` does all of this, and takes the settings
-    of `--model` where neither file nor preset has them.
+    LOG`, `refit MODEL LOG`, `compare LOG MODEL` and `blend LOG MODEL` read the log as training did; `diagnose LOG` does
+    all of this, and takes the settings of `--model` where neither file nor preset has them.
 
     Raises:
         ConfigError: The settings file is refused, or there is no such preset.

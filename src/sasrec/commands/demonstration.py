@@ -51,7 +51,7 @@ def demo(*, out: Path = Path("demo"), users: int = 3000, seed: int = 0) -> None:
     model = train(data, replace(_SETTINGS, seed=seed), progress=True)
     model.record |= {"log": "log.csv", "reading": reading.to_dict()}
     model.save(out / "model.sasrec", replace=True)
-    say(f"trained {outcome(model.record)}", f"saved to {out / 'model.sasrec'} ({in_bytes(out / 'model.sasrec')})", "")
+    say(outcome(model.record), f"saved to {out / 'model.sasrec'} ({in_bytes(out / 'model.sasrec')})", "")
     say("# Evaluation", in_comparison(evaluate(model, data, k=10), made.best), "")
     _recommend(model, log, out)
 

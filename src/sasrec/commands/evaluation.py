@@ -49,8 +49,8 @@ def evaluate(
 ) -> None:
     """Measure how well a model predicts what was held out, beside models that only count.
 
-    The whole catalogue is ranked for every held-out user; popularity and a last-item Markov chain are counted from
-    the same training part. The log is read and split as in training unless flags say otherwise.
+    The whole catalogue is ranked for every held-out user; sequence rules, a last-item Markov chain and popularity
+    are counted from the same training part. The log is read and split as in training unless flags say otherwise.
 
     Args:
         model: Folder that `sasrec train` wrote.

@@ -46,6 +46,8 @@ def info(path: Path, /, *, layers: bool = False, reading: LogFlags = Reading()) 
 
 
 def _about(model: "Recommender", path: Path) -> str:
+    from sasrec.training.blending import worth
+
     config, tensors = model.scorer.to_parts()
     record = model.record
     known = {
@@ -55,12 +57,16 @@ def _about(model: "Recommender", path: Path) -> str:
         "users": f"{len(model.users):,}, such as {', '.join(map(str, model.users.ids.head(3)))}",
         "events": f"{len(model.histories.items):,} in their histories",
         "seen items": "left out of recommendations" if model.exclude_seen else "may be recommended again",
-        "settings": chosen(config),
+        "settings": in_words({part["name"]: part["weight"] for part in config["parts"]})
+        if "parts" in config
+        else chosen(config),
         "features": record.get("features") or "",
         "log": record.get("log", ""),
         "read with": in_words(dict(record.get("reading", {}).items() - Reading().to_dict().items())),
         "split": record.get("split", ""),
-        "trained": outcome(record) if "best" in record else "",
+        "loss": record.get("loss") or "",
+        "made": outcome(record) if "best" in record else "",
+        "parts": "; ".join(map(worth, record.get("parts", ()))),
         "made with": ", ".join(f"{name} {record[name]}" for name in ("python", "torch", "processor") if name in record),
     }
     return "\n".join(wrapped(f"{name:<12}{words}", indent=12) for name, words in known.items() if words)
@@ -74,16 +80,29 @@ def in_words(settings: Mapping[str, Any]) -> str:
 def chosen(settings: Mapping[str, Any]) -> str:
     """A network's settings on one line: the usual ones, and of the others those that differ from their defaults."""
     defaults = Config().to_dict()
-    # Two widths follow that of the states unless they were set.
+    # Two widths follow that of the states unless they were set, and negatives are of losses that draw some.
     inner = settings.get("width", 0) + settings.get("user_width", 0)
     defaults |= {"attention_width": inner, "feed_forward": inner}
+    defaults |= {"negatives": 1, "sampler": "unseen", "item_updates": "all"}
     return in_words({name: value for name, value in settings.items() if name in _USUAL or value != defaults.get(name)})
 
 
 def outcome(record: Mapping[str, Any]) -> str:
-    """How training ended, from a model's record."""
-    best = record["best"]
-    return (
-        f"{record['epochs']:,} epochs ({record['steps']:,} steps) in {record['seconds']:,.1f} s, {record['stopped']}; "
-        f"best is epoch {best['epoch']} with validation NDCG@10 {best['ndcg']:.4f}, HR@10 {best['hit_rate']:.4f}"
-    )
+    """How training, counting or blending ended, from a model's record."""
+    best, seconds = record["best"], record["seconds"]
+    valid = f"validation NDCG@10 {best['ndcg']:.4f}, HR@10 {best['hit_rate']:.4f}"
+    if "counted" in record:
+        tried = len(record["tried"])
+        said = f"counted in {seconds:,.1f} s" + (f", the best of {tried} settings" if tried > 1 else "") + f"; {valid}"
+    elif "parts" in record:
+        weights = ", ".join(f"{part['name']} {part['weight']:.3g}" for part in record["parts"])
+        said = f"blended in {seconds:,.1f} s: {weights}; {valid}"
+    else:
+        said = (
+            f"trained {record['epochs']:,} epochs ({record['steps']:,} steps) in {seconds:,.1f} s, "
+            f"{record['stopped']}; best is epoch {best['epoch']} with {valid}"
+        )
+    if "refit" in record:
+        again = record["refit"]
+        said += f"; then refit on train + validation, {again['events']:,} events, in {again['seconds']:,.1f} s"
+    return said

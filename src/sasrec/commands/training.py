@@ -112,14 +112,18 @@ def train(
     features = categories.read(content.items)
     if not quiet:
         say(str(content.summary()), "", str(data), *([str(features)] if features else []), "")
-        say(wrapped(f"settings: {chosen(settling.settled(config, data.train).to_dict())}"), "")
+        taken = settling.settled(config, data.train, items=len(content.items))
+        say(wrapped(f"settings: {chosen(taken.to_dict())}"))
+        if reason := settling.loss_in_words(config, taken, items=len(content.items)):
+            say(wrapped(f"loss: {reason}"))
+        say("")
     model = loop.train(data, config, history=written.history, features=features, progress=not quiet)
     model.record |= {"log": log.name, "reading": reading.to_dict(), "peak_memory": peak_memory()}
     out = written.out
     model.save(out, replace=written.replace)
     if not quiet:
         user, item = model.users.ids[0], model.items.ids[0]
-        say(f"trained {outcome(model.record)}", f"saved to {out} ({in_bytes(out)})", "")
+        say(outcome(model.record), f"saved to {out} ({in_bytes(out)})", "")
         suggest(
             ["evaluate", out, log],
             ["recommend", out, "--user", str(user)],

@@ -42,9 +42,10 @@ class Holdout:
 class Split:
     """A log with, for every user, the place of what is held out.
 
-    The three arrays say all: user u trains on the first `train_lengths[u]` events, is validated on event
+    The four arrays say all: user u trains on the first `train_lengths[u]` events, is validated on event
     `valid_at[u]` and tested on event `test_at[u]` (counted from 0 within the history; -1 where the user is not).
-    A validation history ends just before `valid_at[u]`, a test history just before `test_at[u]`.
+    A validation history ends just before `valid_at[u]`, a test history just before `test_at[u]`. Of what the user
+    did, `before_test[u]` events are known before anything is tested: those of training and of validation.
     """
 
     log: Log
@@ -52,7 +53,18 @@ class Split:
     train_lengths: np.ndarray
     valid_at: np.ndarray
     test_at: np.ndarray
+    before_test: np.ndarray
     rule: str
+
+    @property
+    def refit(self) -> "Split":
+        """The same test, with what validated added to the training part; nobody is left to validate on."""
+        return replace(
+            self,
+            train_lengths=self.before_test,
+            valid_at=np.full_like(self.valid_at, _NONE),
+            rule=f"{self.rule}; refit on train + validation",
+        )
 
     @property
     def train(self) -> Sequences:
@@ -147,6 +159,7 @@ def _by_last_item(log: Log) -> Split:
         train_lengths=np.where(testable, lengths - 2, lengths),
         valid_at=np.where(testable, lengths - 2, _NONE),
         test_at=np.where(testable, lengths - 1, _NONE),
+        before_test=np.where(testable, lengths - 1, lengths),
         rule="each user's last event is the test, the one before it the validation",
     )
 
@@ -219,5 +232,6 @@ def _between(log: Log, share: float, test_from: float, test_until: float | None)
         train_lengths=train,
         valid_at=np.where((until_test > train) & (until_test > 1), until_test - 1, _NONE),
         test_at=np.where((known > until_test) & (known > 1), known - 1, _NONE),
+        before_test=until_test,
         rule=f"events from {log.when(valid_from)} on are the validation, from {log.when(test_from)} {end} the test",
     )

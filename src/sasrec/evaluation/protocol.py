@@ -20,9 +20,13 @@ from sasrec.evaluation.metrics import METRICS, mean_and_error, mean_in_words
 from sasrec.evaluation.ranking import rank_targets
 from sasrec.files import durable_file
 from sasrec.retrieval.counting import Markov, Popularity
+from sasrec.retrieval.linked import Linked
 from sasrec.retrieval.neural import Neural
 from sasrec.retrieval.recommender import Recommender
 from sasrec.retrieval.scorers import Scorer
+
+_REFIT = "refit on train + validation; "
+_NAMES = {"knn": "Item kNN", "ease": "EASE"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +120,7 @@ def evaluate(
     candidates: Candidates | None = None,
     seed: int = 0,
 ) -> Report:
-    """Rank the whole catalogue for every held-out user, with popularity and Markov counted from the same training.
+    """Rank the whole catalogue for every held-out user, with models counted from the same training beside it.
 
     Args:
         model: A recommender of the same catalogue.
@@ -130,7 +134,7 @@ def evaluate(
 
     Raises:
         DataError: The model's catalogue is not that of `data`.
-        ConfigError: `k`, `on`, `candidates` or `seed` is out of range.
+        ConfigError: `k`, `on`, `candidates` or `seed` is out of range, or the model was refit and has seen `on`.
         ScoreError: The model gave scores that are not numbers.
     """
     return evaluate_all(
@@ -168,10 +172,12 @@ def evaluate_all(
     seen = next(iter(models.values())).exclude_seen if exclude_seen is None else exclude_seen
     if candidates == "sasrec2018":
         seen = False
-    train, items = data.train, len(data.log.items)
+    refitted = check_alike(models, on=on)
+    train, items = data.refit.train if refitted else data.train, len(data.log.items)
     # A counting model that is evaluated itself may have counted more than the training part.
     scorers: dict[str, Scorer] = {
         **{name: model.scorer for name, model in models.items()},
+        "Rules": Linked.of(train, items=items),
         "Markov": Markov.of(train, items=items),
         "Popularity": Popularity.of(train, items=items),
     }
@@ -186,7 +192,7 @@ def evaluate_all(
         holdout, rule, notes = sample.holdout, sample.rule, (sample.note,)
         ties = "at their expected rank" if sample.ties == "expected" else "won by the target"
     protocol = (
-        f"protocol: {data.how} split, {on}; {len(holdout):,} users, {rule}, "
+        f"protocol: {data.how} split, {on}; {_REFIT if refitted else ''}{len(holdout):,} users, {rule}, "
         f"exclude_seen={seen}, ties {ties}; mean ± standard error over users"
     )
     notes += (*_of_targets(holdout, train, rows[0].ranks, items), *_of_training(models, data))
@@ -217,11 +223,29 @@ def check_protocol(
     return cuts
 
 
+def check_alike(models: Mapping[str, Recommender], *, on: Part) -> bool:
+    """Whether the models were refit on train + validation: all of them or none.
+
+    Raises:
+        ConfigError: Some were and others not, or they would be measured on what they have seen.
+    """
+    refitted = [name for name, model in models.items() if "refit" in model.record]
+    others = [name for name in models if name not in refitted]
+    if refitted and others:
+        raise ConfigError(
+            f"models: {refitted[0]!r} was refit on train + validation, {others[0]!r} was not; their figures do not "
+            "compare, so measure them apart"
+        )
+    if refitted and on == "valid":
+        raise ConfigError(f"on: {refitted[0]!r} was refit and has seen the validation part; measure it on 'test'")
+    return bool(refitted)
+
+
 def title(model: Recommender) -> str:
     """Network and loss: networks that differ in the loss alone differ much, and are often called the same."""
     scorer = model.scorer
     if not isinstance(scorer, Neural):
-        return f"{scorer.kind.title()} (this model)"
+        return f"{_NAMES.get(scorer.kind, scorer.kind.title())} (this model)"
     config = scorer.config
     network = "SSE-PT" if config.user_width else "SASRec"
     return f"{network if config.network == 'sasrec' else config.network.replace('stamp', 'STAMP')} ({config.loss})"

@@ -60,15 +60,19 @@ def about_model(model: Recommender) -> Element:
         said["seed"] = str(config["seed"])
     if "best" in record:
         best = record["best"]
+        said["validation"] = f"NDCG@10 {best['ndcg']:.4f}, HR@10 {best['hit_rate']:.4f}"
+    if "epochs" in record:
         said["trained"] = f"{record['epochs']:,} epochs ({record['steps']:,} steps) in {record['seconds']:,.1f} s"
         said["ended"] = record["stopped"]
-        said["best epoch"] = (
-            f"{best['epoch']}, with validation NDCG@10 {best['ndcg']:.4f} and HR@10 {best['hit_rate']:.4f}"
-        )
+        said["best epoch"] = str(record["best"]["epoch"])
+    if "refit" in record:
+        said["refit"] = f"on train + validation, {record['refit']['events']:,} events"
     made = ", ".join(f"{name} {record[name]}" for name in ("python", "torch", "processor") if name in record)
     if made:
         said["made with"] = made
-    settings = table(["setting", "value"], [[name, str(value)] for name, value in config.items()])
+    parts = [(part["name"], f"weight {part['weight']:.3g}") for part in config.get("parts", ())]
+    rows = parts or [(name, str(value)) for name, value in config.items()]
+    settings = table(["setting", "value"], [list(row) for row in rows])
     charts = training_curves(record["history"]) if record.get("history") else ()
     return section(
         "Model", facts(said), tag("div.charts", *charts), *([folded("All settings", settings)] if config else [])

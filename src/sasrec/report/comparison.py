@@ -87,4 +87,5 @@ def _costs(result: Comparison) -> Iterator[list[Content]]:
 def _cost(cost: Cost) -> list[str]:
     cpu = "–" if cost.cpu_seconds is None else f"{cost.cpu_seconds:,.1f}"
     memory = "–" if cost.peak_memory is None else f"{cost.peak_memory / 2**20:,.0f}"
-    return [f"{cost.epochs:,.4g}", f"{cost.seconds:,.1f}", cpu, memory]
+    epochs = "–" if cost.epochs is None else f"{cost.epochs:,.4g}"
+    return [epochs, f"{cost.seconds:,.1f}", cpu, memory]

@@ -13,19 +13,19 @@ import polars as pl
 import torch
 
 from sasrec import bundle
-from sasrec.data.log import FrameKind
+from sasrec.data.log import FrameKind, Log
 from sasrec.data.sequences import Sequences
 from sasrec.data.vocab import Id, Vocabulary
 from sasrec.errors import BundleError, ConfigError, UnknownIdError
 from sasrec.retrieval.answers import Ids, Unknown, framed, listed
-from sasrec.retrieval.counting import Markov, Popularity
-from sasrec.retrieval.neural import Neural
+from sasrec.retrieval.blend import PARTS, Blend
+from sasrec.retrieval.counting import Popularity
 from sasrec.retrieval.scorers import Scorer, Shortcut
 from sasrec.retrieval.search import Ranking, Selection, scoring, search
 from sasrec.retrieval.stream import write_parquet
 from sasrec.retrieval.topk import best, check_finite, hide_items
 
-_SCORERS: dict[str, type[Scorer]] = {scorer.kind: scorer for scorer in (Neural, Popularity, Markov)}
+_SCORERS: dict[str, type[Scorer]] = {**PARTS, Blend.kind: Blend}
 
 
 @final
@@ -62,6 +62,13 @@ class Recommender:
         self.record = record or {}
         self.index = index
         self._frame = frame
+
+    @classmethod
+    def of_log(cls, scorer: Scorer, log: Log, *, record: dict[str, Any]) -> "Recommender":
+        """For all users, items and complete histories of a log, answering in its kind of frame."""
+        known = Sequences(log.histories.items, log.histories.offsets)
+        frame = log.source.frame or "polars"
+        return cls(scorer, users=log.users, items=log.items, histories=known, record=record, frame=frame)
 
     @property
     def exclude_seen(self) -> bool:

@@ -19,7 +19,7 @@ from sasrec.files import durable_file
 from sasrec.retrieval.recommender import Recommender
 from sasrec.training.loop import train
 
-COUNTED = ("Markov", "Popularity")
+COUNTED = ("Rules", "Markov", "Popularity")
 _SHOWN = ("NDCG", "HR")
 
 Round = tuple[Split, Mapping[str, Recommender]]
@@ -31,13 +31,13 @@ class Cost:
     """What a training took; the mean of several, and the most memory of any.
 
     Attributes:
-        epochs: Epochs trained, the best one and those after it.
+        epochs: Epochs trained, the best one and those after it; None for what is counted or blended.
         seconds: By the clock, validation included.
         cpu_seconds: Of all threads; None where the model does not say.
         peak_memory: Most bytes of the whole process; None where it did more than this training.
     """
 
-    epochs: float
+    epochs: float | None
     seconds: float
     cpu_seconds: float | None
     peak_memory: int | None
@@ -180,6 +180,8 @@ def train_rounds(
         raise ConfigError(
             f"models: {trained[0]!r} was trained on one split and cannot be measured on {len(splits)}; give its Config"
         )
+    if len(trained) < len(models):
+        check_trainable(models)
     shown = sys.stderr.isatty() if progress is None else progress
     rounds: list[Round] = []
     for split in splits:
@@ -250,6 +252,17 @@ def check_names(names: Sequence[str]) -> None:
         raise ConfigError(f"models: the name {taken[0]!r} is taken by another line of the table; call it otherwise")
 
 
+def check_trainable(models: Mapping[str, Config | Recommender]) -> None:
+    """Refuse what is trained here beside a model that was refit, before it is trained; ConfigError."""
+    refitted = [name for name, one in models.items() if isinstance(one, Recommender) and "refit" in one.record]
+    trained = [name for name, one in models.items() if isinstance(one, Config)]
+    if refitted and trained:
+        raise ConfigError(
+            f"models: {refitted[0]!r} was refit on train + validation, and {trained[0]!r} would not be; their figures "
+            "do not compare, so measure them apart"
+        )
+
+
 def announce(name: str, number: int, rounds: int, *, shown: bool) -> None:
     """Say on standard error what is trained next."""
     if shown:
@@ -269,9 +282,10 @@ def _of_users(reports: Sequence[tuple[Split, Report]], name: str, metric: str) -
 def _cost(records: Sequence[Mapping[str, float]]) -> Cost | None:
     if not records or any("seconds" not in record for record in records):
         return None
-    told = {name: [found for one in records if (found := one.get(name))] for name in ("cpu_seconds", "peak_memory")}
+    names = ("epochs", "cpu_seconds", "peak_memory")
+    told = {name: [found for one in records if (found := one.get(name))] for name in names}
     return Cost(
-        float(np.mean([record["epochs"] for record in records])),
+        float(np.mean(told["epochs"])) if told["epochs"] else None,
         float(np.mean([record["seconds"] for record in records])),
         float(np.mean(told["cpu_seconds"])) if told["cpu_seconds"] else None,
         int(max(told["peak_memory"])) if told["peak_memory"] else None,
@@ -304,5 +318,6 @@ def _cells(one: Contestant, *, spread: bool) -> list[str]:
         return [*cells, "", "", "", ""]
     memory = one.cost.peak_memory
     cpu = one.cost.cpu_seconds
-    cells += [f"{one.cost.epochs:,.4g}", f"{one.cost.seconds:,.1f}"]
+    epochs = one.cost.epochs
+    cells += ["-" if epochs is None else f"{epochs:,.4g}", f"{one.cost.seconds:,.1f}"]
     return [*cells, "-" if cpu is None else f"{cpu:,.1f}", "-" if memory is None else f"{memory / 2**20:,.0f}"]

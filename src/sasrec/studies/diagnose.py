@@ -23,10 +23,11 @@ from sasrec.retrieval.neural import Neural
 from sasrec.retrieval.recommender import Recommender
 from sasrec.studies.facts import Facts
 from sasrec.studies.histories import shuffled, without_older
-from sasrec.studies.trials import Line, Tell, Trials, told
+from sasrec.studies.trials import Line, Trials
 from sasrec.studies.verdict import on_blocks, on_history, on_last_item, on_network, on_order
 from sasrec.training.loop import train
 from sasrec.training.machine import torch_threads
+from sasrec.training.progress import Tell, told
 from sasrec.training.settling import settled
 
 LENGTHS = (1, 2, 3, 5, 10, 20, 50)
@@ -111,7 +112,7 @@ def diagnose(
     The other errors of `train` too.
     """
     given = None if model is None else _network_of(model, data)
-    config = settled(config or (given.config if given else Config()), data.train)
+    config = settled(config or (given.config if given else Config()), data.train, items=len(data.log.items))
     tell = told(progress)
     # A network that learns from the end of each history would learn from less than those with rolling windows.
     common = without_older(data, config.length) if config.windows == "last" else data

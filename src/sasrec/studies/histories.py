@@ -58,4 +58,5 @@ def without_older(data: Split, steps: int) -> Split:
         train_lengths=data.train_lengths - older,
         valid_at=valid_at,
         test_at=test_at,
+        before_test=data.before_test - older,
     )

@@ -1,6 +1,5 @@
 """Several ways to predict the same targets, each beside the first: ranked, averaged and told apart."""
 
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal, final
@@ -13,6 +12,7 @@ from sasrec.evaluation.metrics import hit_rate, ndcg
 from sasrec.evaluation.ranking import rank_targets
 from sasrec.retrieval.scorers import Scorer
 from sasrec.studies.verdict import Estimate
+from sasrec.training.progress import Tell
 
 METRICS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "NDCG@10": lambda ranks: ndcg(ranks, 10),
@@ -22,7 +22,6 @@ METRICS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 """For every metric its values from ranks."""
 
 Part = Literal["whole", "shuffled", "shown", "counted", "retrained"]
-Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -95,15 +94,3 @@ class Trials:
             replace(line, metrics={name: Estimate(*(part[at][m] for part in table)) for m, name in enumerate(METRICS)})
             for at, (line, _) in enumerate(self._tried)
         )
-
-
-def told(progress: bool | None) -> Tell:
-    """Who is told what is being done: standard error if `progress` is True, or None on a terminal; else nobody."""
-    show = sys.stderr.isatty() if progress is None else progress
-
-    def tell(words: str) -> None:
-        if show:
-            sys.stderr.write(f"{words}\n")
-            sys.stderr.flush()
-
-    return tell

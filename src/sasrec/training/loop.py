@@ -34,11 +34,11 @@ from sasrec.training.batches import (
 from sasrec.training.dropout import Dropout
 from sasrec.training.losses import ExactCrossEntropy, sampled
 from sasrec.training.machine import describe, keep_freed_memory, torch_threads
-from sasrec.training.negatives import Draw, NegativeSampler
+from sasrec.training.negatives import Draw, Negatives, NegativeSampler
 from sasrec.training.noise import swapped
+from sasrec.training.optim import Optimiser, rate
 from sasrec.training.progress import EpochResult, Watcher, watched
-from sasrec.training.schedules import rate
-from sasrec.training.settling import check, has_repeats, settled
+from sasrec.training.settling import check, has_repeats, loss_in_words, settled
 
 
 def train(
@@ -74,10 +74,11 @@ def train(
     """
     parts, valid = data.train, data.valid
     check(data, parts, valid, config, features)
-    config, exclude_seen = settled(config, parts), not has_repeats(valid)
+    items, asked, exclude_seen = len(data.log.items), config, not has_repeats(valid)
+    config = settled(asked, parts, items=items)
     started, worked = time.perf_counter(), time.process_time()
     with torch_threads(int(config.threads)), _opened(history) as lines:
-        training = Training(parts, items=len(data.log.items), config=config, draw=draw, features=features)
+        training = Training(parts, items=items, config=config, draw=draw, features=features)
         with watched(progress, epochs=config.epochs, steps=training.steps) as watcher:
             results, stopped = _until_no_better(training, valid, exclude_seen, watcher, lines)
     record = {
@@ -85,21 +86,14 @@ def train(
         "split": data.rule,
         "exclude_seen": exclude_seen,
         "features": None if features is None else str(features),
-        "stopped": stopped,
-        **_course(results),
+        "loss": loss_in_words(asked, config, items=items),
+        **_course(results, stopped),
         "steps": len(results) * training.steps,
         "seconds": round(time.perf_counter() - started, 3),
         "cpu_seconds": round(time.process_time() - worked, 3),
         **describe(),
     }
-    return Recommender(
-        Neural(training.network, config),
-        users=data.log.users,
-        items=data.log.items,
-        histories=Sequences(data.log.histories.items, data.log.histories.offsets),
-        record=record,
-        frame=data.log.source.frame or "polars",
-    )
+    return Recommender.of_log(Neural(training.network, config), data.log, record=record)
 
 
 @final
@@ -125,7 +119,7 @@ class Training:
             features: Categories of the items.
         """
         keep_freed_memory()
-        self.train, self.config = train, config
+        self.train, self.items, self.config = train, items, config
         self.generator = torch.Generator().manual_seed(config.seed)
         self.rng = np.random.default_rng(config.seed)
         self.network = build(
@@ -144,21 +138,10 @@ class Training:
         on_cpu = self.device.type == "cpu"
         noise = self.generator if on_cpu else torch.Generator(self.device).manual_seed(config.seed)
         self.drop = Dropout(float(config.dropout), noise)
-        tables = [parameter for name, parameter in self.network.named_parameters() if name.startswith("items.")]
-        others = [parameter for name, parameter in self.network.named_parameters() if not name.startswith("items.")]
-        self.optimiser = torch.optim.Adam(
-            [
-                {"params": tables, "weight_decay": config.weight_decay + config.item_l2},
-                {"params": others, "weight_decay": config.weight_decay},
-            ],
-            lr=config.learning_rate,
-            betas=(0.9, config.beta2),
-            fused=True,
-        )
+        self.optimiser = Optimiser(self.network, config)
         self.steps = math.ceil(len(self._windows().rows) / config.batch)
         self.step = 0
-        if config.loss != "softmax":
-            self.negatives = NegativeSampler(config, train, items=items, draw=draw)
+        self.negatives = None if config.loss == "softmax" else NegativeSampler(config, train, items=items, draw=draw)
         self.cross_entropy = ExactCrossEntropy(getattr(torch, config.precision))
 
     def epoch(self, number: int, watcher: Watcher) -> float:
@@ -179,21 +162,15 @@ class Training:
             rng=self.rng,
         )
         for step, batch in enumerate(epoch, start=1):
-            loss = self._loss(batch)
-            value = loss.item()
+            value = self._step(batch)
             if not math.isfinite(value):
                 raise TrainingError(
                     f"the loss is {value} at step {step} of epoch {number}; lower learning_rate (now "
                     f"{config.learning_rate:g}) or set precision='float32' (now {config.precision!r})"
                 )
-            for group in self.optimiser.param_groups:
-                group["lr"] = rate(config, self.step, config.epochs * self.steps)
-            self.optimiser.zero_grad()
-            loss.backward()
-            self.optimiser.step()
-            self.step += 1
             total += value
             watcher.step(number, value)
+        self.optimiser.catch_up()
         return total / self.steps
 
     def _windows(self) -> Windows:
@@ -204,16 +181,27 @@ class Training:
             return rolling_windows(self.train, length=length, shortest=self.config.shortest)
         return last_windows(self.train, length=length)
 
-    def _loss(self, batch: Batch) -> Tensor:
-        config, network = self.config, self.network
+    def _step(self, batch: Batch) -> float:
+        """Learn from one batch; its loss, from which nothing is learned unless it is finite."""
+        config = self.config
         if config.swap_items or config.swap_users:
-            batch = swapped(batch, config, items=len(network.items.weight), users=len(self.train), rng=self.rng)
-        read = network.last if config.learn == "last" else network
+            batch = swapped(batch, config, items=self.items, users=len(self.train), rng=self.rng)
+        drawn = None if self.negatives is None else self.negatives(batch, self.rng)
+        with self.optimiser.reading(batch, drawn) as (batch, drawn):
+            loss = self._loss(batch, drawn)
+            value = loss.item()
+            if math.isfinite(value):
+                self.optimiser.step(loss, rate(config, self.step, config.epochs * self.steps))
+                self.step += 1
+        return value
+
+    def _loss(self, batch: Batch, negatives: Negatives | None = None) -> Tensor:
+        read = self.network.last if self.config.learn == "last" else self.network
         states = read(batch.items, batch.layout, self.drop, batch.users)
-        table = network.table()
-        if config.loss == "softmax":
+        table = self.network.table()
+        if negatives is None:
             return self.cross_entropy(states, table, batch.targets, batch.weights)
-        return sampled(config, states, table, batch.targets, self.negatives(batch, self.rng), batch.weights)
+        return sampled(self.config, states, table, batch.targets, negatives, batch.weights, items=self.items)
 
 
 def _until_no_better(
@@ -254,11 +242,11 @@ def _until_no_better(
     return results, stopped
 
 
-def _course(results: list[EpochResult]) -> dict[str, object]:
+def _course(results: list[EpochResult], stopped: str) -> dict[str, object]:
     """How training went, for the record; not the time of each epoch, which differs from run to run."""
     history = [{"epoch": one.epoch, "loss": one.loss, "ndcg": one.ndcg, "hit_rate": one.hit_rate} for one in results]
     best = next(result for result in reversed(results) if result.best)
-    return {"best": asdict(best), "epochs": len(results), "history": history}
+    return {"stopped": stopped, "best": asdict(best), "epochs": len(results), "history": history}
 
 
 def _spell(every: int) -> str:

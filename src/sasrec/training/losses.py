@@ -137,24 +137,80 @@ def sampled(
     targets: Int[Tensor, "P"],
     negatives: Negatives,
     weights: Float[Tensor, "P"] | None = None,
+    *,
+    items: int | None = None,
 ) -> Float[Tensor, ""]:
     """Mean loss per position, in nats, of targets against drawn negatives, weighted where weights are given.
 
     Draws that are missing (-1) or equal the target are left out.
+
+    Args:
+        items: Size of the catalogue that negatives are drawn from, where `table` is but a part of it.
 
     Raises:
         KeyError: The settings ask for a loss that draws nothing.
     """
     drawn = negatives.items.to(targets.device)
     rows = drawn.clamp_min(0)
-    positive = (nn.functional.embedding(targets, table) * states).sum(dim=1)
-    vectors = nn.functional.embedding(rows, table)
+    aims, vectors = nn.functional.embedding(targets, table), nn.functional.embedding(rows, table)
+    counts = negatives.log_counts
+    if config.loss == "sampled-softmax" and drawn.dim() == 1:
+        corrections = torch.zeros_like(vectors[:, 0]) if counts is None else counts.to(states)
+        shared: Tensor = _SharedSoftmax.apply(states, aims, vectors, corrections, targets, drawn, weights)
+        return shared
+    positive = (aims * states).sum(dim=1)
     negative = states @ vectors.t() if drawn.dim() == 1 else (vectors * states.unsqueeze(1)).sum(dim=2)
-    if negatives.log_counts is not None:
-        negative = negative - negatives.log_counts.to(targets.device)
+    if counts is not None:
+        negative = negative - counts.to(targets.device)
     real = (drawn >= 0) & (drawn != targets.unsqueeze(1))
-    loss = _SAMPLED[config.loss](positive, negative, real, config.calibration, len(table))
+    loss = _SAMPLED[config.loss](positive, negative, real, config.calibration, items or len(table))
     return loss.mean() if weights is None else (loss * weights).sum() / weights.sum().clamp_min(_TINY)
+
+
+class _SharedSoftmax(torch.autograd.Function):
+    """Sampled softmax whose negatives are the same at all positions: what `_sampled_softmax` gives, chunk by chunk.
+
+    Scores, probabilities and gradients of a chunk are made in one buffer that the cache holds, as in `_Exact`.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        states: Tensor,
+        aims: Tensor,
+        vectors: Tensor,
+        corrections: Tensor,
+        targets: Tensor,
+        drawn: Tensor,
+        weights: Tensor | None,
+    ) -> Tensor:
+        corrections = corrections.masked_fill(drawn < 0, float("inf"))
+        share = states.new_tensor(1.0 / len(states)) if weights is None else 1.0 / weights.sum().clamp_min(_TINY)
+        losses = torch.empty_like(states[:, 0])
+        d_states, d_aims, d_vectors = torch.empty_like(states), torch.empty_like(aims), torch.zeros_like(vectors)
+        chunk = _CHUNK[torch.float32]
+        for start in range(0, len(states), chunk):
+            here = slice(start, start + chunk)
+            scores = torch.addmm(-corrections, states[here], vectors.t())
+            scores.masked_fill_(targets[here].unsqueeze(1) == drawn, float("-inf"))
+            positive = (states[here] * aims[here]).sum(dim=1)
+            highest = torch.maximum(positive, scores.amax(dim=1))
+            scores.sub_(highest.unsqueeze(1)).exp_()
+            hit = (positive - highest).exp()
+            total = hit + scores.sum(dim=1)
+            losses[here] = total.log() + highest - positive
+            each = share if weights is None else share * weights[here]
+            scores.mul_((each / total).unsqueeze(1))
+            missed = ((hit / total - 1) * each).unsqueeze(1)
+            torch.addmm(missed * aims[here], scores, vectors, out=d_states[here])
+            torch.mul(missed, states[here], out=d_aims[here])
+            d_vectors.addmm_(scores.t(), states[here])
+        ctx.save_for_backward(d_states, d_aims, d_vectors)
+        return (losses if weights is None else losses * weights).sum() * share
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        return *(one * gradients[0] for one in ctx.saved_tensors), None, None, None, None
 
 
 def _binary(positive: Tensor, negative: Tensor, real: Tensor, _calibration: float, _items: int) -> Tensor:

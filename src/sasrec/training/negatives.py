@@ -47,13 +47,14 @@ class NegativeSampler:
     """Draws against the targets of every step of a training, as the settings say.
 
     Args:
+        config: Settings without "auto"; see `sasrec.training.settling`.
         train: Training histories.
         items: Catalogue size V.
         draw: A sampler of the caller's own, instead of the one that the settings name.
     """
 
     def __init__(self, config: Config, train: Sequences, *, items: int, draw: Draw | None = None) -> None:
-        self._config = config
+        self._config, self._count = config, int(config.negatives)
         self._own: Draw | None = draw
         if draw is None and config.sampler == "unseen":
             self._own = UnseenSampler(train, items=items).draw
@@ -68,7 +69,7 @@ class NegativeSampler:
 
     def __call__(self, batch: Batch, rng: np.random.Generator) -> Negatives:
         """Negatives for the targets of a batch. Draws that equal a target are for the loss to leave out."""
-        count = self._config.negatives
+        count = self._count
         if self._own is not None:
             return Negatives(torch.from_numpy(self._own(batch.owners, count, rng)))
         shape = (count,) if self._config.share_negatives else (len(batch.targets), count)

@@ -1,10 +1,13 @@
 """What a person sees while training runs: a bar on a terminal, a line an epoch elsewhere."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
+
+Tell = Callable[[str], None]
+"""Is told, in words, what is being done."""
 
 
 @dataclass(frozen=True)
@@ -118,3 +121,15 @@ def _bar(epochs: int, steps: int) -> Iterator[Watcher]:
                 progress.update(task, ndcg=result.ndcg, best=best)
 
         yield Bar()
+
+
+def told(progress: bool | None) -> Tell:
+    """Who is told what is being done: standard error if `progress` is True, or None on a terminal; else nobody."""
+    show = sys.stderr.isatty() if progress is None else progress
+
+    def tell(words: str) -> None:
+        if show:
+            sys.stderr.write(f"{words}\n")
+            sys.stderr.flush()
+
+    return tell

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +14,8 @@ from sasrec.errors import ConfigError, DataError
 from sasrec.training.batches import trainable
 from sasrec.training.machine import found_device, granted_threads, has_device, has_fast_bfloat16
 
+_MANY_ITEMS = 50_000  # beyond, exact cross-entropy takes so much longer than sampled that ...; see docs/performance.md
+_SHARED_NEGATIVES = 1_024
 _REPEATS_MATTER = 0.01  # share of validation targets that the user had before, above which they are not excluded
 
 
@@ -23,18 +26,23 @@ def check(data: Split, train: Sequences, valid: Holdout, config: Config, feature
         DataError: There is nothing to learn from or to validate on, or weights or features do not fit.
         ConfigError: The device is not there.
     """
-    _check_enough(data, train, valid)
+    check_enough(data, train, valid)
     _check_weights(data, train, config)
     _check_features(data, features)
     if config.device != "auto" and not has_device(config.device):
         raise ConfigError(f"device: torch finds no '{config.device}' here; set device='cpu'")
 
 
-def settled(config: Config, train: Sequences) -> Config:
+def settled(config: Config, train: Sequences, *, items: int) -> Config:
     """The settings with every "auto" replaced by what it stands for here.
 
     Dropout: 0.5 up to a mean of 15 training events a user, 0.2 from 100 on, and in between by the logarithm. Short
     histories leave little to learn each item from, so a network remembers them; long ones do not.
+
+    Loss: see `loss_in_words`.
+
+    Args:
+        items: Catalogue size V.
     """
     dropout = config.dropout
     if dropout == "auto":
@@ -53,10 +61,53 @@ def settled(config: Config, train: Sequences) -> Config:
         if config.precision == "auto"
         else config.precision,
         device=device,
+        **_settled_loss(config, items),
     )
 
 
-def _check_enough(data: Split, train: Sequences, valid: Holdout) -> None:
+def _settled_loss(config: Config, items: int) -> dict[str, Any]:
+    """The loss with everything that belongs to it: its negatives, and which item vectors follow it."""
+    loss = config.loss
+    if loss == "auto":
+        loss = "softmax" if items <= _MANY_ITEMS else "sampled-softmax"
+    share, logq, sampler, updates = config.share_negatives, config.logq, config.sampler, config.item_updates
+    if sampler == "auto":
+        share, logq = (True, True) if loss == "sampled-softmax" else (share, logq)
+        # Under swapped items the targets of a step have no known chance.
+        sampler = "unseen" if not (share or logq) else "uniform" if config.swap_items else "mixed"
+    if updates == "auto":
+        can = loss != "softmax" and config.weight_decay + config.item_l2 == 0 and config.beta2 >= 0.9
+        updates = "touched" if can and items > _MANY_ITEMS else "all"
+    negatives = (_SHARED_NEGATIVES if share else 1) if config.negatives == "auto" else config.negatives
+    return {
+        "loss": loss,
+        "negatives": negatives,
+        "sampler": sampler,
+        "share_negatives": share,
+        "logq": logq,
+        "item_updates": updates,
+    }
+
+
+def loss_in_words(asked: Config, taken: Config, *, items: int) -> str | None:
+    """Which loss "auto" stands for, and why; None where another one was asked for.
+
+    Args:
+        taken: The settings that were asked for as `settled` gives them.
+        items: Catalogue size V.
+    """
+    if asked.loss != "auto":
+        return None
+    if taken.loss == "softmax":
+        return f"exact cross-entropy (softmax), as {items:,} items are no more than {_MANY_ITEMS:,}"
+    return (
+        f"sampled softmax over {taken.negatives:,} negatives, as {items:,} items are more than {_MANY_ITEMS:,}; "
+        "loss='softmax' is exact"
+    )
+
+
+def check_enough(data: Split, train: Sequences, valid: Holdout) -> None:
+    """Refuse a split with nothing to learn from or to validate on; DataError."""
     name = data.log.source.name
     if not len(trainable(train)):
         raise DataError(f"{name}: no user has two events to train on; give a log with longer histories")

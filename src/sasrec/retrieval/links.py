@@ -1,0 +1,168 @@
+"""What is counted of pairs of items that stand near each other in histories, and what a history makes of it.
+
+A table of links holds for every item the items linked with it and how strongly. It is a `Sequences`: row i names the
+linked items, `weights` how strong each link is. Nothing here takes items x items of memory.
+
+Axes: B histories, V catalogue.
+"""
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sasrec.data.sequences import Sequences
+from sasrec.errors import BundleError
+
+_PAIRS = 2**20  # pairs that are counted, or links that are followed, at once
+_MOST = 1000  # links kept of an item: the strongest
+_NEGLIGIBLE = 1e-4  # events that weigh less than this beside the last one are not followed
+
+
+def count_links(train: Sequences, *, items: int, window: int, fade: float, backward: float) -> Sequences:
+    """How strongly items are linked: for every pair of events at most `window` apart, gap ** -fade.
+
+    Args:
+        train: Training histories.
+        items: Catalogue size V.
+        window: Greatest gap of two events of a history; 1 counts neighbours alone.
+        fade: How fast a pair weighs less with its gap; 0 weighs all alike, 1 as one over the gap.
+        backward: Weight of a link from the later item to the earlier one, beside 1 for that to the later.
+
+    Returns:
+        A row for each item: linked items in ascending order, of more than 1,000 the strongest; weights float32.
+    """
+    ages = train.offsets[1:].repeat(train.lengths) - 1 - np.arange(len(train.items))
+    places = np.arange(len(train.items)) - train.offsets[:-1].repeat(train.lengths)
+    found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+    for events in _events_of_items(train.items, items, most=max(_PAIRS // (2 * window), 1)):
+        pairs: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+        for gap in range(1, window + 1):
+            for step, weight, reach in ((gap, 1.0, ages), (-gap, backward, places)):
+                near = events[reach[events] >= gap] if weight else events[:0]
+                pairs.append((train.items[near], train.items[near + step], np.full(len(near), weight * gap**-fade)))
+        found.append(_strongest(*map(np.concatenate, zip(*pairs, strict=True)), items=items))
+    sources, targets, weights = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    offsets = np.zeros(items + 1, dtype=np.int64)
+    np.cumsum(np.bincount(sources, minlength=items), out=offsets[1:])
+    return Sequences(targets.astype(np.int32), offsets, weights=weights.astype(np.float32))
+
+
+def follow(
+    links: Sequences, histories: Sequences, *, decay: float, worth: np.ndarray | None = None
+) -> Float[Tensor, "B V"]:
+    """Sum of the links of a history's items, each event weighing `decay` times what the one after it does.
+
+    Args:
+        decay: In (0, 1].
+        worth: What the links of each item are multiplied by; float32 of shape (V,), None for 1.
+    """
+    items = len(links)
+    if decay < 1:
+        histories = histories.last(1 + int(math.log(_NEGLIGIBLE) / math.log(decay)))
+    sources, owners = histories.items, histories.owners()
+    weights = decay ** (histories.offsets[1:].repeat(histories.lengths) - 1 - np.arange(len(sources)))
+    weights = (weights if worth is None else weights * worth[sources]).astype(np.float32)
+    scores = torch.zeros(len(histories) * items)
+    for part in _parts(links.lengths[sources]):
+        linked = links.take(sources[part])
+        places = np.repeat(owners[part] * items, linked.lengths) + linked.items
+        values = np.repeat(weights[part], linked.lengths) * _strengths(linked)
+        scores.index_add_(0, torch.from_numpy(places), torch.from_numpy(values))
+    return scores.view(len(histories), items)
+
+
+def cosines(links: Sequences, item: int) -> Float[Tensor, "V"]:
+    """Cosine of the links of one item with those of every item."""
+    weights, row = _strengths(links).astype(np.float64), np.zeros(len(links))
+    own = slice(links.offsets[item], links.offsets[item + 1])
+    row[links.items[own]] = weights[own]
+    dots = np.bincount(links.owners(), weights * row[links.items], minlength=len(links))
+    norms = np.sqrt(np.bincount(links.owners(), weights**2, minlength=len(links)))
+    return torch.from_numpy((dots / np.maximum(norms * norms[item], 1e-12)).astype(np.float32))
+
+
+def to_tensors(links: Sequences) -> dict[str, Tensor]:
+    """The table as arrays to save."""
+    arrays = {"offsets": links.offsets, "linked": links.items, "weights": _strengths(links)}
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+
+def from_tensors(tensors: dict[str, Tensor], *, items: int) -> Sequences:
+    """The table that `to_tensors` took apart.
+
+    Raises:
+        BundleError: The arrays do not fit the catalogue or each other.
+    """
+    rows = len(tensors.get("linked", ()))
+    expected = {
+        "offsets": ((items + 1,), torch.int64),
+        "linked": ((rows,), torch.int32),
+        "weights": ((rows,), torch.float32),
+    }
+    if {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()} != expected:
+        raise BundleError("the links do not fit the catalogue")
+    offsets, linked, weights = (tensors[name] for name in expected)
+    # Compared, not subtracted: a difference of hostile offsets could overflow to a harmless one.
+    ordered = offsets[0] == 0 and offsets[-1] == rows and (offsets[1:] >= offsets[:-1]).all()
+    if not ordered or (rows and (linked.min() < 0 or linked.max() >= items)):
+        raise BundleError("the links point beyond the catalogue")
+    if not weights.isfinite().all():
+        raise BundleError("the links are not finite numbers")
+    return Sequences(linked.numpy(), offsets.numpy(), weights=weights.numpy())
+
+
+def _strengths(links: Sequences) -> np.ndarray:
+    return np.ones(len(links.items), dtype=np.float32) if links.weights is None else links.weights
+
+
+def _events_of_items(items: np.ndarray, count: int, *, most: int) -> Iterator[np.ndarray]:
+    """All events, those of each item together and items in ascending order, about `most` at a time."""
+    order = np.argsort(items, kind="stable")
+    ends = np.cumsum(np.bincount(items, minlength=count))
+    start = 0
+    while start < count:
+        begin = int(ends[start - 1]) if start else 0
+        stop = max(start + 1, int(np.searchsorted(ends, begin + most, side="right")))
+        yield order[begin : ends[stop - 1]]
+        start = stop
+
+
+def _parts(sizes: np.ndarray) -> Iterator[slice]:
+    """Stretches of rows whose sizes sum to no more than the limit, or single rows beyond it."""
+    ends = np.cumsum(sizes)
+    start = 0
+    while start < len(sizes):
+        begin = ends[start - 1] if start else 0
+        stop = max(start + 1, int(np.searchsorted(ends, begin + _PAIRS, side="right")))
+        yield slice(start, stop)
+        start = stop
+
+
+def _strongest(
+    sources: np.ndarray, targets: np.ndarray, weights: np.ndarray, *, items: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Each pair once with its total, in ascending order; of each source the strongest targets."""
+    if not len(sources):
+        return sources, targets, weights
+    first = int(sources.min())
+    keys = (sources.astype(np.int64) - first) * items + targets
+    rows = int(sources.max()) - first + 1
+    if rows * items <= 8 * len(keys):  # a table is faster than sorting where it is not mostly empty
+        table = np.bincount(keys, weights, minlength=rows * items)
+        pairs = np.flatnonzero(table)
+        totals = table[pairs]
+    else:
+        pairs, places = np.unique(keys, return_inverse=True)
+        totals = np.bincount(places, weights)
+    own = pairs // items
+    counts = np.bincount(own, minlength=rows)
+    if counts.max() > _MOST:
+        order = np.lexsort((-totals, own))
+        place = np.arange(len(own)) - np.repeat(np.cumsum(counts) - counts, counts)
+        kept = np.sort(order[place < _MOST])
+        pairs, totals, own = pairs[kept], totals[kept], own[kept]
+    return own + first, pairs % items, totals

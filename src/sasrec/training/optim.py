@@ -1,0 +1,235 @@
+"""How weights follow their gradients: Adam, its learning rate, and item vectors that move only when they are read.
+
+Axes: V catalogue, I items that a step reads, D width.
+"""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import NamedTuple, final
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from sasrec.config import Config
+from sasrec.model.building import Network
+from sasrec.model.embeddings import ItemVectors
+from sasrec.training.batches import Batch
+from sasrec.training.negatives import Negatives
+
+_BETA = 0.9  # Adam's decay of gradients
+_EPSILON = 1e-8
+_WINDOW = 256  # steps after which a row that waits has come to rest: (0.9 / sqrt(0.9)) ** 256 is a millionth
+_ROWS = 65_536  # brought up to date together, so that memory stays bounded
+
+
+@final
+class Optimiser:
+    """Adam on every weight of a network; on item vectors either all at every step, or those alone that the step reads.
+
+    Args:
+        config: Settings without "auto". With item_updates="touched" neither `weight_decay` nor `item_l2`.
+    """
+
+    def __init__(self, network: Network, config: Config) -> None:
+        self._network = network
+        tables, others = [*network.items.parameters()], [*network.parameters()]
+        others = [one for one in others if not any(one is table for table in tables)]
+        groups = [{"params": others, "weight_decay": config.weight_decay}]
+        self._touched: TouchedItems | None = None
+        self._taken: Taken | None = None
+        if config.item_updates == "touched":
+            self._touched = TouchedItems(network.items, beta2=config.beta2)
+        else:
+            groups.insert(0, {"params": tables, "weight_decay": config.weight_decay + config.item_l2})
+        self.adam = torch.optim.Adam(
+            groups, lr=config.learning_rate, betas=(_BETA, config.beta2), eps=_EPSILON, fused=True
+        )
+
+    @contextmanager
+    def reading(self, batch: Batch, negatives: Negatives | None) -> Iterator[tuple[Batch, Negatives | None]]:
+        """A step's work, by the item rows that the network and the loss have inside the block.
+
+        Where only touched items are updated, the catalogue inside the block is what the step reads and nothing else.
+        """
+        if self._touched is None:
+            yield batch, negatives
+            return
+        whole = self._network.items
+        items, batch, negatives = narrowed(batch, negatives)
+        self._taken = self._touched.take(items)
+        self._network.items = self._taken.items
+        try:
+            yield batch, negatives
+        finally:
+            self._network.items, self._taken = whole, None
+
+    def catch_up(self) -> None:
+        """Give every item vector the value that plain Adam would have given it by now; for the end of an epoch."""
+        if self._touched is not None:
+            self._touched.catch_up()
+
+    def step(self, loss: Tensor, learning_rate: float) -> None:
+        """Follow the gradients of a loss, inside the block that it was computed in."""
+        for group in self.adam.param_groups:
+            group["lr"] = learning_rate
+        self.adam.zero_grad()
+        loss.backward()
+        self.adam.step()
+        if self._touched is not None and self._taken is not None:
+            self._touched.step(self._taken, learning_rate)
+
+
+def narrowed(batch: Batch, negatives: Negatives | None) -> tuple[Int[Tensor, "I"], Batch, Negatives | None]:
+    """The items that a step reads, ascending, and the step itself with places among these in place of item rows."""
+    read = [batch.items, batch.targets]
+    if negatives is not None:
+        read.append(negatives.items.to(batch.items.device).flatten())
+    rows, places = torch.cat(read).unique(return_inverse=True)
+    missing = int(rows[0] < 0)  # -1 stands for a negative that there is none to draw of, and stays
+    items, targets, drawn = (places - missing).split([*map(len, read), 0][:3])
+    batch = replace(batch, items=items, targets=targets)
+    if negatives is not None:
+        negatives = negatives._replace(items=drawn.view(negatives.items.shape))
+    return rows[missing:], batch, negatives
+
+
+class Taken(NamedTuple):
+    """Items taken out of a catalogue.
+
+    Attributes:
+        items: A catalogue of them alone, with copies of their vectors and of those of their features' values.
+        rows: For each table of vectors by its name, the rows of the whole one that were copied, ascending.
+        moments: For each table, what Adam remembers of these rows.
+    """
+
+    items: ItemVectors
+    rows: dict[str, Tensor]
+    moments: dict[str, Tensor]
+
+
+@final
+class TouchedItems:
+    """Item vectors of which a step takes some, and Adam that reads and writes these alone.
+
+    On the whole table Adam reads and writes three numbers for every one of it, and the gradient is as large: that
+    grows with the catalogue, and at a million items is nearly all of a step. Here a step works on copies of the rows
+    that it reads, from which both network and loss take them, so that one small dense gradient holds all that there is.
+
+    The vectors are those of plain Adam. Without gradients Adam moves a row on by its fading moments: a step s after
+    the row's last one at t by ``rate(s) * (b1 / sqrt(b2)) ** (s - t) * mean / sqrt(square)``, bias corrections being
+    part of the rate. The sum over all steps that a row has missed is the same for all rows of the same t, so it is
+    kept for each t, and a row makes up for all of them when it is taken next, or when an epoch ends.
+
+    Source: Carpenter, "Lazy sparse stochastic gradient descent", 2008, has the idea for penalties. We differ from
+    `torch.optim.SparseAdam`, in which a row that is not touched neither moves nor forgets: see docs/decisions.md. From
+    plain Adam we differ by rounding, and in that a row that waits has the epsilon of its first missed step in all.
+
+    Args:
+        items: The whole catalogue; its parameters are updated in place.
+        beta2: Decay of squared gradients, at least 0.9.
+    """
+
+    def __init__(self, items: ItemVectors, *, beta2: float) -> None:
+        self._whole, self._beta2, self._steps = items, beta2, 0
+        # Both moments of a row side by side: one place in memory to fetch instead of two.
+        self._moments = {
+            name: table.new_zeros(len(table), 2, table.shape[1]) for name, table in items.named_parameters()
+        }
+        self._touched_at = {name: table.new_zeros(len(table)).long() for name, table in items.named_parameters()}
+        # For every step, what a row last touched in it has missed since, in units of mean / sqrt(square).
+        self._missed = items.weight.new_zeros(_WINDOW, dtype=torch.float64)
+        fading = (_BETA / beta2**0.5) ** torch.arange(_WINDOW, 0, -1, dtype=torch.float64)
+        self._fading = fading.to(items.weight.device)
+
+    @torch.no_grad()
+    def take(self, items: Int[Tensor, "I"]) -> Taken:
+        """Copies of some items, ascending and none twice."""
+        rows, features = {"weight": items}, None
+        if self._whole.feature_rows is not None and self._whole.feature_offsets is not None:
+            starts, ends = self._whole.feature_offsets[items], self._whole.feature_offsets[items + 1]
+            offsets = torch.cat([starts.new_zeros(1), (ends - starts).cumsum(0)])
+            shifts = (starts - offsets[:-1]).repeat_interleave(ends - starts)
+            values = self._whole.feature_rows[torch.arange(len(shifts), device=shifts.device) + shifts]
+            rows["values"], places = values.unique(return_inverse=True)
+            features = places, offsets
+        width = self._whole.weight.shape[1]
+        part = ItemVectors(len(items), width, features=features, values=len(rows.get("values", ())))
+        taken = Taken(part, rows, {})
+        for name, copies in part.named_parameters():
+            copies.data, taken.moments[name] = self._up_to_date(name, rows[name])
+        return taken
+
+    @torch.no_grad()
+    def step(self, taken: Taken, learning_rate: float) -> None:
+        """Update the items that were taken, by the gradients of their copies."""
+        self._steps += 1
+        first, second = 1 - _BETA**self._steps, 1 - self._beta2**self._steps
+        pace = learning_rate * second**0.5 / first
+        for name, vectors in taken.items.named_parameters():
+            if vectors.grad is None:
+                continue
+            mean, square = taken.moments[name].unbind(1)
+            mean.lerp_(vectors.grad, 1 - _BETA)
+            square.mul_(self._beta2).addcmul_(vectors.grad, vectors.grad, value=1 - self._beta2)
+            vectors.addcdiv_(mean, square.sqrt().add_(_EPSILON * second**0.5), value=-pace)
+            self._put_back(name, taken.rows[name], vectors, taken.moments[name])
+        self._note(pace)
+
+    @torch.no_grad()
+    def catch_up(self) -> None:
+        """Make up for the missed steps of every item that was ever touched."""
+        for name in self._moments:
+            waiting = (self._touched_at[name] > 0) & (self._touched_at[name] < self._steps)
+            for rows in waiting.nonzero().flatten().split(_ROWS):
+                self._put_back(name, rows, *self._up_to_date(name, rows))
+
+    def _note(self, pace: float) -> None:
+        """Add the step just made to what rows have missed that were last touched before it."""
+        waiting = min(self._steps, _WINDOW)
+        if self._steps >= len(self._missed):
+            self._missed = torch.cat([self._missed, torch.zeros_like(self._missed)])
+        self._missed[self._steps - waiting : self._steps].add_(self._fading[_WINDOW - waiting :], alpha=pace)
+
+    def _up_to_date(self, name: str, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Vectors and moments of some rows, as if Adam had updated them in every step."""
+        vectors = self._whole.get_parameter(name).index_select(0, rows)
+        moments = self._moments[name].index_select(0, rows)
+        mean, square = moments.unbind(1)
+        touched_at = self._touched_at[name].index_select(0, rows)
+        missed = self._missed[touched_at].to(vectors.dtype).unsqueeze(1)
+        vectors.addcdiv_(mean * missed, square.sqrt().add_(_EPSILON), value=-1.0)
+        idle = (self._steps - touched_at).unsqueeze(1)
+        mean.mul_(_BETA**idle)
+        square.mul_(self._beta2**idle)
+        return vectors, moments
+
+    def _put_back(self, name: str, rows: Tensor, vectors: Tensor, moments: Tensor) -> None:
+        self._whole.get_parameter(name).index_copy_(0, rows, vectors)
+        self._moments[name].index_copy_(0, rows, moments)
+        self._touched_at[name].index_fill_(0, rows, self._steps)
+
+
+def rate(config: Config, step: int, steps: int) -> float:
+    """The learning rate of a step.
+
+    Args:
+        step: From 0.
+        steps: Steps of all epochs.
+    """
+    highest = config.learning_rate
+    if config.schedule == "constant":
+        return highest
+    # As torch's OneCycleLR starts and ends: a 25th of the highest rate, and a 10,000th of that.
+    low, end = (highest / 25, highest / 25e4) if config.schedule == "one-cycle" else (0.0, 0.0)
+    rising = max(config.warmup * steps - 1, 0.0)
+    if step < rising:
+        return _between(low, highest, step / rising)
+    return _between(highest, end, (step - rising) / max(steps - 1 - rising, 1))
+
+
+def _between(first: float, last: float, share: float) -> float:
+    """From `first` to `last` along half a wave of a cosine."""
+    return last + (first - last) * (1 + math.cos(math.pi * share)) / 2

@@ -1,0 +1,114 @@
+"""Refitting: the chosen settings once more, with what validated them added to the training part."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sasrec.config import Config
+from sasrec.data.features import Features
+from sasrec.data.sequences import Sequences
+from sasrec.data.splits import Split
+from sasrec.errors import ConfigError, DataError, TrainingError
+from sasrec.retrieval.blend import Blend
+from sasrec.retrieval.counting import Markov, Popularity
+from sasrec.retrieval.linked import Linked
+from sasrec.retrieval.neural import Neural
+from sasrec.retrieval.recommender import Recommender
+from sasrec.retrieval.scorers import Scorer
+from sasrec.training.loop import Training
+from sasrec.training.machine import torch_threads
+from sasrec.training.negatives import Draw
+from sasrec.training.progress import EpochResult, watched
+
+
+def refit(
+    model: Recommender,
+    data: Split,
+    *,
+    features: Features | None = None,
+    draw: Draw | None = None,
+    progress: bool | None = None,
+) -> Recommender:
+    """Train or count a model once more on training and validation part together, for release.
+
+    Everything stays as it was chosen on validation: a network is trained from its first weights for as many epochs as
+    the best one had, a counted model keeps its settings, a blend its weights. Nothing chooses any more, and the test
+    part is never looked at. `evaluate` names the result's figures apart, for they compare with no others.
+
+    Args:
+        model: A model of the training part of `data`; it stays as it is.
+        data: The split that it was trained on.
+        features: Those that it was trained with.
+        draw: The sampler that it was trained with.
+        progress: True shows progress, False nothing; None shows a bar if standard error is a terminal.
+
+    Returns:
+        A recommender whose `record` is that of `model` with what was done under "refit".
+
+    Raises:
+        ConfigError: The model was refit already, or without the features that it was trained with.
+        DataError: The model was trained on another log or split, or does not say on which.
+        TrainingError: The loss is no longer finite, or Ctrl-C came: a refit is whole or nothing.
+    """
+    record = model.record
+    if "refit" in record:
+        raise ConfigError("model: was refit already; give the one that it was made from")
+    if record.get("data") != data.fingerprint or "best" not in record:
+        raise DataError(
+            f"{data.log.source.name}: the model was trained on another log or split, or does not say how; read and "
+            "split the log as in training"
+        )
+    if (None if features is None else str(features)) != record.get("features"):
+        raise ConfigError("features: a refit needs those that the model was trained with, and no others")
+    started, worked = time.perf_counter(), time.process_time()
+    again = _Again(data.refit.train, len(data.log.items), features, draw, progress)
+    scorer = again.made(model.scorer, record)
+    done = {
+        "events": len(again.train.items),
+        "seconds": round(time.perf_counter() - started, 3),
+        "cpu_seconds": round(time.process_time() - worked, 3),
+    }
+    return Recommender.of_log(scorer, data.log, record={**record, "refit": done})
+
+
+@dataclass(frozen=True)
+class _Again:
+    """Makes scorers of one training part as others were made of a smaller one."""
+
+    train: Sequences
+    items: int
+    features: Features | None
+    draw: Draw | None
+    progress: bool | None
+
+    def made(self, scorer: Scorer, record: Mapping[str, Any]) -> Scorer:
+        """Args: record: What chose this scorer, under "best"; of a blend also its "parts"."""
+        if isinstance(scorer, Blend):
+            records = {part["name"]: part for part in record["parts"]}
+            parts = scorer.parts.items()
+            return Blend({name: (weight, self.made(part, records[name])) for name, (weight, part) in parts})
+        if isinstance(scorer, Neural):
+            # In a blend, one network may have learned from features and another not.
+            features = self.features if "items.values" in scorer.network.state_dict() else None
+            return self._trained(scorer.config, features, epochs=int(record["best"]["epoch"]))
+        if isinstance(scorer, Linked):
+            return Linked.of(self.train, items=self.items, settings=scorer.settings)
+        if isinstance(scorer, Markov):
+            return Markov.of(self.train, items=self.items)
+        return Popularity.of(self.train, items=self.items, recent=record["best"].get("recent", 1.0))
+
+    def _trained(self, config: Config, features: Features | None, *, epochs: int) -> Neural:
+        with torch_threads(int(config.threads)):
+            training = Training(self.train, items=self.items, config=config, draw=self.draw, features=features)
+            try:
+                with watched(self.progress, epochs=epochs, steps=training.steps) as watcher:
+                    for number in range(1, epochs + 1):
+                        started = time.perf_counter()
+                        loss = training.epoch(number, watcher)
+                        seconds = round(time.perf_counter() - started, 3)
+                        watcher.epoch(EpochResult(number, loss, None, None, seconds, best=number == epochs))
+            except KeyboardInterrupt:
+                raise TrainingError("interrupted; a refit is whole or nothing") from None
+        training.network.to("cpu")
+        return Neural(training.network, config)
