@@ -147,11 +147,16 @@ def settings(_run: Run) -> dict[str, dict[str, Any]]:
     """Settings as plain values: those of the comparison, by loss, and every preset."""
     import sasrec
 
-    same = sasrec.Config(width=64, blocks=2, length=50, batch=128, dropout=0.2, feed_forward=64)
+    same = sasrec.Config(width=64, blocks=2, length=50, batch=128, dropout=0.2, feed_forward=64, loss="softmax")
     long = dataclasses.replace(same, length=200)
-    presets = {name: sasrec.preset(name).to_dict() for name in PRESETS}
-    compared = {loss: dataclasses.replace(same, loss=loss).to_dict() for loss in LOSSES}
-    return {**compared, **presets, "long": long.to_dict()}
+    chosen = {loss: dataclasses.replace(same, loss=loss) for loss in LOSSES}
+    chosen |= {name: sasrec.preset(name) for name in PRESETS} | {"long": long}
+    return {name: _plain(config.to_dict()) for name, config in chosen.items()}
+
+
+def _plain(config: dict[str, Any]) -> dict[str, Any]:
+    """With a number of negatives, for other systems know no "auto"."""
+    return {**config, "negatives": 1 if config["negatives"] == "auto" else config["negatives"]}
 
 
 def cases(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, Case]:

@@ -25,25 +25,26 @@ class System:
         events = pl.DataFrame(list(work.events()), ["user_id", "item_id", "place"], orient="row")
         self.log = sasrec.read_log(events, time="")
         self.data = sasrec.split(self.log)
-        self.config = settled(sasrec.Config.from_dict({**config, "threads": threads}), self.data.train)
-        self.training = Training(self.data.train, items=len(self.log.items), config=self.config)
+        items, chosen = len(self.log.items), sasrec.Config.from_dict({**config, "threads": threads})
+        self.config = settled(chosen, self.data.train, items=items)
+        self.training = Training(self.data.train, items=items, config=self.config)
         rolling = self.config.windows == "rolling"
         self.windows = rolling_windows(work) if rolling else last_windows(work, self.config.length)
         self.steps = self.training.steps
 
     def epoch(self, pace: Pace) -> None:
-        """Our own loop; its steps tell no sizes, so each batch is counted where the loss is handed it."""
+        """Our own loop; its steps tell no sizes, so each batch is counted as a step begins."""
         counts: list[tuple[int, int]] = []
-        loss_of = self.training._loss
+        step = self.training._step
 
         def counted(batch: Any) -> Any:
             counts.append((len(batch.users), len(batch.targets)))
-            return loss_of(batch)
+            return step(batch)
 
-        self.training._loss = counted
+        self.training._step = counted
         with suppress(_EnoughError):
-            self.training.epoch(1, _Steps(pace, counts))
-        self.training._loss = loss_of
+            self.training.epoch(1, _Steps(pace, counts, self.steps))
+        self.training._step = step
 
     def top(self) -> list[list[int]]:
         return self.best("test")
@@ -66,11 +67,11 @@ class System:
 class _Steps:
     """Watches training and tells the pace."""
 
-    def __init__(self, pace: Pace, counts: list[tuple[int, int]]) -> None:
-        self.pace, self.counts = pace, counts
+    def __init__(self, pace: Pace, counts: list[tuple[int, int]], whole: int) -> None:
+        self.pace, self.counts, self.whole = pace, counts, whole
 
     def step(self, _epoch: int, _loss: float) -> None:
-        if self.pace.step(*self.counts[-1]):
+        if self.pace.step(*self.counts[-1]) and self.pace.made < self.whole:
             raise _EnoughError
 
     def epoch(self, _result: object) -> None:
