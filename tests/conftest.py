@@ -1,7 +1,10 @@
 """What holds for every test: one thread, shapes checked, the same examples in every run."""
 
 import os
+import queue
 import sys
+import threading
+from contextlib import contextmanager
 
 import hypothesis
 import pytest
@@ -64,3 +67,32 @@ def small_model(walks, small_config):
     import sasrec
 
     return sasrec.train(sasrec.split(walks), small_config)
+
+
+@pytest.fixture(scope="session")
+def serving():
+    """Starts a real server in a thread: `with serving(model, data=folder) as running`."""
+    import sasrec
+
+    @contextmanager
+    def start(model, **options):
+        told = queue.SimpleQueue()
+
+        def work():
+            try:
+                sasrec.serve(model, port=0, started=told.put, **options)
+            except BaseException as error:  # noqa: BLE001  # raised again below
+                told.put(error)
+
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+        running = told.get(timeout=60)
+        if isinstance(running, BaseException):
+            raise running
+        try:
+            yield running
+        finally:
+            running.stop()
+            thread.join(timeout=60)
+
+    return start

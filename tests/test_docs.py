@@ -1,6 +1,9 @@
 """Every block of Python in the README and the docs runs, in the order in which a reader meets it."""
 
 import re
+import shlex
+import shutil
+import subprocess
 from pathlib import Path
 
 import polars as pl
@@ -57,6 +60,28 @@ def test_every_block_of_the_pages_runs(reader):
 
     assert Path("books.sasrec/manifest.json").is_file()
     assert len(pl.read_parquet("recommendations.parquet")) == 10 * len(users)
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
+def test_every_example_of_serving_is_answered(serving, small_model, tmp_path):
+    page = (ROOT / "docs/serving.md").read_text(encoding="utf-8")
+    curls = re.findall(r"^curl (.*)$", page, flags=re.MULTILINE)
+    with serving(small_model, data=tmp_path / "data") as running:
+
+        def here(text):
+            known = re.sub(r"reader-\d{4}", "u07", re.sub(r"b\d{4}", "i03", text))
+            return re.sub(r"(http://127\.0\.0\.1|localhost):8000", running.url, known)
+
+        for block in blocks("docs/serving.md"):
+            exec(compile(here(block), "docs/serving.md", "exec"), {})  # the page is ours
+        failed = []
+        for line in curls:
+            command = ["curl", "--silent", "--show-error", "--fail-with-body", *shlex.split(here(line))]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            failed += [(line, done.stdout, done.stderr)] if done.returncode else []
+
+    assert len(curls) == 12
+    assert failed == []
 
 
 def test_every_page_that_the_readme_names_exists():

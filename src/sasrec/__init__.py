@@ -30,6 +30,7 @@ __all__ = [
     "Report",
     "SasrecError",
     "ScoreError",
+    "ServingError",
     "Split",
     "TrainingError",
     "UnknownIdError",
@@ -45,6 +46,7 @@ __all__ = [
     "read_features",
     "read_log",
     "refit",
+    "serve",
     "split",
     "train",
     "tune",
@@ -66,6 +68,7 @@ if TYPE_CHECKING:
         OutputError,
         SasrecError,
         ScoreError,
+        ServingError,
         TrainingError,
         UnknownIdError,
     )
@@ -74,6 +77,7 @@ if TYPE_CHECKING:
     from sasrec.report.page import write_page
     from sasrec.retrieval.indexing import indexed
     from sasrec.retrieval.recommender import Recommender, load
+    from sasrec.serving.server import serve
     from sasrec.studies.compare import Comparison, compare
     from sasrec.studies.diagnose import Diagnosis, diagnose
     from sasrec.studies.tune import Range, tune
@@ -103,6 +107,7 @@ else:
         "count": "training.counting",
         "blend": "training.blending",
         "refit": "training.refitting",
+        "serve": "serving.server",
         "Diagnosis": "studies.diagnose",
         "diagnose": "studies.diagnose",
         "Range": "studies.tune",

@@ -86,7 +86,9 @@ class _Entry(msgspec.Struct, forbid_unknown_fields=True):
     size: int
 
 
-class _Manifest(msgspec.Struct, forbid_unknown_fields=True):
+class Manifest(msgspec.Struct, forbid_unknown_fields=True):
+    """The files that a model consists of, and what kind of model it is."""
+
     format: str
     version: int
     kind: str
@@ -129,8 +131,8 @@ def save(bundle: Bundle, path: Path, *, replace: bool = False) -> None:
             entries[_WEIGHTS] = _entry(file)
 
     def write_manifest(draft: Path) -> None:
-        manifest = _Manifest(FORMAT, VERSION, bundle.kind, entries)
-        draft.write_bytes(_sealed(msgspec.to_builtins(manifest)))
+        listed = Manifest(FORMAT, VERSION, bundle.kind, entries)
+        draft.write_bytes(_sealed(msgspec.to_builtins(listed)))
 
     writers = {name: _writer(data) for name, data in contents.items()}
     write_folder(path, {**writers, _WEIGHTS: write_weights, "manifest.json": write_manifest}, replace=replace)
@@ -146,19 +148,19 @@ def load(path: Path) -> Bundle:
     Raises:
         BundleError: The folder is missing, foreign, damaged or of a newer format.
     """
-    manifest = _manifest(path)
+    listed = manifest(path)
     contents = {}
     for name in _FILES:
-        if name == _WEIGHTS and manifest.files[name].size >= _MAPPED_BYTES:
+        if name == _WEIGHTS and listed.files[name].size >= _MAPPED_BYTES:
             continue
-        contents[name] = data = _read(path, name)
-        _check_entry(path / name, manifest.files[name], _Entry(sha256(data), len(data)))
+        contents[name] = data = read(path, name)
+        _check_entry(path / name, listed.files[name], _Entry(sha256(data), len(data)))
     try:
         if _WEIGHTS in contents:
             tensors = safetensors.torch.load(contents[_WEIGHTS])
         else:
-            tensors = _mapped(path, manifest.files[_WEIGHTS])
-        return _decode(manifest.kind, contents, tensors)
+            tensors = _mapped(path, listed.files[_WEIGHTS])
+        return _decode(listed.kind, contents, tensors)
     except _FAULTS as error:
         raise BundleError(f"{path}: its files are whole but do not fit together: {error}") from None
 
@@ -192,7 +194,7 @@ def _check_entry(file: Path, expected: _Entry, found: _Entry) -> None:
 def _is_model(path: Path) -> bool:
     """True for a folder that holds a model, of whatever version, and nothing besides."""
     try:
-        plain = json.loads(_read(path, "manifest.json"))["manifest"]
+        plain = json.loads(read(path, "manifest.json"))["manifest"]
         return plain["format"] == FORMAT and {*os.listdir(path)} <= {"manifest.json", *plain["files"]}
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return False
@@ -211,14 +213,15 @@ def _sealed(manifest: dict[str, Any]) -> bytes:
     return f'{{"checksum": "{sha256(content.encode())}",\n"manifest": {content}}}\n'.encode()
 
 
-def _manifest(path: Path) -> _Manifest:
+def manifest(path: Path) -> Manifest:
+    """What a folder says that its model consists of; BundleError where it is missing, foreign, damaged or too new."""
     # os.path, as pathlib raises where a folder on the way must not be entered.
     if not os.path.isdir(path):
         what = "is not a folder" if os.path.exists(path) else "does not exist or cannot be entered"
         raise BundleError(f"{path}: {what}; a sasrec model is a folder written by `sasrec train` or `save`")
     if not os.path.lexists(path / "manifest.json"):
         raise BundleError(f"{path}: is not a sasrec model: it holds no manifest.json that can be read")
-    data = _read(path, "manifest.json")
+    data = read(path, "manifest.json")
     foreign = BundleError(f"{path / 'manifest.json'}: is damaged or not of a sasrec model")
     try:
         plain = json.loads(data)["manifest"]
@@ -230,7 +233,7 @@ def _manifest(path: Path) -> _Manifest:
             )
         if data != _sealed(plain):
             raise foreign
-        manifest = msgspec.convert(plain, _Manifest)
+        manifest = msgspec.convert(plain, Manifest)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise error if isinstance(error, BundleError) else foreign from None
     if set(manifest.files) != set(_FILES):
@@ -238,7 +241,8 @@ def _manifest(path: Path) -> _Manifest:
     return manifest
 
 
-def _read(path: Path, name: str) -> bytes:
+def read(path: Path, name: str) -> bytes:
+    """The bytes of one of the files of a model; BundleError where it is missing or no regular file."""
     file = _regular(path, name)
     try:
         return file.read_bytes()

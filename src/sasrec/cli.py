@@ -1,6 +1,6 @@
 """The command line: which commands there are, and how each way of failing leaves it.
 
-Exit codes: 0 done; 1 a fault of ours, with its traceback; 2 a wrong use; 3 to 8 the errors of `sasrec.errors`; 130
+Exit codes: 0 done; 1 a fault of ours, with its traceback; 2 a wrong use; 3 to 9 the errors of `sasrec.errors`; 130
 Ctrl-C.
 """
 
@@ -37,6 +37,9 @@ COMMANDS = {
     "recommend": ("recommendation", "Recommend items to known users, after a history, or to everybody."),
     "similar": ("recommendation", "List the items most like one item."),
     "info": ("information", "Say what a model or a log is."),
+    "serve": ("serving", "Answer over HTTP with a model, and keep the events that come in."),
+    "activate": ("serving", "Let a running server answer with another model."),
+    "rollback": ("serving", "Let a running server go back to the version before."),
 }
 """For every command its module in `sasrec.commands`, and its summary: the first line of its docstring."""
 

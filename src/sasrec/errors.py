@@ -7,7 +7,8 @@
     ├── BundleError       a saved model is missing, damaged, foreign or too new
     ├── OutputError       the result cannot be written where it was asked for
     ├── TrainingError     training cannot go on (a loss that is no longer finite)
-    └── ScoreError        a model gave scores that are not numbers
+    ├── ScoreError        a model gave scores that are not numbers
+    └── ServingError      a server cannot start or be reached, or refused a request
 
 Each message says what is wrong, where, what was found and what to do. The
 command line prints it as one line and leaves with the class's `exit_code`.
@@ -60,3 +61,17 @@ class ScoreError(SasrecError, ArithmeticError):
     """A model gave scores that are not numbers, so no order of items can be trusted."""
 
     exit_code = 8
+
+
+class ServingError(SasrecError, RuntimeError):
+    """A server cannot start, cannot be reached, cannot store or read events, or refused a request.
+
+    Attributes:
+        status: The HTTP status that goes with it; None where none does.
+    """
+
+    exit_code = 9
+
+    def __init__(self, message: str, *, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status

@@ -276,8 +276,10 @@ def test_scores_come_in_the_order_of_the_candidates(model):
 
     scores = [scores_of(model, history)[item] for item in candidates]
     assert answer["item_id"].to_list() == candidates
-    assert answer["score"].to_list() == pytest.approx(scores, rel=1e-6)
-    assert answer["rank"].to_list() == [1 + sum(other > mine for other in scores) for mine in scores]
+    # Two ways to one product may differ in the last bit, and so in the order of two scores that nearly tie.
+    told = answer["score"].to_list()
+    assert told == pytest.approx(scores, rel=1e-5, abs=1e-8)
+    assert answer["rank"].to_list() == [1 + sum(other > mine for other in told) for mine in told]
 
 
 def test_scores_are_those_that_recommendations_show(model):

@@ -1,0 +1,1 @@
+"""`sasrec serve` under load, beside a plain server that does the same."""

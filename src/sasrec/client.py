@@ -1,0 +1,201 @@
+"""A client of `sasrec serve`, with nothing beyond Python's own HTTP.
+
+with Client("http://127.0.0.1:8000") as shop:
+    shop.add("ada", "Alien")
+    for one in shop.recommend("ada", k=5).items:
+        print(one.item, one.score)
+"""
+
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from typing import Self, TypeVar, final
+from urllib.parse import quote, urlencode, urlsplit
+
+import msgspec
+
+from sasrec.errors import ConfigError, ServingError
+from sasrec.serving.api import (
+    EventsStored,
+    Explain,
+    Explanation,
+    Forgotten,
+    Found,
+    Id,
+    LatestEvents,
+    ModelFacts,
+    NewEvent,
+    PastEvents,
+    Recommend,
+    Recommendation,
+    Recommendations,
+    Similars,
+)
+from sasrec.serving.problems import MEDIA_TYPE, Document
+
+_T = TypeVar("_T")
+
+
+@final
+class Client:
+    """One connection to one server, which stays open; for several threads make several clients.
+
+    Ids may be text or integers; answers have them as text. Every method raises `ServingError` where the server cannot
+    be reached or refuses; its `status` is the HTTP status, None without an answer.
+    """
+
+    def __init__(self, url: str = "http://127.0.0.1:8000", *, timeout: float = 10.0) -> None:
+        """Nothing is sent yet.
+
+        Args:
+            url: Address of the server; what stands in front of it may add a path.
+            timeout: Seconds to wait for the server at each step; it is told, so that it does not work for nobody.
+
+        Raises:
+            ConfigError: The address is none of HTTP.
+        """
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ConfigError(f"url: expected one like http://127.0.0.1:8000, found {url!r}")
+        kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
+        self.url = url.rstrip("/")
+        self._deadline = max(1, min(10_000, int(1000 * timeout)))
+        self._prefix = parts.path.rstrip("/")
+        self._connection = kind(parts.hostname, parts.port, timeout=timeout)
+
+    def recommend(
+        self,
+        user: Id | None = None,
+        history: Iterable[Id] = (),
+        *,
+        k: int = 10,
+        exclude_seen: bool | None = None,
+        allow: Iterable[Id] | None = None,
+        deny: Iterable[Id] = (),
+        scorer: str | None = None,
+    ) -> Recommendation:
+        """The next items for a user, after a history (oldest first), or after what is known of the user and that.
+
+        Args:
+            k: Items wanted; fewer come where fewer may be recommended.
+            exclude_seen: Leave out, or keep, what the user had; None does as chosen in training.
+            allow: Only these items; None allows all.
+            deny: None of these items.
+            scorer: What ranks, one of `model().scorers`; None is the model.
+        """
+        allowed = None if allow is None else list(allow)
+        asked = Recommend(user, list(history), k, exclude_seen, allowed, list(deny), scorer, self._deadline)
+        return self._post("/v1/recommend", asked, Recommendation)
+
+    def recommend_batch(self, requests: Sequence[Recommend]) -> list[Recommendation]:
+        """Answers to up to 256 requests, in their order, all from one version of the model."""
+        return self._post(
+            "/v1/recommend:batch", {"requests": requests, "deadline_ms": self._deadline}, Recommendations
+        ).answers
+
+    def rank(self, candidates: Iterable[Id], user: Id | None = None, history: Iterable[Id] = ()) -> Recommendation:
+        """Up to 1,000 candidates in the order of their scores; those that the model does not know are listed."""
+        asked = {"candidates": list(candidates), "user": user, "history": list(history), "deadline_ms": self._deadline}
+        return self._post("/v1/rank", asked, Recommendation)
+
+    def explain(
+        self,
+        item: Id,
+        user: Id | None = None,
+        history: Iterable[Id] = (),
+        *,
+        exclude_seen: bool | None = None,
+        scorer: str | None = None,
+        events: int = 20,
+    ) -> Explanation:
+        """Why an item is recommended: what each of the latest events does for it.
+
+        Args:
+            exclude_seen: Rank among what the user has not had, or among everything; None does as chosen in training.
+            scorer: What ranks, one of `model().scorers`; None is the model.
+            events: How many are explained at most.
+        """
+        asked = Explain(item, user, list(history), exclude_seen, scorer, events, self._deadline)
+        return self._post("/v1/explain", asked, Explanation)
+
+    def similar(self, item: Id, *, k: int = 10) -> Similars:
+        """The items most like one item."""
+        return self._get("/v1/similar", {"item": item, "k": k, "deadline_ms": self._deadline}, Similars)
+
+    def add(self, user: Id, item: Id, *, time: float | None = None, event: str | None = None) -> EventsStored:
+        """Store one event.
+
+        Args:
+            time: Seconds since 1970; None is when the event arrives.
+            event: Names the event: sent again under the same name, it is stored once. None takes a random name.
+        """
+        return self.add_all([NewEvent(event or secrets.token_hex(16), user, item, time)])
+
+    def add_all(self, events: Sequence[NewEvent]) -> EventsStored:
+        """Store up to 1,000 events; once this returns they are on the server's disk, and in every later answer."""
+        return self._post("/v1/events", {"events": events}, EventsStored)
+
+    def history(self, user: Id, *, limit: int = 100) -> PastEvents:
+        """What is known of a user, the oldest first."""
+        return self._get(f"/v1/users/{quote(str(user), safe='')}/history", {"limit": limit}, PastEvents)
+
+    def latest(self, *, limit: int = 20) -> LatestEvents:
+        """The events that the server stored last, of whomever, the newest first; none from before it started."""
+        return self._get("/v1/events", {"limit": limit}, LatestEvents)
+
+    def forget(self, user: Id) -> Forgotten:
+        """Erase a user's events, and let what the model was trained on of the user never be used again."""
+        return self._send("DELETE", f"/v1/users/{quote(str(user), safe='')}", None, Forgotten)
+
+    def search(self, words: str, *, limit: int = 20) -> Found:
+        """Items whose id or title contains the words."""
+        return self._get("/v1/items/search", {"q": words, "limit": limit}, Found)
+
+    def model(self) -> ModelFacts:
+        """What the model is that answers."""
+        return self._get("/v1/model", {}, ModelFacts)
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _get(self, path: str, query: Mapping[str, object], kind: type[_T]) -> _T:
+        return self._send("GET", f"{path}?{urlencode(query)}", None, kind)
+
+    def _post(self, path: str, asked: object, kind: type[_T]) -> _T:
+        return self._send("POST", path, msgspec.json.encode(asked), kind)
+
+    def _send(self, method: str, path: str, body: bytes | None, kind: type[_T]) -> _T:
+        status, media_type, answer = self._answered(method, self._prefix + path, body)
+        try:
+            if status == 200:
+                return msgspec.json.decode(answer, type=kind)
+            if media_type == MEDIA_TYPE:
+                problem = msgspec.json.decode(answer, type=Document)
+                raise ServingError(f"{self.url}{path}: {problem.title}: {problem.detail}", status=status)
+        except msgspec.MsgspecError as error:
+            raise ServingError(f"{self.url}{path}: this is no answer of sasrec: {error}", status=status) from None
+        raise ServingError(f"{self.url}{path}: answered with status {status}, not as sasrec does", status=status)
+
+    def _answered(self, method: str, path: str, body: bytes | None) -> tuple[int, str, bytes]:
+        """Status, media type and body; a connection that the server closed meanwhile is opened once more.
+
+        That is safe for every request: none does more when it comes twice.
+        """
+        fresh = self._connection.sock is None
+        headers = {} if body is None else {"content-type": "application/json"}
+        try:
+            self._connection.request(method, path, body, headers)
+            answer = self._connection.getresponse()
+            return answer.status, answer.headers.get_content_type(), answer.read()
+        except (OSError, HTTPException) as error:
+            self._connection.close()
+            if fresh or isinstance(error, TimeoutError):
+                raise ServingError(f"{self.url}: cannot be reached: {error or type(error).__name__}") from None
+        return self._answered(method, path, body)

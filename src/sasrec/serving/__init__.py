@@ -1,0 +1,1 @@
+"""The saved model as an answer over HTTP: events, versions, requests."""

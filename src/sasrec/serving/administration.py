@@ -1,0 +1,133 @@
+"""Commands to a running server, over a socket in its data folder that only its owner can open."""
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from sasrec.errors import OutputError, SasrecError, ServingError
+from sasrec.serving.answering import LOGGER
+from sasrec.serving.metrics import Metrics
+from sasrec.serving.service import Service
+
+SOCKET = "control.sock"
+_LINE = 64 * 1024
+
+
+class Command(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a server is told to do, as one line of JSON.
+
+    Attributes:
+        do: Activate a model, or go back to the version before.
+        model: Absolute path of the model to activate.
+    """
+
+    do: Literal["activate", "rollback"]
+    model: str = ""
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """What came of it, as one line of JSON.
+
+    Attributes:
+        version: The version that answers now.
+        error: Why nothing changed; None where it did.
+    """
+
+    version: str
+    error: str | None = None
+
+
+async def listen(service: Service, metrics: Metrics) -> asyncio.Server:
+    """Take commands until the server that is returned is closed.
+
+    Raises:
+        OutputError: The socket cannot be made.
+    """
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            reply = await _obeyed(await reader.readline(), service)
+            metrics.swaps.add("failed" if reply.error else "done")
+            writer.write(msgspec.json.encode(reply) + b"\n")
+            await writer.drain()
+        except (OSError, ValueError):  # whoever gave the command is gone, or its line does not end
+            pass
+        finally:
+            writer.close()
+
+    with _short(service.folder.path) as place:
+        return await asyncio.start_unix_server(answer, sock=_bound(place, service.folder.path), limit=_LINE)
+
+
+def send(command: Command, folder: Path) -> str:
+    """Give a command to the server of a data folder; gives the version that answers afterwards.
+
+    Raises:
+        ServingError: No server runs on this folder, or it refuses; then the version before goes on.
+    """
+    try:
+        with socket.socket(socket.AF_UNIX) as connection, _short(folder) as place:
+            connection.connect(place)
+            connection.sendall(msgspec.json.encode(command) + b"\n")
+            with connection.makefile("rb") as answers:
+                reply = msgspec.json.decode(answers.readline(), type=Reply)
+    except (OSError, msgspec.MsgspecError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ServingError(
+            f"{folder}: no server answers on this data folder ({reason}); start one with sasrec serve"
+        ) from None
+    if reply.error is not None:
+        raise ServingError(f"{reply.error}; version {reply.version} goes on")
+    return reply.version
+
+
+async def _obeyed(line: bytes, service: Service) -> Reply:
+    try:
+        command = msgspec.json.decode(line, type=Command)
+        work: Callable[[], str] = service.rollback
+        if command.do == "activate":
+            model = Path(command.model)
+
+            def work() -> str:
+                return service.activate(model)
+
+        return Reply(await asyncio.to_thread(work))
+    except (SasrecError, msgspec.MsgspecError) as error:
+        LOGGER.error("a command was refused: %s", error)
+        return Reply(service.served.version, str(error))
+
+
+@contextmanager
+def _short(folder: Path) -> Iterator[str]:
+    """An address of the socket that is short: a socket's own may have no more than about a hundred characters."""
+    if not os.path.isdir("/proc/self/fd"):
+        yield str(folder / SOCKET)
+        return
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield f"/proc/self/fd/{handle}/{SOCKET}"
+    finally:
+        os.close(handle)
+
+
+def _bound(place: str, folder: Path) -> socket.socket:
+    """A socket at the place, which only the owner of this process can open."""
+    bound = socket.socket(socket.AF_UNIX)
+    try:
+        if os.path.lexists(place):
+            os.unlink(place)  # of a server that was killed: the folder's lock tells that none runs
+        before = os.umask(0o177)
+        try:
+            bound.bind(place)
+        finally:
+            os.umask(before)
+    except OSError as error:
+        bound.close()
+        raise OutputError(f"{folder / SOCKET}: cannot be made: {error.strerror or error}") from None
+    return bound

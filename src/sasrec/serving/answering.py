@@ -1,0 +1,265 @@
+"""One version of a model, answering: raw ids as text in, ranked ids as text out, many requests in one pass."""
+
+import logging
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import final
+
+import numpy as np
+import polars as pl
+import torch
+
+from sasrec.data.sequences import Sequences
+from sasrec.data.titles import read_titles
+from sasrec.data.vocab import Vocabulary
+from sasrec.errors import BundleError, ServingError
+from sasrec.retrieval.counting import Markov, Popularity
+from sasrec.retrieval.recommender import Recommender
+from sasrec.retrieval.scorers import Scorer
+from sasrec.retrieval.topk import best, blocks, check_finite, hide
+from sasrec.serving.api import (
+    Explain,
+    Explanation,
+    FoundItem,
+    PastEvent,
+    Recommend,
+    Recommendation,
+    Scored,
+    Similar,
+    Similars,
+)
+from sasrec.serving.explaining import explain
+from sasrec.serving.problems import INTERNAL, UNKNOWN_ITEM, Problem, invalid
+from sasrec.serving.searching import Search
+from sasrec.serving.store import EventStore, Stored
+
+Request = Recommend | Similar | Explain
+Answer = Recommendation | Similars | Explanation
+
+LOGGER = logging.getLogger("sasrec.serving")
+
+_NONE = np.empty(0, dtype=np.int32)
+
+
+@final
+class Names:
+    """Raw ids as text and their rows. An integer id is its decimal text, so `007` is no name of item 7."""
+
+    def __init__(self, ids: Vocabulary) -> None:
+        """Args: ids: The raw ids."""
+        self.texts: list[str] = ids.ids.cast(pl.String).to_list()
+        self.rows = {text: row for row, text in enumerate(self.texts)}
+
+    def split(self, ids: Iterable[str | int]) -> tuple[list[int], list[str]]:
+        """The rows of the ids that are known, in their order, and the ids that are not."""
+        rows, unknown = [], []
+        for one in ids:
+            row = self.rows.get(str(one))
+            if row is None:
+                unknown.append(str(one))
+            else:
+                rows.append(row)
+        return rows, unknown
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A request in rows.
+
+    Attributes:
+        history: Item rows, oldest first.
+        user: The user's row; -1 for somebody whom the model does not know, or must not.
+        hidden: Item rows that must not be recommended.
+        allowed: The only rows that may be; None allows all.
+        unknown: Items that the request names and the model does not know.
+        scorer: What ranks after the history; where that is empty, popularity does.
+    """
+
+    history: np.ndarray
+    user: int
+    k: int
+    hidden: np.ndarray
+    allowed: list[int] | None
+    unknown: list[str]
+    scorer: Scorer
+
+
+@final
+class Served:
+    """A version of a model with what it needs to answer; it is replaced as a whole and never changed."""
+
+    def __init__(self, model: Recommender, version: str, store: EventStore, *, titles: Path | None = None) -> None:
+        """Get ready, and answer once.
+
+        Args:
+            titles: File of items with their titles.
+
+        Raises:
+            DataError: The titles cannot be read, or fit none of the items.
+            BundleError: The model knows no item.
+            ScoreError: The model gives scores that are not numbers.
+        """
+        self.model, self.version, self.store = model, version, store
+        self.items, self.users = Names(model.items), Names(model.users)
+        if not self.items.texts:
+            raise BundleError("the model knows no item, so it can recommend nothing")
+        self.titles = _titles(titles, model.items)
+        self.since = time.time()
+        # A model that was trained on events of this store says so in its record; these are part of its own histories.
+        trained_on = model.record.get("events", {})
+        self._through = int(trained_on.get("through", 0)) if trained_on.get("store") == store.id else 0
+        self._popularity = Popularity.of(model.histories, items=len(model.items))
+        self.scorers = list(dict.fromkeys((model.scorer.kind, Markov.kind, Popularity.kind)))
+        self._rank([Question(np.zeros(1, np.int32), -1, 1, _NONE, None, [], model.scorer)])
+
+    def answer(self, requests: Sequence[Request]) -> list[Answer | Problem]:
+        """Answers in the order of the requests; those that need scores take as few passes as fit the cache."""
+        asked = [self.understood(one) if isinstance(one, Recommend) else self._about_one(one) for one in requests]
+        ranked = iter(self._rank([one for one in asked if isinstance(one, Question)]))
+        return [next(ranked) if isinstance(one, Question) else one for one in asked]
+
+    def history(self, user: str) -> list[PastEvent]:
+        """Everything known of a user: what the model was trained on, then the events since, by time."""
+        own, _, since = self._known(user)
+        before = [(self.items.texts[row], None, None) for row in own.tolist()]
+        events = before + [(one.item, one.time / 1e6, one.id) for one in since]
+        return [PastEvent(item, when, name, self.title_of(item)) for item, when, name in events]
+
+    def find(self, words: str, *, limit: int) -> list[FoundItem]:
+        """Items whose id or title contains the words, as `Search.rows` orders them."""
+        found = [self.items.texts[row] for row in self._search.rows(words, limit=limit)]
+        return [FoundItem(item, self.title_of(item)) for item in found]
+
+    def title_of(self, item: str) -> str | None:
+        """The title of an item, where it is known."""
+        row = self.items.rows.get(item)
+        return None if self.titles is None or row is None else self.titles[row]
+
+    @cached_property
+    def _search(self) -> Search:
+        return Search(self.items.texts, self.titles)
+
+    @cached_property
+    def _markov(self) -> Markov:
+        # Counted when it is first asked for: on large histories that takes a second and room of its own.
+        return Markov.of(self.model.histories, items=len(self.items.texts))
+
+    def _scorer(self, name: str | None) -> Scorer:
+        """What ranks under one of the names in `scorers`."""
+        if name is None or name == self.model.scorer.kind:
+            return self.model.scorer
+        return self._markov if name == Markov.kind else self._popularity
+
+    def _about_one(self, request: Similar | Explain) -> Answer | Problem:
+        if str(request.item) not in self.items.rows:
+            return Problem(UNKNOWN_ITEM, f"the model {self.version} does not know the item {str(request.item)!r}")
+        return self._similar(request) if isinstance(request, Similar) else explain(self, request)
+
+    def _known(self, user: str) -> tuple[np.ndarray, int, list[Stored]]:
+        """Item rows of the training data, the user's row there, and the events since."""
+        since = self.store.history(user, after=self._through)
+        row = self.users.rows.get(user, -1)
+        forgotten = self.store.forgotten(user)
+        if row < 0 or (forgotten is not None and forgotten > self._through):
+            return _NONE, -1, since
+        return self.model.histories[row], row, since
+
+    def understood(self, request: Recommend) -> Question | Problem:
+        """A request in rows, or why it cannot be answered."""
+        if request.scorer not in (None, *self.scorers):
+            return invalid(f"{request.scorer!r} is none of {', '.join(self.scorers)} - at `$.scorer`")
+        try:
+            own, user, since = (_NONE, -1, []) if request.user is None else self._known(str(request.user))
+        except ServingError as error:
+            LOGGER.error("%s", error)
+            # Of this user alone: those who are answered together with it have other rows.
+            return Problem(INTERNAL, "the events of this user cannot be read; the log of the server has more")
+        later, _ = self.items.split(one.item for one in since)
+        given, unknown = self.items.split(request.history)
+        history = np.concatenate([own, np.array([*later, *given], dtype=np.int32)])
+        denied, more = self.items.split(request.deny)
+        allowed = None
+        if request.allow is not None:
+            allowed, missing = self.items.split(request.allow)
+            more += missing
+        seen = self.model.exclude_seen if request.exclude_seen is None else request.exclude_seen
+        hidden = np.concatenate([history if seen else _NONE, np.array(denied, dtype=np.int32)])
+        named = list(dict.fromkeys(unknown + more))
+        return Question(history, user, request.k, hidden, allowed, named, self._scorer(request.scorer))
+
+    def _rank(self, questions: Sequence[Question]) -> list[Recommendation]:
+        answers: dict[int, Recommendation] = {}
+        for places in self.together(questions):
+            answers.update(zip(places, self._ranked([questions[at] for at in places]), strict=True))
+        return [answers[at] for at in range(len(questions))]
+
+    def together(self, questions: Sequence[Question]) -> Iterator[list[int]]:
+        """Places of the questions that one scorer answers in one pass, as many as fit the cache."""
+        members: dict[Scorer, list[int]] = {}
+        for at, one in enumerate(questions):
+            members.setdefault(self._ranking(one), []).append(at)
+        for places in members.values():
+            for block in blocks(len(places), items=len(self.items.texts)):
+                yield [places[at] for at in block]
+
+    def _ranking(self, question: Question) -> Scorer:
+        return question.scorer if len(question.history) else self._popularity
+
+    def scores(self, questions: Sequence[Question]) -> torch.Tensor:
+        """Scores of all items for questions that go `together`, one row each; -inf for what may not be recommended."""
+        histories = Sequences.of([one.history for one in questions])
+        histories = replace(histories, users=np.array([one.user for one in questions]))
+        scores = self._ranking(questions[0]).scores(histories)
+        for row, one in enumerate(questions):
+            if one.allowed is not None:
+                kept = scores[row, one.allowed].clone()
+                scores[row] = float("-inf")
+                scores[row, one.allowed] = kept
+        hide(scores, Sequences.of([one.hidden for one in questions]))
+        return scores
+
+    @torch.inference_mode()
+    def _ranked(self, questions: list[Question]) -> list[Recommendation]:
+        values, items = best(self.scores(questions), max(one.k for one in questions))
+        check_finite(values)
+        return [
+            Recommendation(
+                self._scored(best_items[: one.k], best_values[: one.k]),
+                "model" if len(one.history) else "popular",
+                len(one.history),
+                one.unknown,
+                self.version,
+            )
+            for one, best_items, best_values in zip(questions, items.tolist(), values.tolist(), strict=True)
+        ]
+
+    @torch.inference_mode()
+    def _similar(self, request: Similar) -> Similars:
+        row = self.items.rows[request.item]
+        scores = self.model.scorer.similarities(row).clone().unsqueeze(0)
+        scores[0, row] = float("-inf")
+        values, items = best(scores, request.k)
+        check_finite(values)
+        return Similars(self._scored(items[0].tolist(), values[0].tolist()), self.version)
+
+    def _scored(self, rows: list[int], scores: list[float]) -> list[Scored]:
+        """Ids, scores and titles of the rows that may be recommended: those with a score above -inf."""
+        return [
+            Scored(self.items.texts[row], score, None if self.titles is None else self.titles[row])
+            for row, score in zip(rows, scores, strict=True)
+            if score > float("-inf")
+        ]
+
+
+def _titles(path: Path | None, items: Vocabulary) -> list[str | None] | None:
+    """The title of every item row, None where an item has none; None where there is no file."""
+    if path is None:
+        return None
+    known = read_titles(path, items)
+    titles: list[str | None] = [None] * len(items)
+    for row, title in zip(items.rows(known["item_id"].to_list()).tolist(), known["title"].to_list(), strict=True):
+        titles[row] = title
+    return titles

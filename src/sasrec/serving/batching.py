@@ -1,0 +1,124 @@
+"""Requests that wait together are answered together, in a thread of their own, so that the event loop never waits."""
+
+import asyncio
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import final
+
+from sasrec.serving.answering import Answer, Request
+from sasrec.serving.problems import BUSY, LATE, Problem
+
+TOGETHER = 64  # requests that are answered in one go at most
+WAITING = 1024  # requests that wait at most
+_SMOOTHING = 0.1  # weight of the latest batch in the mean time of a request
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    requests: Sequence[Request]
+    deadline: float
+    done: "asyncio.Future[list[Answer | Problem]]"
+
+
+@final
+class Batcher:
+    """A bounded queue before one thread.
+
+    While the thread is at work, requests gather; it then takes all of them. So a request that comes alone is answered
+    at once, and the busier the server is the cheaper a request becomes. A request that cannot be answered before its
+    deadline, as the mean time of those before it tells, is refused at once rather than kept waiting.
+    """
+
+    def __init__(self, answer: Callable[[Sequence[Request]], list[Answer | Problem]]) -> None:
+        """Start the thread.
+
+        Args:
+            answer: Called in the thread alone.
+        """
+        self._answer = answer
+        self._jobs: deque[_Job] = deque()
+        self._changed = threading.Condition()
+        self._closed = False
+        self._loop = asyncio.get_running_loop()
+        self._cost = 0.0
+        self.waiting = 0
+        self.batches = 0
+        self.scored = 0
+        self._thread = threading.Thread(target=self._work, name="sasrec-scores", daemon=True)
+        self._thread.start()
+
+    async def ask(self, requests: Sequence[Request], *, seconds: float) -> list[Answer | Problem]:
+        """Answers from one version of the model.
+
+        Args:
+            seconds: How long an answer is of use.
+
+        Raises:
+            Problem: BUSY where the queue is full or too long for the deadline, LATE where the deadline has passed.
+        """
+        if self.waiting and (self.waiting + len(requests) > WAITING or self.waiting * self._cost > seconds):
+            raise Problem(BUSY, f"{self.waiting} requests wait; try again later")
+        job = _Job(requests, time.monotonic() + seconds, self._loop.create_future())
+        with self._changed:
+            self.waiting += len(requests)
+            self._jobs.append(job)
+            self._changed.notify()
+        return await job.done
+
+    def close(self) -> None:
+        """Answer what waits, then end the thread."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _work(self) -> None:
+        while jobs := self._taken():
+            now = time.monotonic()
+            late = [job for job in jobs if job.deadline <= now]
+            jobs = [job for job in jobs if job.deadline > now]
+            requests = [one for job in jobs for one in job.requests]
+            error: BaseException | None = None
+            answers: list[Answer | Problem] = []
+            try:
+                answers = self._answer(requests) if requests else []
+            except Exception as raised:  # noqa: BLE001  # whoever asked is told, and the next batch is answered
+                error = raised
+            if requests:
+                spent = (time.monotonic() - now) / len(requests)
+                self._cost += (spent - self._cost) * (_SMOOTHING if self._cost else 1.0)
+            self._loop.call_soon_threadsafe(self._deliver, jobs, late, answers, error)
+
+    def _taken(self) -> list[_Job]:
+        """Everything that waits, up to `TOGETHER` requests; nothing once the queue is closed and empty."""
+        with self._changed:
+            while not self._jobs and not self._closed:
+                self._changed.wait()
+            jobs: list[_Job] = []
+            size = 0
+            while self._jobs and (not jobs or size + len(self._jobs[0].requests) <= TOGETHER):
+                jobs.append(self._jobs.popleft())
+                size += len(jobs[-1].requests)
+            self.waiting -= size
+            return jobs
+
+    def _deliver(
+        self, jobs: list[_Job], late: list[_Job], answers: list[Answer | Problem], error: BaseException | None
+    ) -> None:
+        self.batches += bool(jobs)
+        self.scored += len(answers)
+        for job in late:
+            if not job.done.done():
+                job.done.set_exception(Problem(LATE, "the deadline passed while the request waited"))
+        place = 0
+        for job in jobs:
+            if job.done.done():  # whoever asked is gone
+                pass
+            elif error is not None:
+                job.done.set_exception(error)
+            else:
+                job.done.set_result(answers[place : place + len(job.requests)])
+            place += len(job.requests)

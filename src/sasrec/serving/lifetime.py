@@ -1,0 +1,114 @@
+"""The life of a server: it starts, answers, drains and stops."""
+
+import asyncio
+import signal
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, final
+
+import torch
+import uvicorn
+import uvloop
+
+from sasrec.serving.administration import listen
+from sasrec.serving.app import application
+from sasrec.serving.batching import Batcher
+from sasrec.serving.connections import Connection
+from sasrec.serving.metrics import Metrics
+from sasrec.serving.operations import Desk
+from sasrec.serving.service import Service
+from sasrec.serving.versions import Folder
+
+if TYPE_CHECKING:
+    from sasrec.serving.server import Place
+
+_GRACE = 25  # seconds for answers that have begun when the server stops listening
+
+
+@final
+class Lifetime:
+    """A server from its model to its end."""
+
+    def __init__(self, model: Path, folder: Folder, place: "Place") -> None:
+        """Load the model; errors as `Service`."""
+        torch.set_num_threads(place.threads)
+        self.service = Service(model, folder, titles=place.titles)
+        self._drain = place.drain
+        self._server: _Server | None = None
+
+    def run(self, listening: socket.socket, started: Callable[[], None]) -> None:
+        """Answer until told to stop.
+
+        Args:
+            listening: The socket to answer on.
+            started: Called once it answers.
+
+        Raises:
+            OutputError: The socket for commands cannot be made.
+        """
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(self._serve(listening, started))
+
+    def facts(self) -> str:
+        """What is served, in words."""
+        model = self.service.served.model
+        return f"{model.scorer.kind}, {len(model.items):,} items, {len(model.users):,} users"
+
+    def stop(self) -> None:
+        """End after the answers that have begun; from any thread."""
+        self.service.draining = True
+        if self._server is not None:
+            self._server.should_exit = True
+
+    def close(self) -> None:
+        """Finish writing events."""
+        self.service.store.close()
+
+    async def _serve(self, listening: socket.socket, started: Callable[[], None]) -> None:
+        metrics, batcher = Metrics(), Batcher(self.service.answer)
+        config = uvicorn.Config(
+            application(Desk(self.service, batcher, metrics)),
+            http=Connection,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            log_level="error",
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_graceful_shutdown=_GRACE,
+        )
+        commands = await listen(self.service, metrics)
+        self._server = _Server(config, self.service, drain=self._drain, started=started)
+        try:
+            await self._server.serve(sockets=[listening])
+        finally:
+            commands.close()
+            await asyncio.to_thread(batcher.close)
+
+
+@final
+class _Server(uvicorn.Server):
+    """Uvicorn's server, which here begins to drain at SIGTERM and ends without raising the signal again."""
+
+    def __init__(self, config: uvicorn.Config, service: Service, *, drain: float, started: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._service, self._drain, self._started = service, drain, started
+        self._loop = asyncio.get_running_loop()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._started()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002  # as uvicorn calls it
+        first, self._service.draining = not self._service.draining, True
+        if sig == signal.SIGTERM and first:
+            self._loop.call_soon_threadsafe(self._loop.call_later, self._drain, self._stop)
+        else:
+            self.force_exit = self.should_exit
+            self.should_exit = True
+
+    def _stop(self) -> None:
+        self.should_exit = True

@@ -1,0 +1,104 @@
+"""What goes wrong, as RFC 9457 has it: one document for every error that a server answers."""
+
+import re
+from dataclasses import dataclass
+from typing import final
+
+import msgspec
+
+MEDIA_TYPE = "application/problem+json"
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of problem.
+
+    Attributes:
+        name: The last part of its `type`.
+        status: HTTP status.
+        title: The same for all problems of the kind.
+    """
+
+    name: str
+    status: int
+    title: str
+
+
+MALFORMED = Kind("malformed", 400, "The request cannot be read")
+UNKNOWN_ITEM = Kind("unknown-item", 404, "The model does not know the item")
+NOT_FOUND = Kind("not-found", 404, "There is nothing here")
+METHOD = Kind("method-not-allowed", 405, "Another method is needed here")
+SLOW = Kind("too-slow", 408, "The request came too slowly")
+CONFLICT = Kind("conflict", 409, "The id of an event belongs to another event")
+TOO_LARGE = Kind("too-large", 413, "The body is too large")
+NO_JSON = Kind("not-json", 415, "The body is not JSON")
+INVALID = Kind("invalid", 422, "The request does not fit the schema")
+HEADERS = Kind("headers-too-large", 431, "The headers are too large")
+INTERNAL = Kind("internal", 500, "The server made a mistake")
+BUSY = Kind("busy", 503, "The server has too much to do")
+DRAINING = Kind("draining", 503, "The server is about to stop")
+LATE = Kind("too-late", 504, "The answer would have come after its deadline")
+NO_ROOM = Kind("not-stored", 507, "The disk refuses to store events")
+
+KINDS = (
+    *(MALFORMED, UNKNOWN_ITEM, NOT_FOUND, METHOD, SLOW, CONFLICT, TOO_LARGE, NO_JSON, INVALID, HEADERS),
+    *(INTERNAL, BUSY, DRAINING, LATE, NO_ROOM),
+)
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """One place of the request that is wrong.
+
+    Attributes:
+        pointer: Where, as a JSON pointer (RFC 6901).
+        detail: What is wrong there.
+    """
+
+    pointer: str
+    detail: str
+
+
+class Document(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A problem, as RFC 9457 has it.
+
+    Attributes:
+        type: The kind, as a relative reference.
+        title: The same for all problems of the kind.
+        status: The HTTP status.
+        detail: What is wrong this time.
+        instance: The id of the request, as in the header x-request-id.
+        errors: The places of the request that are wrong.
+    """
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    errors: tuple[Fault, ...] = ()
+
+
+@final
+class Problem(Exception):  # noqa: N818  # a problem is what RFC 9457 calls it
+    """Raised where a request cannot be answered; the answer is its document."""
+
+    def __init__(self, kind: Kind, detail: str, *, errors: tuple[Fault, ...] = ()) -> None:
+        super().__init__(detail)
+        self.kind, self.detail, self.errors = kind, detail, errors
+
+    def document(self, instance: str) -> bytes:
+        """The body of the answer to a request with this id."""
+        kind = self.kind
+        plain = Document(f"/problems/{kind.name}", kind.title, kind.status, self.detail, instance, self.errors)
+        return msgspec.json.encode(plain)
+
+
+def invalid(message: str) -> Problem:
+    """The problem that a message of msgspec tells of: what is `Expected int >= 1 - at $.k` is wrong at `/k`."""
+    detail, _, path = message.partition(" - at ")
+    places = re.findall(r"\.([^.\[\]`]+)|\[(\d+|\.\.\.)\]", path)
+    pointer = "".join(f"/{name or place}" for name, place in places)
+    if field := re.search(r"(?:required|unknown) field `([^`~/]*)`", detail):
+        pointer += f"/{field[1]}"
+    detail = detail.replace("`", "")
+    return Problem(INVALID, f"{pointer or 'the request'}: {detail}", errors=(Fault(pointer, detail),))

@@ -1,0 +1,160 @@
+"""From a saved model to a server that runs until it is told to stop."""
+
+import socket
+import tempfile
+from collections.abc import Callable
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, final
+
+from sasrec.errors import ConfigError, ServingError
+
+if TYPE_CHECKING:
+    from sasrec.retrieval.recommender import Recommender
+    from sasrec.serving.lifetime import Lifetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where a server listens and keeps what it knows.
+
+    Attributes:
+        host: Address to listen on. There is no authentication: beyond this machine, put a proxy in front.
+        port: Port to listen on; 0 takes a free one.
+        data: Folder for events and model versions; by default the model's name with `.data` after it.
+        titles: File of items with a column of titles, shown in answers and searched.
+        threads: CPU threads that score.
+        drain: Seconds between SIGTERM and the end of listening, in which /readyz says 503 and every connection is
+            closed after its answer; Ctrl-C does not wait for it.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    data: Path | None = None
+    titles: Path | None = None
+    threads: int = 1
+    drain: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port <= 65535:
+            raise ConfigError(f"port: expected 0 to 65535, found {self.port}")
+        if self.threads < 1:
+            raise ConfigError(f"threads: expected at least 1, found {self.threads}")
+        if not 0 <= self.drain <= 3600:
+            raise ConfigError(f"drain: expected 0 to 3600 seconds, found {self.drain}")
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A server that answers.
+
+    Attributes:
+        url: Where.
+        data: Its data folder.
+        version: The version that it began with.
+        facts: The model in words.
+        stop: Ends it after the answers that it has begun; may be called from any thread.
+    """
+
+    url: str
+    data: Path
+    version: str
+    facts: str
+    stop: Callable[[], None]
+
+
+def serve(
+    model: "Recommender | str | Path",
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    data: str | Path | None = None,
+    titles: str | Path | None = None,
+    threads: int = 1,
+    started: Callable[[Running], None] | None = None,
+) -> None:
+    """Serve a model over HTTP until the process is told to stop; see docs/serving.md.
+
+    Args:
+        model: A model, or the folder of one.
+        host, port, data, titles, threads: As the flags of `sasrec serve`. The data folder of a model that is given as
+            an object is `sasrec.data` in the working directory, unless it is named.
+        started: Called once the server answers.
+
+    Raises:
+        ConfigError: A value is out of range.
+        BundleError: The model cannot be used.
+        DataError: The titles cannot be read, or fit none of the items.
+        OutputError: The data folder cannot be written.
+        ServingError: The port is taken, the data folder is in use, the events are damaged, or the extra `serve` is
+            missing.
+    """
+    folder, names = (None if one is None else Path(one) for one in (data, titles))
+    place = Place(host=host, port=port, data=folder, titles=names, threads=threads)
+    if isinstance(model, str | Path):
+        run(Path(model), place, started=started)
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        saved = Path(scratch) / "model.sasrec"
+        model.save(saved)
+        run(saved, replace(place, data=folder or Path("sasrec.data")), started=started)
+
+
+def run(model: Path, place: Place, *, started: Callable[[Running], None] | None = None) -> None:
+    """Serve the model of a folder; errors as `serve`."""
+    data = place.data or model.absolute().with_name(model.absolute().name + ".data")
+    with ExitStack() as held:
+        listening = held.enter_context(closing(_bound(place)))
+        lifetime = _extra()  # and with it torch, which takes a second or two
+        from sasrec.serving.versions import Folder, fingerprint
+
+        if not data.is_dir():
+            fingerprint(model)  # a mistyped name must not leave a folder behind
+        folder = Folder(data)
+        held.callback(folder.close)
+        live = lifetime(model, folder, place)
+        held.callback(live.close)
+
+        def tell() -> None:
+            if started is not None:
+                host, port = listening.getsockname()[:2]
+                url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+                started(Running(url, data, live.service.served.version, live.facts(), live.stop))
+
+        live.run(listening, tell)
+
+
+def _extra() -> "type[Lifetime]":
+    """What needs the packages of the extra `serve`."""
+    try:
+        from sasrec.serving.lifetime import Lifetime
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("sasrec"):
+            raise
+        raise ServingError(
+            f"serving needs the package {error.name}, which is not installed; pip install 'sasrec[serve]'"
+        ) from None
+    return Lifetime
+
+
+def _bound(place: Place) -> socket.socket:
+    """A socket that listens; what connects before the model is loaded waits."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(place.host, place.port, type=socket.SOCK_STREAM)[0]
+        bound = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise ServingError(f"host {place.host}: is no address of this machine ({error.strerror or error})") from None
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+        # A second server could bind the same port before the first listens, and fail too late.
+        bound.listen(1024)
+    except OSError as error:
+        bound.close()
+        raise ServingError(
+            f"port {place.port} of {place.host}: cannot be listened on ({error.strerror or error}); "
+            "choose another one (--port), or 0 for a free one"
+        ) from None
+    return bound

@@ -1,0 +1,131 @@
+"""What a server holds: the data folder, the events, and the version of the model that answers."""
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import final
+
+from sasrec.errors import BundleError, SasrecError
+from sasrec.retrieval.recommender import load
+from sasrec.serving.answering import LOGGER, Answer, Request, Served
+from sasrec.serving.problems import Problem
+from sasrec.serving.store import SqliteStore
+from sasrec.serving.versions import Course, Folder, fingerprint
+
+
+@final
+class Service:
+    """Everything behind the HTTP interface. A change of the version is one assignment, so no answer mixes two.
+
+    Attributes:
+        folder: Where everything is kept.
+        store: The events.
+        served: What answers.
+        course: The version that answers, and those to go back to.
+        draining: True once the server is about to stop.
+    """
+
+    def __init__(self, model: Path, folder: Folder, *, titles: Path | None = None) -> None:
+        """Begin with a model; or, where the last start named the same one, with what was served last.
+
+        Where the model cannot be used and the folder holds one that was served before, that one is served and the
+        reason is logged.
+
+        Args:
+            titles: File of items with their titles; read again for every version.
+
+        Raises:
+            BundleError: The model cannot be used, and there is no other.
+            DataError: The titles cannot be read, or fit none of the items.
+            ServingError: The store of events is damaged, foreign or of a newer format.
+        """
+        self.folder, self._titles = folder, titles
+        self.store = SqliteStore(folder.events)
+        self.draining = False
+        self._changing = threading.Lock()
+        try:
+            self.served, self.course = self._begin(model)
+        except BaseException:
+            self.store.close()
+            raise
+
+    def answer(self, requests: Sequence[Request]) -> list[Answer | Problem]:
+        """Answers to a batch of requests, all from one version."""
+        return self.served.answer(requests)
+
+    def activate(self, model: Path) -> str:
+        """Let a model answer from now on. It is read, checked and tried first; the one before answers meanwhile.
+
+        Returns:
+            Its version.
+
+        Raises:
+            SasrecError: The model cannot be used; the one before goes on.
+        """
+        with self._changing:
+            if fingerprint(model) != self.served.version:
+                served = self._taken(model)
+                self._switch(served, self.course.forward(served.version))
+            return self.served.version
+
+    def rollback(self) -> str:
+        """Let the version before answer again; gives that version.
+
+        Raises:
+            ServingError: There is none.
+            SasrecError: It cannot be used any more; the present one goes on.
+        """
+        with self._changing:
+            course = self.course.back()
+            self._switch(self._load(str(course.version)), course)
+        return self.served.version
+
+    def _switch(self, served: Served, course: Course) -> None:
+        # The disk first: whatever was answered from a new version, a restart must not fall behind it.
+        self.folder.keep(course)
+        self.course, self.served = course, served
+
+    def _load(self, version: str) -> Served:
+        return Served(load(self.folder.model(version)), version, self.store, titles=self._titles)
+
+    def _begin(self, model: Path) -> tuple[Served, Course]:
+        course = self.folder.course()
+        if course.version is not None:
+            self.folder.sweep(course)
+        try:
+            given = fingerprint(model)
+            if given != course.given or course.version is None:
+                served = self._taken(model)
+                course = course.forward(given, given=given)
+                self.folder.keep(course)
+                return served, course
+        except BundleError as error:
+            if course.version is None:
+                raise
+            LOGGER.error("%s; version %s goes on instead", error, course.version)
+        return self._last_good(course)
+
+    def _taken(self, model: Path) -> Served:
+        """A model as a version of the folder; copied anew where a copy that was there already is damaged."""
+        known = self.folder.knows(fingerprint(model))
+        version = self.folder.take(model)
+        try:
+            return self._load(version)
+        except SasrecError as error:
+            damaged = known and isinstance(error, BundleError)
+            if damaged or not known:
+                self.folder.discard(version)
+            if not damaged:
+                raise type(error)(str(error).replace(str(self.folder.model(version)), str(model))) from None
+        return self._taken(model)
+
+    def _last_good(self, course: Course) -> tuple[Served, Course]:
+        """What was served last; where its copy is damaged, the latest version before it whose copy is not."""
+        while True:
+            try:
+                return self._load(str(course.version)), course
+            except BundleError as error:
+                if not course.before:
+                    raise
+                course = course.back()
+                LOGGER.error("%s; version %s goes on instead", error, course.version)

@@ -1,0 +1,180 @@
+"""The data folder of a server: the models that it serves or has served, and which one it is now.
+
+DATA/
+  events.sqlite     what people did, with SQLite's own files beside it
+  models/VERSION/   copies of models, never changed
+  current.json      the version that is served, and those before it
+  control.sock      where a running server takes commands
+  lock              held by the one server of the folder
+"""
+
+import fcntl
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, final
+
+import msgspec
+
+from sasrec import bundle
+from sasrec.errors import BundleError, OutputError, ServingError
+from sasrec.files import durable_file, sha256, write_folder
+
+KEPT = 3  # versions that stay on the disk: the served one and those to go back to
+
+_Version = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{12}$")]
+
+
+class Course(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is served, and what was before.
+
+    Attributes:
+        version: The version that is served; None before the first.
+        before: Versions to go back to, the latest first.
+        given: The version of the model that the last start named. A start that names it again goes on with what is
+            served; one that names another activates that.
+    """
+
+    version: _Version | None = None
+    before: tuple[_Version, ...] = ()
+    given: _Version | None = None
+
+    def forward(self, version: str, *, given: str | None = None) -> "Course":
+        """The course after a version is activated.
+
+        Args:
+            given: The version as a start named it, if it was one.
+        """
+        earlier = () if self.version is None else (self.version,)
+        before = tuple(one for one in (*earlier, *self.before) if one != version)[: KEPT - 1]
+        return Course(version, before, given or self.given)
+
+    def back(self) -> "Course":
+        """The course after going back to the version before.
+
+        Raises:
+            ServingError: There is none.
+        """
+        if not self.before:
+            raise ServingError("there is no earlier version to go back to")
+        return Course(self.before[0], self.before[1:], self.given)
+
+
+@final
+class Folder:
+    """A data folder, held by one server as long as it is open."""
+
+    def __init__(self, path: Path) -> None:
+        """Make the folder if need be, readable by its owner alone, and take hold of it.
+
+        Raises:
+            OutputError: The folder cannot be made or written.
+            ServingError: Another server holds it.
+        """
+        self.path = path
+        try:
+            path.mkdir(mode=0o700, exist_ok=True)
+            (path / "models").mkdir(mode=0o700, exist_ok=True)
+            self._lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise OutputError(
+                f"{path}: the data folder cannot be written: {error.strerror}; choose another one (--data)"
+            ) from None
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(self._lock)
+            raise ServingError(
+                f"{path}: another server uses this data folder; stop it, or choose another one (--data)"
+            ) from None
+
+    @property
+    def events(self) -> Path:
+        """Where the events are."""
+        return self.path / "events.sqlite"
+
+    def model(self, version: str) -> Path:
+        """Where a version's model is."""
+        return self.path / "models" / version
+
+    def course(self) -> Course:
+        """What was served last; an empty course where that is unknown."""
+        try:
+            return msgspec.json.decode((self.path / "current.json").read_bytes(), type=Course)
+        except (OSError, msgspec.MsgspecError):
+            return Course()
+
+    def knows(self, version: str) -> bool:
+        """Whether the folder holds a version."""
+        return self.model(version).is_dir()
+
+    def take(self, model: Path) -> str:
+        """Copy a model into the folder, unless it is there already.
+
+        Returns:
+            Its version.
+
+        Raises:
+            BundleError: The model is missing, foreign or of a newer format, or changes meanwhile.
+            OutputError: The disk refuses.
+        """
+        version = fingerprint(model)
+        if not self.knows(version):
+            _copy(model, self.model(version))
+            if fingerprint(self.model(version)) != version:
+                self.discard(version)
+                raise BundleError(f"{model}: was replaced while it was read; try again")
+        return version
+
+    def keep(self, course: Course) -> None:
+        """Make a course the one that a later start begins with, and delete what it does not name.
+
+        Raises:
+            OutputError: The disk refuses; the earlier course stands.
+        """
+        with durable_file(self.path / "current.json", replace=True) as draft:
+            draft.write_bytes(msgspec.json.encode(course))
+        self.sweep(course)
+
+    def sweep(self, course: Course) -> None:
+        """Delete models that a course does not name, and what a server that was killed left half written."""
+        for folder in (self.path / "models").iterdir():
+            if folder.name not in (course.version, *course.before):
+                shutil.rmtree(folder, ignore_errors=True)
+        for draft in self.path.glob(".current.json.*.tmp"):
+            shutil.rmtree(draft, ignore_errors=True)
+
+    def discard(self, version: str) -> None:
+        """Delete a version that turned out to be unusable."""
+        shutil.rmtree(self.model(version), ignore_errors=True)
+
+    def close(self) -> None:
+        """Let another server have the folder."""
+        os.close(self._lock)
+
+
+def fingerprint(model: Path) -> str:
+    """Twelve hex digits that follow from every byte of a model, as its manifest has checksums of all of them.
+
+    Raises:
+        BundleError: The folder is missing or foreign, or its manifest is damaged.
+    """
+    bundle.manifest(model)
+    return sha256(bundle.read(model, "manifest.json"))[:12]
+
+
+def _copy(model: Path, path: Path) -> None:
+    """The same files in another place, all or none; they are checked when they are loaded from there."""
+
+    def writing(name: str) -> Callable[[Path], None]:
+        data = bundle.read(model, name)
+
+        def write(draft: Path) -> None:
+            draft.write_bytes(data)
+
+        return write
+
+    write_folder(
+        path, {name: writing(name) for name in (*bundle.manifest(model).files, "manifest.json")}, replace=False
+    )

@@ -1,0 +1,108 @@
+"""The client against a real server: typed answers, errors in words, and connections that the server closed."""
+
+import socket
+import threading
+
+import pytest
+
+from sasrec.client import Client
+from sasrec.errors import ConfigError, ServingError
+from sasrec.serving.api import Recommend
+
+
+@pytest.fixture(scope="module")
+def url(serving, small_model, tmp_path_factory):
+    with serving(small_model, data=tmp_path_factory.mktemp("server") / "data") as running:
+        yield running.url
+
+
+@pytest.fixture
+def client(url):
+    with Client(url) as client:
+        yield client
+
+
+def ids(answer):
+    return [one.item for one in answer.items]
+
+
+def test_what_the_client_gets_is_what_the_model_says(client, small_model):
+    user, history = "u19", ["i03", "i05"]
+
+    assert ids(client.recommend(user, k=3)) == small_model.recommend([user], k=3)["item_id"].to_list()
+    after = small_model.continue_from(history, k=4, allow=["i01", "i02", "i03"], deny=["i02"], exclude_seen=False)
+    chosen = client.recommend(history=history, k=4, allow=["i01", "i02", "i03"], deny=["i02"], exclude_seen=False)
+    assert ids(chosen) == after["item_id"].to_list()
+    ordered = small_model.score(history, ["i07", "i08", "i09"]).sort("rank")["item_id"].to_list()
+    assert ids(client.rank(["i07", "i08", "i09"], history=history)) == ordered
+    assert ids(client.similar("i03", k=2)) == small_model.similar("i03", k=2)["item_id"].to_list()
+    batch = client.recommend_batch([Recommend(user, k=3), Recommend(history=history)])
+    assert ids(batch[0]) == ids(client.recommend(user, k=3))
+    assert ids(batch[1]) == ids(client.recommend(history=history))
+
+
+def test_events_go_in_and_out(client):
+    first = client.add("a/b ü", "i03", time=1_700_000_000, event="one")
+    again = client.add("a/b ü", "i03", time=1_700_000_000, event="one")
+    client.add("a/b ü", "i04")
+
+    history = client.history("a/b ü")
+
+    assert (first.stored, again.stored, again.duplicates) == (1, 0, 1)
+    assert [(one.item, one.id == "one") for one in history.events] == [("i03", True), ("i04", False)]
+    assert client.forget("a/b ü").events == 2
+    assert client.history("a/b ü").events == []
+
+
+def test_items_are_found(client):
+    assert [one.item for one in client.search("i0", limit=3).items] == ["i00", "i01", "i02"]
+    assert client.model().kind == "sasrec"
+
+
+def test_a_refusal_is_an_error_in_words(client):
+    with pytest.raises(
+        ServingError, match=r"/v1/recommend: The request does not fit the schema: /k: Expected"
+    ) as refused:
+        client.recommend("u19", k=0)
+
+    assert refused.value.status == 422
+    assert client.recommend("u19").items
+
+
+def test_nobody_there_is_an_error(url):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+
+    with pytest.raises(ServingError, match=f"127.0.0.1:{port}: cannot be reached") as refused:
+        Client(f"http://127.0.0.1:{port}").model()
+
+    assert refused.value.status is None
+
+
+def test_a_server_of_something_else_is_an_error():
+    with socket.create_server(("127.0.0.1", 0)) as other:
+
+        def answer():
+            connection, _ = other.accept()
+            connection.recv(65536)
+            connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello")
+            connection.close()
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        url = f"http://127.0.0.1:{other.getsockname()[1]}"
+        with Client(url) as client, pytest.raises(ServingError, match="this is no answer of sasrec"):
+            client.model()
+        thread.join()
+
+
+def test_a_connection_that_the_server_closed_is_opened_again(client):
+    client.recommend("u19")
+    client._connection.sock.shutdown(socket.SHUT_RDWR)
+
+    assert client.recommend("u19").items
+
+
+def test_an_address_that_is_none_is_refused():
+    with pytest.raises(ConfigError, match=r"expected one like http://127\.0\.0\.1:8000, found 'localhost:8000'"):
+        Client("localhost:8000")

@@ -1,0 +1,168 @@
+"""Explanations over HTTP, held against the model asked again by hand without each event."""
+
+import pytest
+import torch
+
+from sasrec.client import Client
+from sasrec.data.sequences import Sequences
+from sasrec.errors import ServingError
+from sasrec.model.inspection import attention_seen
+from sasrec.retrieval.counting import Markov, Popularity
+from sasrec.retrieval.recommender import Recommender
+
+
+@pytest.fixture(scope="module")
+def running(serving, small_model, tmp_path_factory):
+    with serving(small_model, data=tmp_path_factory.mktemp("server") / "data") as running:
+        yield running
+
+
+@pytest.fixture
+def client(running):
+    with Client(running.url) as client:
+        yield client
+
+
+def standing(model, history, item, *, hidden=()):
+    """Score and rank of an item after a history, from the list of everything that may be recommended."""
+    everything = model.continue_from(history, k=100, exclude_seen=False)
+    allowed = [one for one in everything["item_id"].to_list() if one == item or one not in hidden]
+    score = everything.filter(everything["item_id"] == item)["score"][0]
+    return pytest.approx(score, abs=1e-5), allowed.index(item) + 1
+
+
+@pytest.mark.parametrize("exclude_seen", [True, False])
+@pytest.mark.parametrize("item", ["i02", "i24", "i05"])  # the last one is in the history itself
+def test_each_event_is_left_out_in_turn_and_nothing_else_changes(client, small_model, item, exclude_seen):
+    history = ["i03", "i04", "i05", "i04"]
+    hidden = history if exclude_seen else []
+
+    answer = client.explain(item, history=history, exclude_seen=exclude_seen)
+
+    assert (answer.score, answer.rank) == standing(small_model, history, item, hidden=hidden)
+    assert [one.item for one in answer.events] == history
+    for at, one in enumerate(answer.events):
+        rest = history[:at] + history[at + 1 :]
+        assert (one.score_without, one.rank_without) == standing(small_model, rest, item, hidden=hidden)
+
+
+def test_the_rank_is_that_in_the_recommendations(client):
+    history = ["i03", "i07"]
+
+    recommended = client.recommend(history=history, k=25).items
+
+    for rank, one in enumerate(recommended, start=1):
+        answer = client.explain(one.item, history=history)
+        assert (answer.rank, answer.score) == (rank, pytest.approx(one.score, abs=1e-5))
+
+
+def test_attention_is_what_the_last_position_looks_at(client, small_model, small_config):
+    history = [f"i{at:02}" for at in range(9)]  # longer than the network reads
+    rows = small_model.items.rows(history)
+
+    shares = [one.attention for one in client.explain("i20", history=history).events]
+
+    with torch.inference_mode(), attention_seen(small_model.scorer.network) as seen:
+        small_model.scorer.states(Sequences.of([rows[-small_config.length :]]))
+    by_hand = sum(weights[head, -1] for weights in seen for head in range(len(weights)))
+    by_hand = by_hand / sum(len(weights) for weights in seen)
+    assert shares == pytest.approx([0.0, 0.0, 0.0, *by_hand.tolist()], abs=1e-5)
+    assert sum(shares) == pytest.approx(1.0, abs=1e-5)
+
+
+def test_only_the_latest_events_are_explained_after_the_whole_history(client, small_model):
+    history = ["i03", "i04", "i05", "i06"]
+
+    few = client.explain("i20", history=history, events=2)
+
+    assert few.events == client.explain("i20", history=history).events[2:]
+    assert (few.score, few.used_history) == (client.explain("i20", history=history).score, 4)
+
+
+def test_the_history_of_a_user_is_what_recommendations_take_it_to_be(client, small_model, walks):
+    before = [walks.items.ids[int(row)] for row in walks.histories[7]]
+
+    answer = client.explain("i20", "u07", ["i03", "nothing"], exclude_seen=False)
+
+    known = [*before, "i03"]
+    assert [one.item for one in answer.events] == known
+    assert (answer.score, answer.rank) == standing(small_model, known, "i20")
+    assert answer.unknown_items == ["nothing"]
+
+
+def test_without_the_only_event_popular_items_would_be_the_answer(client, small_model):
+    popular = small_model.recommend(["nobody"], k=25, unknown="popular")["item_id"].to_list()
+
+    [only] = client.explain("i20", history=["i03"], exclude_seen=False).events
+
+    assert (only.score_without, only.rank_without) == (None, popular.index("i20") + 1)
+    assert only.attention == pytest.approx(1.0)
+
+
+def test_of_nobody_known_there_is_nothing_to_explain_but_the_place(client, small_model):
+    popular = small_model.recommend(["nobody"], k=25, unknown="popular")["item_id"].to_list()
+
+    answer = client.explain(popular[3], "nobody")
+
+    assert (answer.events, answer.source, answer.rank) == ([], "popular", 4)
+
+
+def test_an_item_that_the_model_does_not_know_is_told_so(client):
+    with pytest.raises(ServingError, match="does not know the item 'what'") as refused:
+        client.explain("what", history=["i03"])
+
+    assert refused.value.status == 404
+
+
+# Other scorers
+
+
+@pytest.mark.parametrize("kind", [Markov, Popularity])
+def test_what_counts_the_same_histories_ranks_instead_of_the_model(client, small_model, kind):
+    counted = Recommender(
+        kind.of(small_model.histories, items=len(small_model.items)),
+        users=small_model.users,
+        items=small_model.items,
+        histories=small_model.histories,
+    )
+
+    answer = client.recommend(history=["i03", "i04"], k=25, exclude_seen=True, scorer=kind.kind)
+
+    expected = counted.continue_from(["i03", "i04"], k=25, exclude_seen=True)
+    found = {one.item: one.score for one in answer.items}
+    assert found == pytest.approx(dict(expected.select("item_id", "score").iter_rows()), abs=1e-6)
+    assert list(found.values()) == sorted(found.values(), reverse=True)
+    assert client.recommend(history=["i03", "i04"], scorer="sasrec") == client.recommend(history=["i03", "i04"])
+
+
+def test_a_markov_chain_goes_by_the_last_event_alone(client):
+    answer = client.explain("i20", history=["i03", "i04", "i05"], scorer="markov")
+
+    first, second, _ = answer.events
+    assert [one.attention for one in answer.events] == [None] * 3
+    assert first.score_without == second.score_without == pytest.approx(answer.score)
+
+
+def test_the_model_lists_what_can_rank_and_a_name_that_is_none_of_them_is_refused(client):
+    assert client.model().scorers == ["sasrec", "markov", "popularity"]
+
+    for ask in (lambda: client.recommend(scorer="magic"), lambda: client.explain("i03", scorer="magic")):
+        with pytest.raises(ServingError, match="/scorer: 'magic' is none of sasrec, markov, popularity") as refused:
+            ask()
+        assert refused.value.status == 422
+
+
+# Latest events
+
+
+def test_the_latest_events_are_shown_once_each_and_never_those_of_the_forgotten(running, client):
+    client.add("feed a", "i03", event="f1")
+    client.add("feed b", "i04", event="f2")
+    client.add("feed a", "i03", event="f1")  # again
+
+    latest = client.latest(limit=2)
+    client.forget("feed b")
+
+    assert [(one.user, one.item, one.id) for one in latest.events] == [("feed b", "i04", "f2"), ("feed a", "i03", "f1")]
+    assert latest.model_version == running.version
+    assert [one.id for one in client.latest(limit=1).events] == ["f1"]

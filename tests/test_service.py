@@ -1,0 +1,461 @@
+"""Versions of the model: activated whole or not at all, gone back to, and found again after a restart."""
+
+import json
+import logging
+import os
+import shutil
+import sqlite3
+import stat
+import subprocess
+import sys
+import threading
+
+import pytest
+
+import sasrec
+from sasrec.client import Client
+from sasrec.errors import BundleError, DataError, OutputError, ServingError
+from sasrec.retrieval.recommender import Recommender
+from sasrec.serving.administration import Command, send
+from sasrec.serving.api import Recommend
+from sasrec.serving.problems import Problem
+from sasrec.serving.service import Service
+from sasrec.serving.store import Event
+from sasrec.serving.versions import Course, Folder
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory, small_model, walks, small_config):
+    """Three folders of models: two networks and a Markov chain of the same log."""
+    folder = tmp_path_factory.mktemp("models")
+    other = sasrec.train(sasrec.split(walks), sasrec.Config(**(small_config.to_dict() | {"seed": 2})))
+    from sasrec.retrieval.counting import Markov
+
+    markov = Recommender(
+        Markov.of(walks.histories, items=25), users=walks.users, items=walks.items, histories=walks.histories
+    )
+    for name, model in {"one": small_model, "two": other, "three": markov}.items():
+        model.save(folder / name)
+    return folder
+
+
+@pytest.fixture
+def open_service(tmp_path):
+    """Opens the service of one data folder, and closes it at the end or when it is opened again."""
+    opened = []
+
+    def start(model, **options):
+        close()
+        folder = Folder(tmp_path / "data")
+        try:
+            opened.append(Service(model, folder, **options))
+        except BaseException:
+            folder.close()
+            raise
+        return opened[-1]
+
+    def close():
+        while opened:
+            service = opened.pop()
+            service.store.close()
+            service.folder.close()
+
+    yield start
+    close()
+
+
+def best(service, user="u19"):
+    (answer,) = service.answer([Recommend(user, k=3)])
+    return [one.item for one in answer.items]
+
+
+def offline(path, user="u19"):
+    return sasrec.load(path).recommend([user], k=3)["item_id"].to_list()
+
+
+def test_a_course_goes_forward_and_back():
+    a, b, c, d = ("a" * 12, "b" * 12, "c" * 12, "d" * 12)
+
+    course = Course().forward(a, given=a).forward(b).forward(c).forward(d)
+
+    assert course == Course(d, (c, b), a)
+    assert course.back() == Course(c, (b,), a)
+    assert course.forward(c) == Course(c, (d, b), a)
+    with pytest.raises(ServingError, match="no earlier version"):
+        Course(a).back()
+
+
+def test_a_model_is_activated_and_rolled_back(open_service, models):
+    service = open_service(models / "one")
+    first = service.served.version
+
+    second = service.activate(models / "two")
+
+    assert (service.served.version, best(service)) == (second, offline(models / "two"))
+    assert service.rollback() == first
+    assert best(service) == offline(models / "one")
+
+
+def test_a_service_is_read_again_as_it_was_left(open_service, models):
+    service = open_service(models / "one")
+    second = service.activate(models / "two")
+
+    assert open_service(models / "one").served.version == second
+
+
+def test_another_model_at_the_start_is_activated(open_service, models):
+    first = open_service(models / "one").served.version
+
+    service = open_service(models / "three")
+
+    assert service.served.model.scorer.kind == "markov"
+    assert service.rollback() == first
+
+
+def test_a_model_that_was_rolled_back_does_not_come_again_with_the_next_start(open_service, models):
+    first = open_service(models / "one").served.version
+    open_service(models / "two").rollback()
+
+    assert open_service(models / "two").served.version == first
+
+
+def test_activating_what_is_served_changes_nothing(open_service, models):
+    service = open_service(models / "one")
+    before = service.served
+
+    assert service.activate(models / "one") == before.version
+    assert service.served is before
+    with pytest.raises(ServingError, match="no earlier version"):
+        service.rollback()
+
+
+def damage(source, target, name="weights.safetensors"):
+    shutil.copytree(source, target)
+    data = bytearray((target / name).read_bytes())
+    data[-3] ^= 1
+    (target / name).write_bytes(data)
+    return target
+
+
+def test_a_broken_model_is_refused_and_the_last_good_one_goes_on(open_service, models, tmp_path):
+    service = open_service(models / "one")
+    before = service.served.version
+    broken = damage(models / "two", tmp_path / "broken")
+
+    with pytest.raises(BundleError, match=r"weights.safetensors: is damaged"):
+        service.activate(broken)
+    with pytest.raises(BundleError, match="does not exist"):
+        service.activate(tmp_path / "missing")
+
+    assert (service.served.version, best(service)) == (before, offline(models / "one"))
+    assert os.listdir(tmp_path / "data" / "models") == [before]
+
+
+def test_a_model_whose_files_do_not_fit_is_refused_under_its_own_name(open_service, models, tmp_path, small_model):
+    scorer, users, items = small_model.scorer, small_model.users, small_model.items
+    odd = Recommender(scorer, users=users, items=items, histories=small_model.histories)
+    scorer.network.items.weight.data[0, 0] = float("nan")
+    try:
+        odd.save(tmp_path / "odd")
+    finally:
+        scorer.network.items.weight.data[0, 0] = sasrec.load(models / "one").scorer.network.items.weight[0, 0]
+    service = open_service(models / "one")
+
+    with pytest.raises(BundleError, match=f"{tmp_path / 'odd'}: weights are not finite"):
+        service.activate(tmp_path / "odd")
+
+    assert os.listdir(tmp_path / "data" / "models") == [service.served.version]
+
+
+def test_a_broken_model_at_the_start_leaves_the_last_good_one(open_service, models, tmp_path, caplog):
+    before = open_service(models / "one").served.version
+    broken = damage(models / "two", tmp_path / "broken")
+
+    with caplog.at_level(logging.ERROR):
+        service = open_service(broken)
+
+    assert service.served.version == before
+    assert "is damaged" in caplog.text
+
+
+def test_a_broken_model_at_the_first_start_is_an_error(open_service, models, tmp_path):
+    with pytest.raises(BundleError, match="is damaged"):
+        open_service(damage(models / "two", tmp_path / "broken"))
+
+
+def test_a_damaged_copy_is_stepped_over(open_service, models, tmp_path, caplog):
+    first = open_service(models / "one").served.version
+    second = open_service(models / "two").served.version
+    copy = tmp_path / "data" / "models" / second
+    shutil.rmtree(copy)
+    damage(models / "two", copy)
+
+    with caplog.at_level(logging.ERROR):
+        assert open_service(models / "two").served.version == first
+
+
+def test_a_damaged_copy_is_made_again_from_a_model_that_is_whole(open_service, models, tmp_path):
+    service = open_service(models / "one")
+    second = service.activate(models / "two")
+    service.activate(models / "three")
+    copy = tmp_path / "data" / "models" / second
+    shutil.rmtree(copy)
+    damage(models / "two", copy)
+
+    assert service.activate(models / "two") == second
+    assert best(service) == offline(models / "two")
+
+
+def test_a_version_to_go_back_to_stays_when_its_titles_cannot_be_read(open_service, models, tmp_path):
+    titles = tmp_path / "items.csv"
+    titles.write_text("item_id,title\ni03,Thing\n")
+    service = open_service(models / "one", titles=titles)
+    first = service.served.version
+    service.activate(models / "two")
+    titles.write_text("item_id,title\nother,Thing\n")
+
+    with pytest.raises(DataError):
+        service.activate(models / "one")
+
+    titles.write_text("item_id,title\ni03,Thing\n")
+    assert service.rollback() == first
+
+
+def test_a_course_that_cannot_be_read_begins_again(open_service, models, tmp_path):
+    open_service(models / "one").activate(models / "two")
+    (tmp_path / "data" / "current.json").write_text('{"version": "../../etc"}')
+
+    service = open_service(models / "one")
+
+    assert best(service) == offline(models / "one")
+
+
+def test_only_as_many_versions_stay_as_can_be_gone_back_to(open_service, models, tmp_path):
+    service = open_service(models / "one")
+    for name in ("two", "three", "one", "two"):
+        service.activate(models / name)
+
+    kept = {service.course.version, *service.course.before}
+    assert set(os.listdir(tmp_path / "data" / "models")) == kept
+    assert len(kept) == 3
+
+
+def test_what_a_killed_server_left_half_written_is_swept_away(open_service, models, tmp_path):
+    service = open_service(models / "one")
+    for draft in (".current.json.x.tmp", "models/.abc.x.tmp", "models/0123456789ab"):
+        (tmp_path / "data" / draft).mkdir()
+        (tmp_path / "data" / draft / "file").write_text("half")
+
+    open_service(models / "one")
+
+    assert os.listdir(tmp_path / "data" / "models") == [service.served.version]
+    assert not (tmp_path / "data" / ".current.json.x.tmp").exists()
+
+
+def test_a_data_folder_has_one_server(open_service, models, tmp_path):
+    open_service(models / "one")
+
+    with pytest.raises(ServingError, match="another server uses this data folder"):
+        Folder(tmp_path / "data")
+
+
+def test_a_data_folder_is_its_owner_s_alone(open_service, models, tmp_path):
+    open_service(models / "one")
+
+    assert stat.S_IMODE((tmp_path / "data").stat().st_mode) == 0o700
+
+
+def test_a_data_folder_that_cannot_be_made_is_an_error(tmp_path):
+    (tmp_path / "file").write_text("")
+
+    with pytest.raises(OutputError, match="data folder cannot be written"):
+        Folder(tmp_path / "file" / "data")
+
+
+def test_titles_that_fit_no_item_are_refused(open_service, models, tmp_path):
+    (tmp_path / "items.csv").write_text("item_id,title\nother,Thing\n")
+
+    with pytest.raises(DataError, match="no item of it is known"):
+        open_service(models / "one", titles=tmp_path / "items.csv")
+
+
+def trained_on_events(service, models, path, through):
+    """A model whose record says that its training data held the events up to a place."""
+    model = sasrec.load(models / "one")
+    model.record["events"] = {"store": service.store.id, "through": through}
+    model.save(path)
+    return path
+
+
+def test_events_that_a_model_was_trained_on_are_not_counted_twice(open_service, models, tmp_path):
+    service = open_service(models / "one")
+    service.store.add([Event("1", "u19", "i03")]).result()
+    through = service.store.last()
+    service.store.add([Event("2", "u19", "i04")]).result()
+    own = len(service.served.model.histories[19])
+
+    service.activate(trained_on_events(service, models, tmp_path / "new", through))
+
+    assert [one.item for one in service.served.history("u19")[own:]] == ["i04"]
+
+
+def test_who_was_forgotten_stays_so_until_a_model_was_trained_afterwards(open_service, models, tmp_path):
+    service = open_service(models / "one")
+    service.store.forget("u19").result()
+    through = service.store.last()
+
+    service.activate(trained_on_events(service, models, tmp_path / "before", through - 1))
+    before = service.served.history("u19")
+    service.activate(trained_on_events(service, models, tmp_path / "after", through))
+    after = service.served.history("u19")
+
+    assert before == []
+    assert len(after) == len(service.served.model.histories[19])
+
+
+def test_a_damaged_row_fails_its_own_user_alone(open_service, models, tmp_path):
+    service = open_service(models / "one")
+    service.store.add([Event("1", "ada", "i03"), Event("2", "grace", "i03")]).result()
+    other = sqlite3.connect(tmp_path / "data" / "events.sqlite")
+    other.execute("UPDATE events SET item = 'i04' WHERE id = '1'")
+    other.commit()
+    other.close()
+
+    damaged, whole = service.answer([Recommend("ada"), Recommend("grace")])
+
+    assert isinstance(damaged, Problem)
+    assert damaged.kind.status == 500
+    assert whole.used_history == 1
+
+
+def test_integer_ids_are_their_decimal_text(open_service, log_of, small_config, tmp_path):
+    log = log_of({user: [(user + step) % 30 - 2 for step in range(8)] for user in range(-3, 40)})
+    sasrec.train(sasrec.split(log), small_config).save(tmp_path / "integers")
+    service = open_service(tmp_path / "integers")
+    service.store.add([Event("1", "-3", "7"), Event("2", "-3", "07"), Event("3", "-3", "-1")]).result()
+
+    asked = [Recommend(-3, [5]), Recommend("-3", ["5"]), Recommend(None, ["007", "+7", "7.0", "7", " 7"])]
+    first, second, third = service.answer(asked)
+
+    assert first == second
+    assert first.used_history == 8 + 2 + 1
+    assert all(isinstance(one.item, str) for one in first.items)
+    assert (third.used_history, third.unknown_items) == (1, ["007", "+7", "7.0", " 7"])
+
+
+ACTIVATOR = """
+import sys
+from pathlib import Path
+from sasrec.serving.service import Service
+from sasrec.serving.versions import Folder
+
+data, *models = map(Path, sys.argv[1:])
+service = Service(models[0], Folder(data))
+while True:
+    for model in models:
+        service.activate(model)
+        print(service.served.version, flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_a_kill_while_models_are_activated_leaves_the_old_one_or_the_new_one(models, tmp_path):
+    names = [models / name for name in ("one", "two", "three")]
+    expected = [offline(name) for name in names]
+    command = [sys.executable, "-c", ACTIVATOR, tmp_path / "data", *names]
+    for kill in range(10):
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            for _ in range(2 + kill):
+                process.stdout.readline()
+            process.kill()
+
+        service = Service(models / "one", Folder(tmp_path / "data"))
+
+        assert best(service) in expected
+        assert service.served.version == service.course.version
+        kept = {service.course.version, *service.course.before}
+        assert set(os.listdir(tmp_path / "data" / "models")) <= kept
+        assert not [name for name in os.listdir(tmp_path / "data") if name.endswith(".tmp")]
+        service.store.close()
+        service.folder.close()
+
+
+# A running server
+
+
+def test_a_running_server_takes_commands_over_a_socket_of_its_owner(serving, models, tmp_path):
+    data = tmp_path / "data"
+    with serving(models / "one", data=data) as running, Client(running.url) as client:
+        second = send(Command("activate", str(models / "two")), data)
+        described = client.model()
+        with pytest.raises(ServingError, match=f"missing: does not exist.*; version {second} goes on"):
+            send(Command("activate", str(tmp_path / "missing")), data)
+        first = send(Command("rollback"), data)
+
+        assert stat.S_IMODE((data / "control.sock").stat().st_mode) == 0o600
+        assert (described.model_version, described.earlier) == (second, [running.version])
+        assert client.model().model_version == first == running.version
+    with pytest.raises(ServingError, match="no server answers on this data folder"):
+        send(Command("rollback"), data)
+
+
+def test_the_socket_of_a_killed_server_is_no_obstacle(serving, models, tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "control.sock").write_text("")
+
+    with serving(models / "one", data=tmp_path / "data") as running:
+        assert send(Command("activate", str(models / "one")), tmp_path / "data") == running.version
+
+
+def check_swaps(serving, models, data, swaps):
+    """Clients ask all the time while versions change; every answer must be that of the version it names."""
+    expected = {}
+    names = ("one", "two")
+    problems, answered, seen, done = [], [0] * 3, set(), threading.Event()
+    with serving(models / "one", data=data) as running:
+        for name in names:
+            version = send(Command("activate", str(models / name)), data)
+            expected[version] = offline(models / name)
+
+        def work(number):
+            with Client(running.url) as client:
+                while not done.is_set():
+                    try:
+                        answer = client.recommend("u19", k=3)
+                    except ServingError as error:
+                        problems.append(str(error))
+                        continue
+                    answered[number] += 1
+                    seen.add(answer.model_version)
+                    if [one.item for one in answer.items] != expected[answer.model_version]:
+                        problems.append(f"{answer} of {answer.model_version}")
+
+        threads = [threading.Thread(target=work, args=[number]) for number in range(3)]
+        for thread in threads:
+            thread.start()
+        for swap in range(swaps):
+            send(Command("activate", str(models / names[swap % 2])), data)
+        done.set()
+        for thread in threads:
+            thread.join()
+
+    assert problems == []
+    assert len(seen) == 2
+    assert min(answered) > swaps
+
+
+def test_no_answer_fails_or_mixes_versions_while_models_are_swapped(serving, models, tmp_path):
+    check_swaps(serving, models, tmp_path / "data", swaps=6)
+
+
+@pytest.mark.slow
+def test_no_answer_fails_or_mixes_versions_in_a_hundred_swaps(serving, models, tmp_path):
+    check_swaps(serving, models, tmp_path / "data", swaps=100)
+
+
+def test_the_course_is_plain_to_read(open_service, models, tmp_path):
+    service = open_service(models / "one")
+
+    written = json.loads((tmp_path / "data" / "current.json").read_text())
+
+    assert written == {"version": service.served.version, "before": [], "given": service.served.version}
