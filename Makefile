@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint check bench bench-guard growth clean
+.PHONY: help demo test test-all lint check bench bench-guard bench-peers growth clean
 # Two sets of packages must never be installed into one environment at the same time.
 .NOTPARALLEL:
 
@@ -33,6 +33,9 @@ bench: .venv/core ## measure time, memory and accuracy
 
 bench-guard: .venv/core ## check that nothing has become much slower beside its own matrix products
 	$(BIN)/python -m benchmarks.guard
+
+bench-peers: .venv/core ## measure other systems beside this one, each in an environment of its own
+	$(BIN)/python -m benchmarks.peers
 
 growth: .venv/core ## measure how time and memory grow with the log
 	$(BIN)/python -m benchmarks.growth

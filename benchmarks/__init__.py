@@ -3,6 +3,7 @@
     __main__.py   the command: which cases, how often, on what
     measure.py    one sample: a function, alone in a fresh process, with its time and memory
     child.py      the process that a sample is taken in
+    turns.py      many samples: every case once, then every case again
     report.py     many samples as rows, a table and JSON
     run.py        what the cases of one run share: the log, the folder, the threads
     inputs.py     the logs and the model that cases work on, made before anything is measured
@@ -10,14 +11,14 @@
     ranking.py    top-10 and evaluation of every user
     reading.py    from a file to a log
     startup.py    the import and the command line
-    growth.py     a command of its own: time and memory against the size of the log and of the network
-    plot.py       what it found as a picture
-    replication.py  a command of its own: accuracy on the four logs of the paper, beside what was published
 
-Two commands of their own stand beside it:
+Five commands of their own stand beside it:
 
-    guard.py      for CI: costs as multiples of the matrix products in them
-    precision.py  whether products in bfloat16 cost accuracy
+    guard.py        for CI: costs as multiples of the matrix products in them
+    precision.py    whether products in bfloat16 cost accuracy
+    replication.py  accuracy on the four logs of the paper, beside what was published
+    growth.py       time and memory against the size of the log and of the network; plot.py draws what it found
+    peers/          other systems beside this one
 
 A module of cases is a list `CASES` and the functions that they name. All of them import what they measure inside
 these functions: the process that starts the others stays small (see `measure.py`).

@@ -3,7 +3,6 @@
 import argparse
 import json
 import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -11,9 +10,10 @@ from pathlib import Path
 
 from benchmarks import lookup, ranking, reading, startup, training
 from benchmarks.inputs import find_beauty
-from benchmarks.measure import ROOT, Case, Sample, call
-from benchmarks.report import Row, plain, table
+from benchmarks.measure import ROOT, call
+from benchmarks.report import plain, table
 from benchmarks.run import Run
+from benchmarks.turns import commit, measure, words
 
 CASES = {case.name: case for module in (training, ranking, lookup, reading, startup) for case in module.CASES}
 OUTPUT = ROOT / "benchmarks" / "results" / "local" / "latest.json"
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if beauty is None:
             call("inputs:make_log", run, {})
         result = {
-            "commit": _commit(),
+            "commit": commit(),
             "machine": {**call("inputs:describe_machine", run, {}), "cpus": os.cpu_count()},
             "threads": run.threads,
             "log": {"name": "Beauty" if beauty else "generated", **call("inputs:describe_log", run, {})},
@@ -50,28 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{case.name}: not measured, bfloat16 is no faster on this CPU")
     options.json.parent.mkdir(parents=True, exist_ok=True)
     options.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    print(f"load average {_words(result['load_after'])} at the end; written to {options.json}")
+    print(f"load average {words(result['load_after'])} at the end; written to {options.json}")
     return int(any(row.fault for row in rows))
-
-
-def measure(cases: Sequence[Case], run: Run, *, repeats: int) -> list[Row]:
-    """Every case once, then every case again: what happens to the machine meanwhile happens to all of them."""
-    for name in dict.fromkeys(case.inputs for case in cases if case.inputs):
-        call(f"inputs:{name}", run, {})
-    samples: dict[str, list[Sample]] = {case.name: [] for case in cases}
-    faults: dict[str, str] = {}
-    for number in range(repeats):
-        for case in cases:
-            if case.name in faults:
-                continue
-            print(f"{number + 1} of {repeats}: {case.name}", file=sys.stderr)
-            try:
-                samples[case.name].append(Sample(**call(case.function, run, case.settings)))
-            except ChildProcessError as error:
-                faults[case.name] = f"could not be measured: {error}"
-    return [
-        Row(case, () if case.name in faults else tuple(samples[case.name]), faults.get(case.name, "")) for case in cases
-    ]
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -80,8 +60,8 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--beauty", metavar="PATH", help=f"Beauty.txt; {FOLDER} names a folder that holds it")
     parser.add_argument("--only", nargs="+", metavar="CASE", choices=CASES, help="measure only these")
-    parser.add_argument("--repeats", type=_at_least_one, default=3, metavar="N", help="processes of each case (3)")
-    parser.add_argument("--threads", type=_at_least_one, default=1, metavar="N", help="CPU threads (1)")
+    parser.add_argument("--repeats", type=at_least_one, default=3, metavar="N", help="processes of each case (3)")
+    parser.add_argument("--threads", type=at_least_one, default=1, metavar="N", help="CPU threads (1)")
     parser.add_argument("--quick", action="store_true", help="one repeat, one epoch: does everything run?")
     parser.add_argument("--json", type=Path, default=OUTPUT, metavar="OUT", help=f"({OUTPUT.relative_to(ROOT)})")
     options = parser.parse_args(arguments)
@@ -89,7 +69,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def _at_least_one(text: str) -> int:
+def at_least_one(text: str) -> int:
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError("must be at least 1")
@@ -105,20 +85,7 @@ def _print_heading(result: dict) -> None:
         )
     print(f"log: {log['name']}, {log['users']:,} users, {log['items']:,} items, {log['events']:,} events")
     print(", ".join(f"{name} {value}" for name, value in machine.items()))
-    print(f"commit {result['commit']}, threads {result['threads']}, load average {_words(result['load_before'])}")
-
-
-def _commit() -> str:
-    """The checkout's commit, marked where files differ from it; "unknown" outside a checkout."""
-    asked = ["git", "describe", "--always", "--dirty=-changed", "--exclude=*"]
-    try:
-        return subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-
-
-def _words(load: Sequence[float]) -> str:
-    return " ".join(f"{one:.1f}" for one in load)
+    print(f"commit {result['commit']}, threads {result['threads']}, load average {words(result['load_before'])}")
 
 
 if __name__ == "__main__":

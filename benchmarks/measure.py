@@ -2,16 +2,20 @@
 
 Only the standard library and `Run` are imported here. So the interpreter of another environment can take a sample too,
 and the process that starts the others stays small: Linux counts what it holds into the peak memory of its children.
+Python 3.7, which some systems need, can import it.
 """
 
+from __future__ import annotations
+
 import json
+import multiprocessing
 import os
 import resource
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,7 +46,7 @@ class Case:
     name: str
     title: str
     function: str
-    settings: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
     limits: Mapping[str, float] = field(default_factory=dict)
     inputs: str = ""
     needs_bfloat16: bool = False
@@ -53,7 +57,7 @@ class Sample:
     """What one process found.
 
     Attributes:
-        cpu_s: CPU seconds of the measured part, user and system, all threads.
+        cpu_s: CPU seconds of the measured part, user and system, all threads and helper processes.
         wall_s: Seconds by the clock.
         others: Cores that other processes kept busy meanwhile. Where this and our own come near the number of cores,
             the caches and the memory were shared: CPU seconds are then too high as well.
@@ -84,10 +88,27 @@ class Stopwatch:
 def timed() -> Iterator[Stopwatch]:
     """Time the block; the result stands in the stopwatch afterwards."""
     watch = Stopwatch()
-    wall, cpu, machine = time.perf_counter(), time.process_time(), _machine_cpu()
+    wall, cpu, machine = time.perf_counter(), _own_cpu(), _machine_cpu()
     yield watch
-    watch.cpu_s, watch.wall_s = time.process_time() - cpu, time.perf_counter() - wall
+    watch.cpu_s, watch.wall_s = _own_cpu() - cpu, time.perf_counter() - wall
     watch.others = max(0.0, (_machine_cpu() - machine - watch.cpu_s) / watch.wall_s)
+
+
+def _own_cpu() -> float:
+    """CPU seconds of this process and of the helpers that it started, as the samplers of some systems are."""
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    alive = sum(_cpu_of(child.pid) for child in multiprocessing.active_children())
+    return time.process_time() + ended.ru_utime + ended.ru_stime + alive
+
+
+def _cpu_of(process: int | None) -> float:
+    """CPU seconds of a running process; 0 where the system does not tell."""
+    try:
+        with open(f"/proc/{process}/stat") as file:
+            user, system = file.read().rpartition(")")[2].split()[11:13]
+    except OSError:
+        return 0.0
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 def _machine_cpu() -> float:
@@ -100,26 +121,38 @@ def _machine_cpu() -> float:
     return (user + nice + system + sum(interrupts)) / os.sysconf("SC_CLK_TCK")
 
 
-def call(function: str, run: Run, settings: Mapping[str, str | int], *, python: str = sys.executable) -> dict[str, Any]:
+def call(
+    function: str,
+    run: Run,
+    settings: Mapping[str, Any],
+    *,
+    python: str = sys.executable,
+    errors: Path | None = None,
+) -> dict[str, Any]:
     """What "module:function" of this package answers in a fresh process.
 
     Args:
         python: The interpreter.
+        errors: File for what the process says on standard error; None lets it through.
 
     Raises:
-        ChildProcessError: The process failed; what it said stands on standard error.
+        ChildProcessError: The process failed; what it said stands on standard error or in the file.
     """
     threads = dict.fromkeys(_THREAD_VARIABLES, str(run.threads))
     request = json.dumps({"run": asdict(run), "settings": dict(settings)})
-    done = subprocess.run(
-        [python, "-m", "benchmarks.child", function, request],
-        check=False,
-        cwd=ROOT,
-        env={"OMP_WAIT_POLICY": "PASSIVE"} | os.environ | threads,  # as the command line has it
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    with open(errors, "w", encoding="utf-8") if errors else nullcontext() as said:
+        done = subprocess.run(
+            [python, "-m", "benchmarks.child", function, request],
+            check=False,
+            cwd=ROOT,
+            env={"OMP_WAIT_POLICY": "PASSIVE", **os.environ, **threads},  # as the command line has it
+            stdout=subprocess.PIPE,
+            stderr=said,
+            text=True,
+        )
     answers = [line for line in done.stdout.splitlines() if line.startswith(ANSWER)]
     if done.returncode or not answers:
-        raise ChildProcessError(f"{function} left with code {done.returncode}")
-    return json.loads(answers[-1].removeprefix(ANSWER))
+        words = errors.read_text(encoding="utf-8", errors="replace").split("\n") if errors else []
+        last = next((f": {line.strip()}" for line in reversed(words) if line.strip()), "")
+        raise ChildProcessError(f"{function} left with code {done.returncode}{last}")
+    return json.loads(answers[-1][len(ANSWER) :])

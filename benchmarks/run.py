@@ -1,5 +1,7 @@
 """What the cases of one run share."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +28,11 @@ class Run:
     def model(self) -> Path:
         """The bundle that `inputs.make_model` saves."""
         return Path(self.folder) / "model.sasrec"
+
+    @property
+    def histories(self) -> Path:
+        """The log as `peers.work` writes it for every system."""
+        return Path(self.folder) / "histories.txt"
 
     def events(self, format: str) -> Path:
         """The large log that `inputs.make_events` writes as "csv" and "parquet"."""

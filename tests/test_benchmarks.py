@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 import pytest
 from benchmarks import __main__ as command
-from benchmarks import child, growth, guard, inputs, measure, plot, precision, startup, training
+from benchmarks import child, growth, guard, inputs, measure, plot, precision, startup, training, turns
 from benchmarks.measure import Case, Sample
 from benchmarks.report import Row, Spread, plain, table
 from benchmarks.run import Run
@@ -32,7 +32,7 @@ def asked(monkeypatch):
     """Answers for processes instead of processes; holds the names of the functions asked for, in order."""
     names = []
 
-    def answer(function, run, settings):
+    def answer(function, run, settings, **options):
         names.append(function)
         if function == "reading:log":
             raise ChildProcessError("reading:log left with code 3")
@@ -40,6 +40,7 @@ def asked(monkeypatch):
         return found.get(function, {"cpu_s": 9.0, "wall_s": 9.0, "others": 0.0, "peak_mb": 1.0, "facts": {}})
 
     monkeypatch.setattr(command, "call", answer)
+    monkeypatch.setattr(turns, "call", answer)
     monkeypatch.delenv(command.FOLDER, raising=False)
     return names
 
@@ -93,14 +94,14 @@ def test_every_case_names_a_function_that_exists():
 def test_cases_take_turns_and_their_inputs_are_made_once(asked, tmp_path):
     cases = [Case(name, "", f"x:{name}", inputs="make_model") for name in ("a", "b")]
 
-    rows = command.measure(cases, run_on(tmp_path), repeats=2)
+    rows = turns.measure(cases, run_on(tmp_path), repeats=2)
 
     assert asked == ["inputs:make_model", "x:a", "x:b", "x:a", "x:b"]
     assert [len(row.samples) for row in rows] == [2, 2]
 
 
 def test_a_case_that_fails_is_named_and_the_others_go_on(asked, tmp_path):
-    rows = command.measure([command.CASES["read-csv"], CASE], run_on(tmp_path), repeats=2)
+    rows = turns.measure([command.CASES["read-csv"], CASE], run_on(tmp_path), repeats=2)
 
     assert asked.count("reading:log") == 1
     assert "left with code 3" in rows[0].fault
