@@ -145,7 +145,7 @@ def call(
             [python, "-m", "benchmarks.child", function, request],
             check=False,
             cwd=ROOT,
-            env={"OMP_WAIT_POLICY": "PASSIVE", **os.environ, **threads},  # as the command line has it
+            env={"GOMP_SPINCOUNT": "10000", **os.environ, **threads},  # as the command line has it
             stdout=subprocess.PIPE,
             stderr=said,
             text=True,

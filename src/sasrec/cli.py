@@ -78,9 +78,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code.
     """
     typed = sys.argv[1:] if arguments is None else list(arguments)
-    # Read when torch is loaded: threads that wait should sleep. Spinning, as is usual, they keep each other and the
-    # neighbours from the work that they wait for; see docs/performance.md.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Read when torch is loaded: threads that wait should soon sleep. Spinning for long, as is usual, they keep each
+    # other and the neighbours from the work that they wait for; see docs/performance.md.
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             # A terminal that cannot show a title is no reason to fail.
