@@ -162,12 +162,12 @@ def table(results: Sequence[Result], *, preset: str) -> str:
                 f"{one.epochs[0]} of {one.epochs[1]}",
             )
         )
-    return "\n".join([*(f"| {' | '.join(cells)} |" for cells in lines), "", *notes(results)])
+    read = "All pairs are NDCG@10 / HR@10. The first four columns rank each target among 100 drawn items."
+    return "\n".join([*(f"| {' | '.join(cells)} |" for cells in lines), "", read, *notes(results)])
 
 
 def notes(results: Sequence[Result]) -> Iterator[str]:
     """What to keep in mind when reading the table."""
-    yield "All pairs are NDCG@10 / HR@10. The first four columns rank each target among 100 drawn items."
     for one in results:
         known = KNOWN[one.name]
         if not one.published:
@@ -199,10 +199,9 @@ def write_charts(path: Path, results: Sequence[Result], *, preset: str) -> None:
         note = "The target among 100 drawn items. Whiskers: 95 % of the sampling of users."
         caption = Caption(title=metric, x="log", y=metric, note=note)
         charts.append(bar_chart(caption, [KNOWN[one.name].title for one in results], series))
-    read = section("How to read it", *(tag("p", note) for note in notes(results)))
-    figures = section("Published and here", tag("div.charts", *charts))
+    figures = section("Published and here", tag("div.charts", *charts), *(tag("p", note) for note in notes(results)))
     protocol = f"preset '{preset}', windows and dropout as published; the original protocol of 100 sampled negatives"
-    path.write_text(document(page("SASRec on four logs", protocol, [figures, read])), encoding="utf-8")
+    path.write_text(document(page("SASRec on four logs", protocol, [figures])), encoding="utf-8")
 
 
 def _shares(one: Result) -> list[float]:
