@@ -1,16 +1,18 @@
 """What a network looks at, for people to see; nothing here is part of scoring.
 
-Axes: L positions of one history, D width, H heads.
+Axes: L positions of one history, B = 1 history, D width, H heads.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from sasrec.model.attention import Attention
+from sasrec.model.attention import Attention, Layout
+from sasrec.model.network import SASRec
 
 
 def weights_of(
@@ -30,6 +32,17 @@ def weights_of(
     if layer.causal:
         scores = scores + scores.new_full(scores.shape[1:], float("-inf")).triu(1)
     return scores.softmax(dim=2)
+
+
+@torch.inference_mode()
+def attention_of(
+    network: nn.Module, items: Int[Tensor, "L"], layout: Layout, users: Int[Tensor, "B"] | None = None
+) -> list[Float[Tensor, "H L L"]]:
+    """The weights of every attention layer, first to last, for one history; none where the network has no attention."""
+    with attention_seen(network) as seen:
+        if isinstance(network, SASRec):
+            network(items, layout, users=users)  # every position asks; for scores only the last one would
+    return seen
 
 
 @contextmanager

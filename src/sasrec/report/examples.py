@@ -13,8 +13,7 @@ from sasrec.data.titles import read_titles
 from sasrec.data.vocab import Id
 from sasrec.errors import DataError
 from sasrec.evaluation.ranking import rank_targets
-from sasrec.model.inspection import attention_seen
-from sasrec.model.network import SASRec
+from sasrec.model.inspection import attention_of
 from sasrec.report.charts import Caption, heat_map
 from sasrec.report.elements import Content, section, tag
 from sasrec.retrieval.neural import Neural
@@ -97,11 +96,7 @@ def examples(model: Recommender, few: Holdout, names: Names, *, exclude_seen: bo
 def attention_maps(scorer: Neural, few: Holdout, names: Names) -> list[Element]:
     """What the blocks look at when they predict for the first of a few users; none where there is no attention."""
     history = few.histories.take(np.array([0]))
-    network = scorer.network
-    items, layout, users = scorer.given(history)
-    with torch.inference_mode(), attention_seen(network) as seen:
-        if isinstance(network, SASRec):
-            network(items, layout, users=users)  # every position asks; for scores only the last one would
+    seen = attention_of(scorer.network, *scorer.given(history))
     recent = history.items[-min(_LOOKED_AT, scorer.config.length) :]
     return [
         heat_map(

@@ -12,8 +12,7 @@ import numpy as np
 import torch
 
 from sasrec.data.sequences import Sequences
-from sasrec.model.inspection import attention_seen
-from sasrec.model.network import SASRec
+from sasrec.model.inspection import attention_of
 from sasrec.retrieval.neural import Neural
 from sasrec.retrieval.topk import check_finite
 from sasrec.serving.api import Explain, ExplainedEvent, Explanation, Recommend
@@ -79,12 +78,10 @@ def attention(question: "Question") -> np.ndarray | None:
     history, a model that counts, a network without attention.
     """
     scorer = question.scorer
-    if not isinstance(scorer, Neural) or not isinstance(scorer.network, SASRec) or not len(question.history):
+    if not isinstance(scorer, Neural) or not len(question.history):
         return None
     alone = replace(Sequences.of([question.history]), users=np.array([question.user]))
-    items, layout, users = scorer.given(alone)
-    with attention_seen(scorer.network) as seen:
-        scorer.network(items, layout, users=users)  # every position asks; for scores only the last one would
+    seen = attention_of(scorer.network, *scorer.given(alone))
     if not seen:
         return None
     looked = torch.stack([weights[:, -1].mean(dim=0) for weights in seen]).mean(dim=0).cpu().numpy()

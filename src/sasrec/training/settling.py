@@ -14,7 +14,8 @@ from sasrec.errors import ConfigError, DataError
 from sasrec.training.batches import trainable
 from sasrec.training.machine import found_device, granted_threads, has_device, has_fast_bfloat16
 
-_MANY_ITEMS = 50_000  # beyond, exact cross-entropy takes so much longer than sampled that ...; see docs/performance.md
+# Beyond, an exact step costs several times a sampled one, and more with every item; see docs/performance.md.
+_MANY_ITEMS = 50_000
 _SHARED_NEGATIVES = 1_024
 _REPEATS_MATTER = 0.01  # share of validation targets that the user had before, above which they are not excluded
 
