@@ -76,7 +76,8 @@ class Result:
 
 def pack(ranks: np.ndarray) -> str:
     """Ranks as text, exact to half a place up to `CUT`, which is what tied scores give; beyond it nothing counts."""
-    return base64.b64encode(zlib.compress(np.minimum(np.round(2 * ranks), 2 * CUT).astype(np.uint8), 9)).decode()
+    halves = np.minimum(np.round(2 * ranks), 2 * CUT).astype(np.uint8)
+    return base64.b64encode(zlib.compress(halves.tobytes(), 9)).decode()
 
 
 def results(folder: Path = FOLDER) -> Iterator[Result]:

@@ -47,5 +47,9 @@ ROWS = {
         "pre-norm, GELU, four times the inner width", {"norm": "pre", "activation": "gelu", "feed_forward": 256}
     ),
     "no-positions": Row("no positions", {"positions": "none"}),
+    "float32": Row("products of the loss in float32", {"precision": "float32"}),
+    "sampled-256": Row("sampled softmax, 256 negatives", {"loss": "sampled-softmax", "negatives": 256}),
+    "sampled-1024": Row("sampled softmax, 1,024 negatives", {"loss": "sampled-softmax"}),
+    "sampled-4096": Row("sampled softmax, 4,096 negatives", {"loss": "sampled-softmax", "negatives": 4096}),
     "heads-2": Row("two heads", {"heads": 2}),
 }

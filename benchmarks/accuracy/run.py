@@ -65,7 +65,7 @@ class Bench:
             seed,
             what,
             settings=ROWS[row].on(self.name),
-            config=network.scorer.config.to_dict(),
+            config=network.scorer.to_parts()[0],
             data=self.data.fingerprint,
             weights=sha256(whole),
             best=training["best"]["epoch"],
@@ -82,7 +82,8 @@ class Bench:
 
 def commit() -> str:
     """The commit at hand, marked where files differ from it."""
-    told = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True)
+    asked = ["git", "describe", "--always", "--dirty"]
+    told = subprocess.run(asked, check=False, cwd=ROOT, capture_output=True, text=True)
     if told.returncode:
         print("not a git checkout: results will name no commit", file=sys.stderr)
     return told.stdout.strip()
