@@ -17,7 +17,7 @@ from sasrec.retrieval.scorers import Factored, Scorer
 
 _BLOCK_BYTES = 8 * 2**20  # scores that stay in a CPU's cache between the passes over them
 _PART = 1024  # items a product; whole rows of a length that no 16 divides take MKL twice as long
-_READ = 4096  # histories that a factored scorer is asked about at a time
+_READ = 16_384  # histories that a factored scorer is asked about at a time
 
 
 def blocks(count: int, *, items: int) -> Iterator[np.ndarray]:
@@ -27,9 +27,8 @@ def blocks(count: int, *, items: int) -> Iterator[np.ndarray]:
         yield np.arange(start, min(start + size, count))
 
 
-def scored_blocks(
-    scorer: Scorer, histories: Sequences
-) -> Iterator[tuple[np.ndarray, Sequences, Float[Tensor, "B V"]]]:
+@torch.inference_mode()
+def scored_blocks(scorer: Scorer, histories: Sequences) -> Iterator[tuple[np.ndarray, Sequences, Float[Tensor, "B V"]]]:
     """Block by block the rows of histories, these histories and the scores of the whole catalogue after them.
 
     The scores are the caller's to change until the next block, which may take their memory: products that are written
