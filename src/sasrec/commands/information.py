@@ -64,7 +64,7 @@ def _about(model: "Recommender", path: Path) -> str:
         "log": record.get("log", ""),
         "read with": in_words(dict(record.get("reading", {}).items() - Reading().to_dict().items())),
         "split": record.get("split", ""),
-        "loss": record.get("loss") or "",
+        "automatic": "; ".join(f"{name} {reason}" for name, reason in record.get("automatic", {}).items()),
         "made": outcome(record) if "best" in record else "",
         "parts": "; ".join(map(worth, record.get("parts", ()))),
         "made with": ", ".join(f"{name} {record[name]}" for name in ("python", "torch", "processor") if name in record),

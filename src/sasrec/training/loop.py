@@ -38,7 +38,7 @@ from sasrec.training.negatives import Draw, Negatives, NegativeSampler
 from sasrec.training.noise import swapped
 from sasrec.training.optim import Optimiser, rate
 from sasrec.training.progress import EpochResult, Watcher, watched
-from sasrec.training.settling import check, has_repeats, loss_in_words, settled
+from sasrec.training.settling import check, has_repeats, reasons, settled
 
 
 def train(
@@ -86,7 +86,7 @@ def train(
         "split": data.rule,
         "exclude_seen": exclude_seen,
         "features": None if features is None else str(features),
-        "loss": loss_in_words(asked, config, items=items),
+        "automatic": reasons(asked, config, parts, items=items),
         **_course(results, stopped),
         "steps": len(results) * training.steps,
         "seconds": round(time.perf_counter() - started, 3),
@@ -139,7 +139,7 @@ class Training:
         noise = self.generator if on_cpu else torch.Generator(self.device).manual_seed(config.seed)
         self.drop = Dropout(float(config.dropout), noise)
         self.optimiser = Optimiser(self.network, config)
-        self.steps = math.ceil(len(self._windows().rows) / config.batch)
+        self.steps = math.ceil(len(self._windows().rows) / int(config.batch))
         self.step = 0
         self.negatives = None if config.loss == "softmax" else NegativeSampler(config, train, items=items, draw=draw)
         self.cross_entropy = ExactCrossEntropy(getattr(torch, config.precision))
@@ -155,7 +155,7 @@ class Training:
         epoch = batches(
             self.train,
             self._windows(),
-            size=config.batch,
+            size=int(config.batch),
             learn=config.learn,
             weighted=config.weighted,
             device=self.device,
@@ -174,7 +174,7 @@ class Training:
         return total / self.steps
 
     def _windows(self) -> Windows:
-        length = self.config.length
+        length = int(self.config.length)
         if self.config.windows == "random":
             return random_windows(self.train, length=length, rng=self.rng)
         if self.config.windows == "rolling":
