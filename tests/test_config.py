@@ -127,6 +127,10 @@ def test_a_switch_is_true_or_false_and_off_by_default(name, value):
         ({"bidirectional": True}, "bidirectional: .*set learn='last'"),
         ({"network": "stamp"}, "network='stamp': .*set learn='last'"),
         ({"network": "stamp", "learn": "last", "user_width": 8}, "user_width: network='stamp' tells no users apart"),
+        (
+            {"network": "stamp", "learn": "last", "branch": "mean"},
+            "branch: network='stamp' has no .*leave it at 'none'",
+        ),
         ({"swap_users": 0.5}, "swap_users: .*set user_width"),
         ({"user_width": 8, "similarity": "cosine"}, "similarity: user vectors need 'dot'"),
         ({"share_negatives": True, "sampler": "unseen"}, "share_negatives: .*set sampler="),

@@ -38,6 +38,10 @@ class Config:
         feed_forward: Inner width of the feed-forward half; "auto" is the width of the states.
         activation: Of the feed-forward half: "relu", "gelu" or "swiglu".
         gated: Multiply what each half of a block adds by a gate of its input, no last norm (LiGR); needs norm="pre".
+        branch: What is mixed with attention in every block: "identity", the states themselves; "mean", drawn for each
+            channel towards the mean of all so far; "convolution", with the three before added by learned weights. All
+            look back only and start as the identity (after BSARec).
+        branch_share: What the branch counts, from 0 to 1; attention counts the rest.
         positions: "learned", "sinusoidal" or "none"; counted from the end of the history.
         unscaled: Let vectors of items and users enter the network as they are, not times the root of their size.
         bidirectional: Let a position see what comes after it too; needs learn="last".
@@ -102,6 +106,8 @@ class Config:
     feed_forward: Annotated[int, Meta(ge=1, le=65536)] | Literal["auto"] = "auto"
     activation: Literal["relu", "gelu", "swiglu"] = "relu"
     gated: bool = False
+    branch: Literal["none", "identity", "mean", "convolution"] = "none"
+    branch_share: Annotated[float, Meta(ge=0.0, le=1.0)] = 0.7
     positions: Literal["learned", "sinusoidal", "none"] = "learned"
     unscaled: bool = False
     bidirectional: bool = False
@@ -165,6 +171,9 @@ class Config:
                 stamp and self.learn != "last"
             ),
             f"user_width: network={self.network!r} tells no users apart; leave it at 0": stamp and self.user_width > 0,
+            f"branch: network={self.network!r} has no blocks with attention; leave it at 'none'": (
+                stamp and self.branch != "none"
+            ),
             "swap_users: there are no user vectors to swap; set user_width": self.swap_users > 0
             and not self.user_width,
             "similarity: user vectors need 'dot', found 'cosine'": self.user_width > 0 and self.similarity != "dot",
