@@ -133,6 +133,7 @@ def test_a_switch_is_true_or_false_and_off_by_default(name, value):
         ),
         ({"swap_users": 0.5}, "swap_users: .*set user_width"),
         ({"user_width": 8, "similarity": "cosine"}, "similarity: user vectors need 'dot'"),
+        ({"label_smoothing": 0.1, "loss": "bce"}, "label_smoothing: .*found loss='bce'; set loss='softmax'"),
         ({"share_negatives": True, "sampler": "unseen"}, "share_negatives: .*set sampler="),
         ({"logq": True, "sampler": "unseen"}, "logq: .*set another sampler"),
         ({"logq": True, "sampler": "mixed", "swap_items": 0.1}, "logq: .*swap_items.*set another sampler"),

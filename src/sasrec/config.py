@@ -60,6 +60,7 @@ class Config:
         loss: "softmax" is exact cross-entropy over the whole catalogue; "sampled-softmax" the same over drawn
             negatives; "bce" the paper's binary cross-entropy; "gbce" its calibrated form (gSASRec); "bpr" pairwise;
             "auto" takes "softmax" up to 50,000 items and "sampled-softmax" beyond.
+        label_smoothing: Share of a target's probability that is spread evenly over the catalogue; needs loss="softmax".
         negatives: Items drawn against each target; not for "softmax". "auto" draws 1, or 1,024 where all targets of a
             step share them.
         sampler: Where negatives come from: "unseen" draws evenly from what the user never had, "uniform" from the
@@ -122,6 +123,7 @@ class Config:
     swap_items: Annotated[float, Meta(ge=0.0, lt=1.0)] = 0.0
     swap_users: Annotated[float, Meta(ge=0.0, lt=1.0)] = 0.0
     loss: Literal["softmax", "sampled-softmax", "bce", "gbce", "bpr", "auto"] = "auto"
+    label_smoothing: Annotated[float, Meta(ge=0.0, lt=1.0)] = 0.0
     negatives: Annotated[int, Meta(ge=1, le=10_000)] | Literal["auto"] = "auto"
     sampler: Literal["unseen", "uniform", "popularity", "in-batch", "mixed", "auto"] = "auto"
     share_negatives: bool = False
@@ -177,6 +179,9 @@ class Config:
             "swap_users: there are no user vectors to swap; set user_width": self.swap_users > 0
             and not self.user_width,
             "similarity: user vectors need 'dot', found 'cosine'": self.user_width > 0 and self.similarity != "dot",
+            f"label_smoothing: needs the whole catalogue, found loss={self.loss!r}; set loss='softmax' or 0": (
+                self.label_smoothing > 0 and self.loss not in ("softmax", "auto")
+            ),
             "share_negatives: sampler='unseen' draws for each user; set sampler='uniform', 'popularity' or 'mixed'": (
                 self.share_negatives and self.sampler == "unseen"
             ),

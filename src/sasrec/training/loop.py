@@ -142,7 +142,7 @@ class Training:
         self.steps = math.ceil(len(self._windows().rows) / config.batch)
         self.step = 0
         self.negatives = None if config.loss == "softmax" else NegativeSampler(config, train, items=items, draw=draw)
-        self.cross_entropy = ExactCrossEntropy(getattr(torch, config.precision))
+        self.cross_entropy = ExactCrossEntropy(getattr(torch, config.precision), smoothing=config.label_smoothing)
 
     def epoch(self, number: int, watcher: Watcher) -> float:
         """Learn from every window once; the mean loss of the steps.
