@@ -141,6 +141,7 @@ def test_a_switch_is_true_or_false_and_off_by_default(name, value):
         ({"item_updates": "touched", "loss": "bce", "beta2": 0.8}, "item_updates='touched': .*found 0.8"),
         ({"item_updates": "touched", "loss": "bce", "item_l2": 1e-6}, "item_updates='touched': .*item_l2=0"),
         ({"item_updates": "touched", "loss": "bce", "weight_decay": 1e-6}, "item_updates='touched': .*weight_decay=0"),
+        ({"item_updates": "touched", "loss": "bce", "average": 0.9}, "item_updates='touched': .*set average=0"),
         ({"width": 8, "user_width": 1, "heads": 2}, "heads: must divide .*heads=2 and 9"),
     ],
 )

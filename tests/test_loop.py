@@ -599,6 +599,7 @@ EXACT = {
         ({"swap_items": 0.1}, 50_001, SAMPLED | {"sampler": "uniform"}),
         ({"weight_decay": 1e-8}, 50_001, SAMPLED | {"item_updates": "all"}),
         ({"item_l2": 1e-8}, 50_001, SAMPLED | {"item_updates": "all"}),
+        ({"average": 0.99}, 50_001, SAMPLED | {"item_updates": "all"}),
         ({"loss": "bce"}, 9, EXACT | {"loss": "bce"}),
         ({"loss": "bce"}, 50_001, EXACT | {"loss": "bce", "item_updates": "touched"}),
         ({"loss": "bce", "share_negatives": True}, 9, SAMPLED | {"loss": "bce", "logq": False, "item_updates": "all"}),
@@ -790,6 +791,7 @@ def test_label_smoothing_is_refused_where_the_catalogue_is_too_large_for_the_exa
         {"loss": "sampled-softmax", "sampler": "mixed", "negatives": 7, "logq": True, "share_negatives": True},
         {"network": "stamp", "learn": "last"},
         {"norm": "query-only", "positions": "none"},
+        {"branch": "convolution", "label_smoothing": 0.1, "average": 0.9},
     ],
     ids=lambda settings: "-".join(map(str, settings.values())),
 )

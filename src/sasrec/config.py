@@ -76,11 +76,13 @@ class Config:
         item_updates: Which item vectors a step reads and writes: "all", as Adam usually does, at a cost that grows with
             the catalogue, or the "touched" ones alone, which make up for the steps that they missed when they are
             touched next: the same vectors but for rounding. "auto" is "touched" beyond 50,000 items where the loss
-            draws negatives, no penalty is set and beta2 is at least 0.9.
+            draws negatives, neither a penalty nor an average is set and beta2 is at least 0.9.
         weight_decay: L2 penalty that Adam adds to every gradient.
         item_l2: L2 penalty on item vectors alone, added to `weight_decay` there.
         schedule: "constant", "cosine" or "one-cycle" learning rate over `epochs`.
         warmup: Share of all steps in which "cosine" and "one-cycle" raise the rate.
+        average: Decay of a moving average of the weights over steps, which is validated and kept in their place: 0.999
+            looks back about 1,000 steps. 0 keeps the weights themselves.
         epochs: Most epochs to train.
         patience: Stop after so many validations without a better validation NDCG@10.
         validate_every: Epochs from one validation to the next.
@@ -137,6 +139,7 @@ class Config:
     item_l2: Annotated[float, Meta(ge=0.0, le=10.0)] = 0.0
     schedule: Literal["constant", "cosine", "one-cycle"] = "constant"
     warmup: Annotated[float, Meta(ge=0.0, lt=1.0)] = 0.05
+    average: Annotated[float, Meta(ge=0.0, lt=1.0)] = 0.0
     epochs: Annotated[int, Meta(ge=1, le=1_000_000)] = 200
     patience: Annotated[int, Meta(ge=1, le=1_000_000)] = 10
     validate_every: Annotated[int, Meta(ge=1, le=1_000_000)] = 1
@@ -193,6 +196,9 @@ class Config:
             ),
             "item_updates='touched': a penalty would move every item; set weight_decay=0 and item_l2=0": (
                 self.item_updates == "touched" and self.weight_decay + self.item_l2 > 0
+            ),
+            "item_updates='touched': an average of weights moves every item; set average=0 or item_updates='all'": (
+                self.item_updates == "touched" and self.average > 0
             ),
             f"item_updates='touched': needs beta2 of 0.9 or more, found {self.beta2:g}; set item_updates='all'": (
                 self.item_updates == "touched" and self.beta2 < 0.9
