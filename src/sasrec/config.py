@@ -182,7 +182,7 @@ class Config:
             "swap_users: there are no user vectors to swap; set user_width": self.swap_users > 0
             and not self.user_width,
             "similarity: user vectors need 'dot', found 'cosine'": self.user_width > 0 and self.similarity != "dot",
-            f"label_smoothing: needs the whole catalogue, found loss={self.loss!r}; set loss='softmax' or 0": (
+            f"label_smoothing: needs all scores, found loss={self.loss!r}; set loss='softmax' or leave it at 0": (
                 self.label_smoothing > 0 and self.loss not in ("softmax", "auto")
             ),
             "share_negatives: sampler='unseen' draws for each user; set sampler='uniform', 'popularity' or 'mixed'": (
