@@ -615,6 +615,7 @@ EXACT = {
         ({"swap_items": 0.1}, 50_001, SAMPLED | {"sampler": "uniform"}),
         ({"weight_decay": 1e-8}, 50_001, SAMPLED | {"item_updates": "all"}),
         ({"item_l2": 1e-8}, 50_001, SAMPLED | {"item_updates": "all"}),
+        ({"average": 0.99}, 50_001, SAMPLED | {"item_updates": "all"}),
         ({"loss": "bce"}, 9, EXACT | {"loss": "bce"}),
         ({"loss": "bce"}, 50_001, EXACT | {"loss": "bce", "item_updates": "touched"}),
         ({"loss": "bce", "share_negatives": True}, 9, SAMPLED | {"loss": "bce", "logq": False, "item_updates": "all"}),
@@ -782,6 +783,27 @@ def test_weights_of_events_are_the_odds_that_are_learned(weighted, odds):
     assert scores[0] < scores[1] - 2
 
 
+def test_label_smoothing_leaves_its_share_to_what_never_happened():
+    # Item 1 always follows item 0; a share of 0.3 spread over three items makes it 0.8, and 0.1 each for the others.
+    histories = [[0, 1]] * 16
+    training = training_of(histories, items=3, width=8, learning_rate=0.02, label_smoothing=0.3)
+
+    for number in range(1, 301):
+        training.epoch(number, SimpleNamespace(step=lambda *_: None))
+    scores = loop.Neural(training.network, training.config).scores(Sequences.of([[0]]))[0]
+
+    assert scores.softmax(dim=0).tolist() == pytest.approx([0.1, 0.8, 0.1], abs=0.01)
+
+
+def test_label_smoothing_is_refused_where_the_catalogue_is_too_large_for_the_exact_loss(
+    data, small_config, monkeypatch
+):
+    monkeypatch.setattr(settling, "_MANY_ITEMS", 24)
+
+    with pytest.raises(ConfigError, match=r"label_smoothing: .*found loss='sampled-softmax'; set loss='softmax'"):
+        sasrec.train(data, replace(small_config, label_smoothing=0.1))
+
+
 @pytest.mark.parametrize(
     "settings",
     [
@@ -791,6 +813,7 @@ def test_weights_of_events_are_the_odds_that_are_learned(weighted, odds):
         {"loss": "sampled-softmax", "sampler": "mixed", "negatives": 7, "logq": True, "share_negatives": True},
         {"network": "stamp", "learn": "last"},
         {"norm": "query-only", "positions": "none"},
+        {"branch": "convolution", "label_smoothing": 0.1, "average": 0.9},
     ],
     ids=lambda settings: "-".join(map(str, settings.values())),
 )

@@ -39,6 +39,10 @@ class Config:
         feed_forward: Inner width of the feed-forward half; "auto" is the width of the states.
         activation: Of the feed-forward half: "relu", "gelu" or "swiglu".
         gated: Multiply what each half of a block adds by a gate of its input, no last norm (LiGR); needs norm="pre".
+        branch: What is mixed with attention in every block: "identity", the states themselves; "mean", drawn for each
+            channel towards the mean of all so far; "convolution", with the three before added by learned weights. All
+            look back only and start as the identity (after BSARec).
+        branch_share: What the branch counts, from 0 to 1; attention counts the rest.
         positions: "learned", "sinusoidal" or "none"; counted from the end of the history.
         unscaled: Let vectors of items and users enter the network as they are, not times the root of their size.
         bidirectional: Let a position see what comes after it too; needs learn="last".
@@ -57,6 +61,7 @@ class Config:
         loss: "softmax" is exact cross-entropy over the whole catalogue; "sampled-softmax" the same over drawn
             negatives; "bce" the paper's binary cross-entropy; "gbce" its calibrated form (gSASRec); "bpr" pairwise;
             "auto" takes "softmax" up to 50,000 items and "sampled-softmax" beyond.
+        label_smoothing: Share of a target's probability that is spread evenly over the catalogue; needs loss="softmax".
         negatives: Items drawn against each target; not for "softmax". "auto" draws 1, or 1,024 where all targets of a
             step share them.
         sampler: Where negatives come from: "unseen" draws evenly from what the user never had, "uniform" from the
@@ -72,11 +77,13 @@ class Config:
         item_updates: Which item vectors a step reads and writes: "all", as Adam usually does, at a cost that grows with
             the catalogue, or the "touched" ones alone, which make up for the steps that they missed when they are
             touched next: the same vectors but for rounding. "auto" is "touched" beyond 50,000 items where the loss
-            draws negatives, no penalty is set and beta2 is at least 0.9.
+            draws negatives, neither a penalty nor an average is set and beta2 is at least 0.9.
         weight_decay: L2 penalty that Adam adds to every gradient.
         item_l2: L2 penalty on item vectors alone, added to `weight_decay` there.
         schedule: "constant", "cosine" or "one-cycle" learning rate over `epochs`.
         warmup: Share of all steps in which "cosine" and "one-cycle" raise the rate.
+        average: Decay of a moving average of the weights over steps, which is validated and kept in their place: 0.999
+            looks back about 1,000 steps. 0 keeps the weights themselves.
         epochs: Most epochs to train.
         patience: Stop after so many validations without a better validation NDCG@10.
         validate_every: Epochs from one validation to the next.
@@ -103,6 +110,8 @@ class Config:
     feed_forward: Annotated[int, Meta(ge=1, le=65536)] | Literal["auto"] = "auto"
     activation: Literal["relu", "gelu", "swiglu"] = "relu"
     gated: bool = False
+    branch: Literal["none", "identity", "mean", "convolution"] = "none"
+    branch_share: Annotated[float, Meta(ge=0.0, le=1.0)] = 0.7
     positions: Literal["learned", "sinusoidal", "none"] = "learned"
     unscaled: bool = False
     bidirectional: bool = False
@@ -117,6 +126,7 @@ class Config:
     swap_items: Annotated[float, Meta(ge=0.0, lt=1.0)] = 0.0
     swap_users: Annotated[float, Meta(ge=0.0, lt=1.0)] = 0.0
     loss: Literal["softmax", "sampled-softmax", "bce", "gbce", "bpr", "auto"] = "auto"
+    label_smoothing: Annotated[float, Meta(ge=0.0, lt=1.0)] = 0.0
     negatives: Annotated[int, Meta(ge=1, le=10_000)] | Literal["auto"] = "auto"
     sampler: Literal["unseen", "uniform", "popularity", "in-batch", "mixed", "auto"] = "auto"
     share_negatives: bool = False
@@ -130,6 +140,7 @@ class Config:
     item_l2: Annotated[float, Meta(ge=0.0, le=10.0)] = 0.0
     schedule: Literal["constant", "cosine", "one-cycle"] = "constant"
     warmup: Annotated[float, Meta(ge=0.0, lt=1.0)] = 0.05
+    average: Annotated[float, Meta(ge=0.0, lt=1.0)] = 0.0
     epochs: Annotated[int, Meta(ge=1, le=1_000_000)] = 200
     patience: Annotated[int, Meta(ge=1, le=1_000_000)] = 10
     validate_every: Annotated[int, Meta(ge=1, le=1_000_000)] = 1
@@ -166,9 +177,15 @@ class Config:
                 stamp and self.learn != "last"
             ),
             f"user_width: network={self.network!r} tells no users apart; leave it at 0": stamp and self.user_width > 0,
+            f"branch: network={self.network!r} has no blocks with attention; leave it at 'none'": (
+                stamp and self.branch != "none"
+            ),
             "swap_users: there are no user vectors to swap; set user_width": self.swap_users > 0
             and not self.user_width,
             "similarity: user vectors need 'dot', found 'cosine'": self.user_width > 0 and self.similarity != "dot",
+            f"label_smoothing: needs all scores, found loss={self.loss!r}; set loss='softmax' or leave it at 0": (
+                self.label_smoothing > 0 and self.loss not in ("softmax", "auto")
+            ),
             "share_negatives: sampler='unseen' draws for each user; set sampler='uniform', 'popularity' or 'mixed'": (
                 self.share_negatives and self.sampler == "unseen"
             ),
@@ -180,6 +197,9 @@ class Config:
             ),
             "item_updates='touched': a penalty would move every item; set weight_decay=0 and item_l2=0": (
                 self.item_updates == "touched" and self.weight_decay + self.item_l2 > 0
+            ),
+            "item_updates='touched': an average of weights moves every item; set average=0 or item_updates='all'": (
+                self.item_updates == "touched" and self.average > 0
             ),
             f"item_updates='touched': needs beta2 of 0.9 or more, found {self.beta2:g}; set item_updates='all'": (
                 self.item_updates == "touched" and self.beta2 < 0.9

@@ -84,7 +84,8 @@ def _settled_loss(config: Config, items: int) -> dict[str, Any]:
         # Under swapped items the targets of a step have no known chance.
         sampler = "unseen" if not (share or logq) else "uniform" if config.swap_items else "mixed"
     if updates == "auto":
-        can = loss != "softmax" and config.weight_decay + config.item_l2 == 0 and config.beta2 >= 0.9
+        still = config.weight_decay + config.item_l2 + config.average == 0
+        can = loss != "softmax" and still and config.beta2 >= 0.9
         updates = "touched" if can and items > _MANY_ITEMS else "all"
     negatives = (_SHARED_NEGATIVES if share else 1) if config.negatives == "auto" else config.negatives
     return {
