@@ -160,12 +160,12 @@ class Served:
 
     def _known(self, user: str) -> tuple[np.ndarray, int, list[Stored]]:
         """Item rows of the training data, the user's row there, and the events since."""
-        since = self.store.history(user, after=self._through)
         row = self.users.rows.get(user, -1)
         forgotten = self.store.forgotten(user)
         if row < 0 or (forgotten is not None and forgotten > self._through):
-            return _NONE, -1, since
-        return self.model.histories[row], row, since
+            # All events: what was trained on holds none of them, or no longer may.
+            return _NONE, -1, self.store.history(user)
+        return self.model.histories[row], row, self.store.history(user, after=self._through)
 
     def understood(self, request: Recommend) -> Question | Problem:
         """A request in rows, or why it cannot be answered."""
