@@ -64,5 +64,6 @@ def _translated(holdout: Holdout, items: np.ndarray, users: np.ndarray) -> Holdo
     mapped = items[histories.items]
     known = mapped >= 0
     offsets = np.concatenate(([0], np.cumsum(known)))[histories.offsets]
-    theirs = Sequences(mapped[known].astype(np.int32), offsets, users=users[holdout.users])
+    times = None if histories.times is None else histories.times[known]
+    theirs = Sequences(mapped[known].astype(np.int32), offsets, times, users=users[holdout.users])
     return Holdout(holdout.users, theirs, items[holdout.targets])

@@ -103,7 +103,9 @@ async def recommend_batch(desk: Desk, asked: api.RecommendBatch) -> api.Recommen
 async def rank(desk: Desk, asked: api.Rank) -> api.Recommendation:
     """Given candidates in the order of their scores."""
     candidates = asked.candidates
-    question = api.Recommend(asked.user, asked.history, k=len(candidates), exclude_seen=False, allow=candidates)
+    question = api.Recommend(
+        asked.user, asked.history, k=len(candidates), exclude_seen=False, allow=candidates, scorer=asked.scorer
+    )
     return (await desk.ask([question], asked.deadline_ms))[0]
 
 
