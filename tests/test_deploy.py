@@ -85,7 +85,7 @@ def test_the_unit_of_the_training_speaks_of_the_same_model_and_data(folder):
     assert told["server"].activate
     assert (told["saved"].out, told["saved"].replace) == (folder / "next.sasrec", True)
     assert told["log"].parent == folder
-    assert training["Unit"]["Requisite"] == "sasrec.service"
+    assert training["Unit"]["After"] == "sasrec.service"
     for name in ("User", "Group", "StateDirectory", "UMask", "SystemCallFilter", "ProtectSystem"):
         assert training["Service"][name] == server[name], name
 

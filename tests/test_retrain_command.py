@@ -132,6 +132,8 @@ def test_the_new_model_is_that_of_the_log_with_the_events_as_rows(folder, events
     assert found.record["events"] == {"store": store.id, "through": 4, "taken": 4, "users": 2, "forgotten": 0}
     assert found.record["reading"] == before.record["reading"]
     assert "events: 4 of 2 users, up to place 4" in out
+    assert cli.main(["info", "new.sasrec"]) == 0
+    assert "log.csv, with 4 events of a server, up to place 4" in capsys.readouterr().out
     for row in str(sasrec.evaluate(expected, data)).splitlines()[1:]:
         if not row.startswith(("note", " ")):
             assert (
@@ -175,6 +177,7 @@ def test_filters_see_rows_and_events_together_and_nobody_filtered_is_lost_to_the
             ["retrain", "core.sasrec", "log.csv", "--out", "n", "--data", str(data), "--activate", "--quiet"]
         )
         answer = client.recommend("short", k=1)
+        trained = client.model().trained
         histories = {user: whole_history(client, user) for user in ("u00", "short")}
 
     known = sasrec.load("n").users.ids.to_list()
@@ -184,6 +187,7 @@ def test_filters_see_rows_and_events_together_and_nobody_filtered_is_lost_to_the
     assert "short" not in known
     assert histories == {"u00": [*rows_of("u00"), "i06"], "short": ["i01", "i02"]}
     assert (answer.source, answer.used_history) == ("model", 2)
+    assert (trained["events_taken"], trained["events_through"]) == (3, 3)
 
 
 def test_a_model_that_is_worse_is_saved_and_not_activated(folder, serving, capsys):

@@ -12,7 +12,7 @@ from sasrec.data.reading import assembled, encoded
 from sasrec.data.vocab import Vocabulary
 from sasrec.errors import DataError
 
-_MICROSECOND = {"s": 1e-6, "ms": 1e-3, "us": 1, "ns": 1000}  # in each unit that counts from 1970
+_MICROSECONDS = {"s": 1_000_000, "ms": 1_000, "us": 1}  # in each unit that counts from 1970, but for nanoseconds
 _WHO = ("user", "item", "time")
 
 
@@ -41,7 +41,7 @@ def merge(log: Log, events: pl.DataFrame, *, without: Collection[str] = (), filt
     forgotten = rows["user"].cast(pl.String).is_in(list(without))
     rows, before = rows.filter(~forgotten), len(events)
     added = _timed(events, log)
-    if log.source.time_unit in _MICROSECOND:
+    if log.source.time_unit in (*_MICROSECONDS, "ns"):
         added = _not_in(added, rows)
     if "weight" in rows.columns:
         added = added.with_columns(weight=pl.lit(_usual_weight(rows["weight"].to_numpy(), filters), dtype=pl.Float32))
@@ -77,14 +77,12 @@ def _timed(events: pl.DataFrame, log: Log) -> pl.DataFrame:
     if known is None or unit is None:
         return events.select("user", "item")
     times = events["time"].to_numpy()
-    if unit not in _MICROSECOND:  # a clock of the log's own, which they follow in their order
-        times = np.floor(known.max()).astype(np.int64) + events["time"].rank("dense").to_numpy()
+    if unit in _MICROSECONDS:
+        times = times // _MICROSECONDS[unit] if known.dtype == np.int64 else times / _MICROSECONDS[unit]
     elif unit == "ns":
         times = np.clip(times, -(2**63) // 1000, (2**63 - 1) // 1000) * 1000
-    elif known.dtype == np.int64:
-        times = times // round(1 / _MICROSECOND[unit])
-    else:
-        times = times / (1 / _MICROSECOND[unit])
+    else:  # a clock of the log's own, which they follow in their order
+        times = np.floor(known.max()).astype(np.int64) + events["time"].rank("dense").to_numpy()
     return events.with_columns(pl.Series("time", times.astype(known.dtype))).select(_WHO)
 
 
