@@ -49,7 +49,7 @@ class Neural:
         """The state after each history's last event; many histories are read in the order of their lengths."""
         if len(histories) == 1:
             return self._read(histories)
-        lengths = np.minimum(histories.lengths, self.config.length)
+        lengths = np.minimum(histories.lengths, self.length)
         order = lengths.argsort(kind="stable")
         parts = np.split(order, np.flatnonzero(np.diff(lengths[order].cumsum() // _POSITIONS)) + 1)
         states = torch.cat([self._read(histories.take(rows)) for rows in parts])
