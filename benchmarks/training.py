@@ -35,10 +35,10 @@ def epoch(run: Run, *, loss: str, precision: str) -> Sample:
     import sasrec
     from sasrec.evaluation.ranking import rank_targets
     from sasrec.retrieval.neural import Neural
-    from sasrec.training.loop import Training
     from sasrec.training.machine import torch_threads
     from sasrec.training.progress import Silent
     from sasrec.training.settling import settled
+    from sasrec.training.steps import Training
 
     data = sasrec.split(read(run))
     config = settled(
