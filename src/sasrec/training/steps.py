@@ -1,8 +1,11 @@
 """A network that learns step by step, with everything that changes meanwhile."""
 
 import math
-from typing import final
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, final
 
+import msgspec
 import numpy as np
 import torch
 from torch import Tensor
@@ -20,6 +23,7 @@ from sasrec.training.batches import (
     random_windows,
     rolling_windows,
 )
+from sasrec.training.checkpoint import State, under
 from sasrec.training.dropout import Dropout
 from sasrec.training.losses import ExactCrossEntropy, sampled
 from sasrec.training.machine import keep_freed_memory
@@ -27,6 +31,28 @@ from sasrec.training.negatives import Draw, Negatives, NegativeSampler
 from sasrec.training.noise import swapped
 from sasrec.training.optim import Optimiser, rate
 from sasrec.training.progress import Watcher
+
+
+@dataclass
+class Place:
+    """How far an epoch is.
+
+    Attributes:
+        drawn: State of the generator that drew its windows and their order, before it did.
+        steps: Steps that were made.
+        loss: Sum of their losses.
+    """
+
+    drawn: Mapping[str, Any]
+    steps: int = 0
+    loss: float = 0.0
+
+
+def drawing(state: Mapping[str, Any]) -> np.random.Generator:
+    """A generator in the state of another; ValueError, TypeError, KeyError or OverflowError where that is none."""
+    rng = np.random.default_rng()
+    rng.bit_generator.state = state
+    return rng
 
 
 @final
@@ -74,42 +100,76 @@ class Training:
         self.optimiser = Optimiser(self.network, config)
         self.steps = math.ceil(len(self._windows().rows) / config.batch)
         self.step = 0
+        self.place: Place | None = None  # none between two epochs
         self.negatives = None if config.loss == "softmax" else NegativeSampler(config, train, items=items, draw=draw)
         self.cross_entropy = ExactCrossEntropy(getattr(torch, config.precision))
 
     def epoch(self, number: int, watcher: Watcher) -> float:
-        """Learn from every window once; the mean loss of the steps.
+        """Learn from every window once; the mean loss of the steps. An epoch that was left in the middle goes on.
 
         Raises:
             TrainingError: The loss is no longer finite.
         """
-        total = 0.0
-        config = self.config
+        config, rng = self.config, self.rng
+        if self.place is None:
+            self.place = Place(drawn=rng.bit_generator.state)
+        else:  # the same windows in the same order once more, without drawing anything of what is still to come
+            rng = drawing(self.place.drawn)
         epoch = batches(
             self.train,
-            self._windows(),
+            self._windows(rng),
             size=config.batch,
             learn=config.learn,
             weighted=config.weighted,
             device=self.device,
-            rng=self.rng,
+            done=self.place.steps,
+            rng=rng,
         )
-        for step, batch in enumerate(epoch, start=1):
+        for batch in epoch:
             value = self._step(batch)
             if not math.isfinite(value):
                 raise TrainingError(
-                    f"the loss is {value} at step {step} of epoch {number}; lower learning_rate (now "
+                    f"the loss is {value} at step {self.place.steps + 1} of epoch {number}; lower learning_rate (now "
                     f"{config.learning_rate:g}) or set precision='float32' (now {config.precision!r})"
                 )
-            total += value
+            self.place.steps += 1
+            self.place.loss += value
             watcher.step(number, value)
         self.optimiser.catch_up()
-        return total / self.steps
+        loss, self.place = self.place.loss / self.steps, None
+        return loss
 
-    def _windows(self) -> Windows:
-        length = self.config.length
+    def state(self) -> State:
+        """All that changes, for `restore`; between two steps."""
+        values = {
+            "step": self.step,
+            "place": None if self.place is None else asdict(self.place),
+            "rng": self.rng.bit_generator.state,
+        }
+        tensors = {
+            **under("network", self.network.state_dict()),
+            **under("optimiser", self.optimiser.tensors()),
+            **under("dropout", self.drop.tensors()),
+        }
+        return State(values, tensors)
+
+    def restore(self, state: State) -> None:
+        """Go on as another training of the same settings and histories did.
+
+        Raises:
+            KeyError, TypeError, ValueError, RuntimeError: The state is of something else.
+        """
+        self.step = msgspec.convert(state.values["step"], int)
+        self.place = msgspec.convert(state.values["place"], Place | None)
+        self.rng = drawing(state.values["rng"])
+        self.network.load_state_dict(state.part("network"))
+        self.optimiser.restore(state.part("optimiser"))
+        self.drop.restore(state.part("dropout"))
+
+    def _windows(self, rng: np.random.Generator | None = None) -> Windows:
+        rng, length = rng or self.rng, self.config.length
         if self.config.windows == "random":
-            return random_windows(self.train, length=length, rng=self.rng)
+            return random_windows(self.train, length=length, rng=rng)
         if self.config.windows == "rolling":
             return rolling_windows(self.train, length=length, shortest=self.config.shortest)
         return last_windows(self.train, length=length)
