@@ -148,18 +148,21 @@ def train(
     model.record |= {"log": log.name, "reading": reading.to_dict(), "peak_memory": peak_memory()}
     out = written.out
     model.save(out, replace=written.replace)
-    interrupted = model.record["stopped"] == "interrupted"
-    if checkpoint is not None and not interrupted:
-        checkpoint.remove()
+    later = "" if checkpoint is None else _left(checkpoint, finished=model.record["stopped"] != "interrupted")
     if not quiet:
         user, item = model.users.ids[0], model.items.ids[0]
-        say(outcome(model.record), f"saved to {out} ({in_bytes(out)})")
-        if checkpoint is not None and interrupted:
-            say(wrapped(f"not finished: the same command with --resume --replace goes on from {checkpoint.path}"))
-        say("")
+        say(outcome(model.record), f"saved to {out} ({in_bytes(out)})", later)
         suggest(
             ["evaluate", out, log],
             ["recommend", out, "--user", str(user)],
             ["similar", out, str(item)],
             ["info", out],
         )
+
+
+def _left(checkpoint: "Checkpoint", *, finished: bool) -> str:
+    """Remove what a finished training needs no more; of one that is not, a line that says how it goes on."""
+    if finished:
+        checkpoint.remove()
+        return ""
+    return f"not finished: the same command with --resume --replace goes on from {checkpoint.path}\n"

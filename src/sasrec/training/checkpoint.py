@@ -51,6 +51,9 @@ def under(name: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 class Checkpoint:
     """Where the state of a training is kept while it runs, so that it can go on after it was stopped.
 
+    It goes on in the middle of an epoch, and to the same bits as if it had never been stopped, where seed, threads and
+    machine are the same.
+
     Attributes:
         path: A file, written whole or not at all. It stays until `remove`, for when the trained model is saved.
         every: Minutes from one writing to the next; the state is written after an interrupt too.

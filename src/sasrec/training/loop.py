@@ -41,9 +41,6 @@ def train(
     Validation ranks the whole catalogue for every user; the test part of `data` is never looked at. Ctrl-C ends
     training after the step that is being made, and keeps the best epoch so far.
 
-    With a checkpoint, training that was stopped in whatever way goes on from there, in the middle of an epoch too. It
-    gives the same bits as if it had never been stopped, where seed, threads and machine are the same.
-
     Args:
         config: Settings; each "auto" is settled from the data and the machine and recorded as it was settled.
         history: A file to which a line of JSON is added after every epoch.
@@ -73,29 +70,28 @@ def train(
     same = identity(data, config, features=features, own_sampler=draw is not None)
     with torch_threads(int(config.threads)):
         training = Training(parts, items=items, config=config, draw=draw, features=features)
-        course, keeper = Course(clock), None
-        if checkpoint is not None:
-            keeper = Keeper(checkpoint, same, training, course)
-            if checkpoint.resume:
-                keeper.resume(log=data.log.source.name)
-                told(progress)(f"going on in epoch {len(course.results) + 1}, after {training.step:,} steps")
+        course = Course(clock)
+        keeper = None if checkpoint is None else Keeper(checkpoint, same, training, course)
+        if keeper is not None and keeper.resumed(log=data.log.source.name):
+            told(progress)(f"going on in epoch {len(course.results) + 1}, after {training.step:,} steps")
         bar = watched(progress, epochs=config.epochs, steps=training.steps, done=training.step, best=course.best)
         with noted(history, again=training.step > 0) as note, bar as watcher:
-            run = _Run(training, course, valid, exclude_seen, keeper)
-            stopped = run.until_no_better(watcher, note)
+            stopped = _Run(training, course, valid, exclude_seen, keeper).until_no_better(watcher, note)
     record = {
-        "data": data.fingerprint,
-        "split": data.rule,
-        "exclude_seen": exclude_seen,
-        "features": None if features is None else str(features),
+        **_learned(data, features, exclude_seen),
         "loss": loss_in_words(asked, config, items=items),
         **course.record(stopped),
         "steps": len(course.results) * training.steps,
-        "seconds": round(clock.seconds, 3),
-        "cpu_seconds": round(clock.cpu_seconds, 3),
+        **clock.record(),
         **describe(),
     }
     return Recommender.of_log(Neural(training.network, config), data.log, record=record)
+
+
+def _learned(data: Split, features: Features | None, exclude_seen: bool) -> dict[str, object]:
+    """What was learned from, for the record."""
+    said = None if features is None else str(features)
+    return {"data": data.fingerprint, "split": data.rule, "exclude_seen": exclude_seen, "features": said}
 
 
 @final

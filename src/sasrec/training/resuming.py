@@ -62,8 +62,8 @@ class Keeper:
         self._checkpoint.write(State(values, tensors))
         self._saved = time.monotonic()
 
-    def resume(self, *, log: str) -> None:
-        """Put back what was written last.
+    def resumed(self, *, log: str) -> bool:
+        """Put back what was written last, if the checkpoint is one to go on from; whether it is.
 
         Args:
             log: Name of the log, for messages.
@@ -73,6 +73,8 @@ class Keeper:
             ConfigError: It is of other settings.
             DataError: It is of another log or split.
         """
+        if not self._checkpoint.resume:
+            return False
         state, path = self._checkpoint.read(), self._checkpoint.path
         try:
             check_same(path, state.values["same"], self._same, log=log)
@@ -82,6 +84,7 @@ class Keeper:
             raise
         except (KeyError, TypeError, ValueError, OverflowError, RuntimeError, AttributeError) as error:
             raise BundleError(f"{path}: is whole but does not fit together: {error}") from None
+        return True
 
 
 def identity(data: Split, config: Config, *, features: Features | None, own_sampler: bool) -> dict[str, Any]:
