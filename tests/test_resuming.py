@@ -25,6 +25,7 @@ SETTINGS = [
     {"loss": "sampled-softmax", "sampler": "mixed", "negatives": 7, "share_negatives": True, "item_updates": "touched"},
     {"user_width": 4, "swap_items": 0.2, "swap_users": 0.3, "dropout": 0.0},
     {"network": "stamp", "learn": "last", "validate_every": 2},
+    {"average": 0.9, "label_smoothing": 0.1},
 ]
 every_kind = pytest.mark.parametrize("settings", SETTINGS, ids=lambda one: "-".join(map(str, one.values())) or "usual")
 ALWAYS = 1e-9  # minutes: after every step

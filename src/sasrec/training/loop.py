@@ -22,7 +22,7 @@ from sasrec.training.machine import Clock, describe, torch_threads
 from sasrec.training.negatives import Draw
 from sasrec.training.progress import EpochResult, Note, Watcher, noted, told, watched
 from sasrec.training.resuming import Keeper, identity
-from sasrec.training.settling import check, has_repeats, loss_in_words, settled
+from sasrec.training.settling import check, has_repeats, reasons, settled
 from sasrec.training.steps import Training
 
 
@@ -79,7 +79,7 @@ def train(
             stopped = _Run(training, course, valid, exclude_seen, keeper).until_no_better(watcher, note)
     record = {
         **_learned(data, features, exclude_seen),
-        "loss": loss_in_words(asked, config, items=items),
+        "automatic": reasons(asked, config, parts, items=items),
         **course.record(stopped),
         "steps": len(course.results) * training.steps,
         **clock.record(),
@@ -188,9 +188,10 @@ class _Run:
                     number = len(course.results) + 1
                     if course.loss is None:
                         course.loss = training.epoch(number, between)
-                    with interrupts.at_once():
-                        scores = self._judged(number)
-                    result = course.finish(training.network, *scores)
+                    with training.judged() as network:
+                        with interrupts.at_once():
+                            scores = self._scores(network, number)
+                        result = course.finish(network, *scores)
                     watcher.epoch(result)
                     note(result)
                     interrupts.check()
@@ -200,13 +201,12 @@ class _Run:
         training.network.to("cpu")
         return stopped
 
-    def _judged(self, number: int) -> tuple[float, float] | tuple[None, None]:
+    def _scores(self, network: Network, number: int) -> tuple[float, float] | tuple[None, None]:
         """NDCG@10 and HR@10 of an epoch on validation, where it is its turn."""
         config = self.training.config
         if number % config.validate_every and number < config.epochs:
             return None, None
-        scorer = Neural(self.training.network, config)
-        ranks = rank_targets(scorer, self.valid, exclude_seen=self.exclude_seen).ranks
+        ranks = rank_targets(Neural(network, config), self.valid, exclude_seen=self.exclude_seen).ranks
         return float(ndcg(ranks, 10).mean()), float(hit_rate(ranks, 10).mean())
 
     def _interrupted(self, interrupts: Interrupts) -> str:

@@ -1,7 +1,8 @@
 """A network that learns step by step, with everything that changes meanwhile."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any, final
 
@@ -14,7 +15,8 @@ from sasrec.config import Config
 from sasrec.data.features import Features
 from sasrec.data.sequences import Sequences
 from sasrec.errors import TrainingError
-from sasrec.model.building import build
+from sasrec.model.building import Network, build
+from sasrec.training.averaging import Average
 from sasrec.training.batches import (
     Batch,
     Windows,
@@ -98,11 +100,12 @@ class Training:
         noise = self.generator if on_cpu else torch.Generator(self.device).manual_seed(config.seed)
         self.drop = Dropout(float(config.dropout), noise)
         self.optimiser = Optimiser(self.network, config)
-        self.steps = math.ceil(len(self._windows().rows) / config.batch)
+        self.average = Average(self.network, decay=config.average) if config.average else None
+        self.steps = math.ceil(len(self._windows().rows) / int(config.batch))
         self.step = 0
         self.place: Place | None = None  # none between two epochs
         self.negatives = None if config.loss == "softmax" else NegativeSampler(config, train, items=items, draw=draw)
-        self.cross_entropy = ExactCrossEntropy(getattr(torch, config.precision))
+        self.cross_entropy = ExactCrossEntropy(getattr(torch, config.precision), smoothing=config.label_smoothing)
 
     def epoch(self, number: int, watcher: Watcher) -> float:
         """Learn from every window once; the mean loss of the steps. An epoch that was left in the middle goes on.
@@ -118,7 +121,7 @@ class Training:
         epoch = batches(
             self.train,
             self._windows(rng),
-            size=config.batch,
+            size=int(config.batch),
             learn=config.learn,
             weighted=config.weighted,
             device=self.device,
@@ -139,6 +142,12 @@ class Training:
         loss, self.place = self.place.loss / self.steps, None
         return loss
 
+    @contextmanager
+    def judged(self) -> Iterator[Network]:
+        """The network with the weights that are judged and kept: its own, or their average."""
+        with nullcontext() if self.average is None else self.average.in_place():
+            yield self.network
+
     def state(self) -> State:
         """All that changes, for `restore`; between two steps."""
         values = {
@@ -149,6 +158,7 @@ class Training:
         tensors = {
             **under("network", self.network.state_dict()),
             **under("optimiser", self.optimiser.tensors()),
+            **under("average", {} if self.average is None else self.average.weights),
             **under("dropout", self.drop.tensors()),
         }
         return State(values, tensors)
@@ -164,10 +174,12 @@ class Training:
         self.rng = drawing(state.values["rng"])
         self.network.load_state_dict(state.part("network"))
         self.optimiser.restore(state.part("optimiser"))
+        if self.average is not None:
+            self.average.restore(state.part("average"))
         self.drop.restore(state.part("dropout"))
 
     def _windows(self, rng: np.random.Generator | None = None) -> Windows:
-        rng, length = rng or self.rng, self.config.length
+        rng, length = rng or self.rng, int(self.config.length)
         if self.config.windows == "random":
             return random_windows(self.train, length=length, rng=rng)
         if self.config.windows == "rolling":
@@ -186,6 +198,8 @@ class Training:
             if math.isfinite(value):
                 self.optimiser.step(loss, rate(config, self.step, config.epochs * self.steps))
                 self.step += 1
+                if self.average is not None:
+                    self.average.add(self.step)
         return value
 
     def _loss(self, batch: Batch, negatives: Negatives | None = None) -> Tensor:
