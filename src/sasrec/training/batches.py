@@ -92,6 +92,7 @@ def batches(
     learn: Literal["all", "last"] = "all",
     weighted: bool = False,
     device: torch.device | None = None,
+    done: int = 0,
     rng: np.random.Generator,
 ) -> Iterator[Batch]:
     """Every window once, in random order, `size` at a time; the last batch may hold fewer.
@@ -101,10 +102,11 @@ def batches(
         learn: Whether the targets are those of all positions, or each window's last event.
         weighted: Hand on the weights of the targets' events.
         device: Where the tensors go; None leaves them on the CPU.
+        done: Batches to leave out, the first ones.
         rng: Draws the order.
     """
     order = rng.permutation(len(windows.rows))
-    for start in range(0, len(order), size):
+    for start in range(done * size, len(order), size):
         some = order[start : start + size]
         cut = train.slices(windows.rows[some], windows.starts[some], windows.stops[some])
         ends = cut.offsets[1:] - 1
