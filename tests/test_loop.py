@@ -769,6 +769,7 @@ def test_weights_of_events_are_the_odds_that_are_learned(weighted, odds):
         {"loss": "sampled-softmax", "sampler": "mixed", "negatives": 7, "logq": True, "share_negatives": True},
         {"network": "stamp", "learn": "last"},
         {"norm": "query-only", "positions": "none"},
+        {"norm": "pre", "positions": "both", "heads": 2},
     ],
     ids=lambda settings: "-".join(map(str, settings.values())),
 )

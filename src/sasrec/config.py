@@ -38,7 +38,8 @@ class Config:
         feed_forward: Inner width of the feed-forward half; "auto" is the width of the states.
         activation: Of the feed-forward half: "relu", "gelu" or "swiglu".
         gated: Multiply what each half of a block adds by a gate of its input, no last norm (LiGR); needs norm="pre".
-        positions: "learned", "sinusoidal" or "none"; counted from the end of the history.
+        positions: "learned" or "sinusoidal" vectors, counted from the end of the history; "relative": each head learns
+            what to add to its attention for every distance between two events; "both", learned and relative; "none".
         unscaled: Let vectors of items and users enter the network as they are, not times the root of their size.
         bidirectional: Let a position see what comes after it too; needs learn="last".
         similarity: "dot" product or "cosine" of state and item vector.
@@ -102,7 +103,7 @@ class Config:
     feed_forward: Annotated[int, Meta(ge=1, le=65536)] | Literal["auto"] = "auto"
     activation: Literal["relu", "gelu", "swiglu"] = "relu"
     gated: bool = False
-    positions: Literal["learned", "sinusoidal", "none"] = "learned"
+    positions: Literal["learned", "sinusoidal", "relative", "both", "none"] = "learned"
     unscaled: bool = False
     bidirectional: bool = False
     similarity: Literal["dot", "cosine"] = "dot"

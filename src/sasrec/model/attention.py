@@ -7,7 +7,7 @@ bins, D width, H heads, L slots of a bin.
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import final
+from typing import Protocol, final, runtime_checkable
 
 import numpy as np
 import torch
@@ -124,6 +124,21 @@ class Layout:
         return unpadded
 
 
+@runtime_checkable
+class Bias(Protocol):
+    """What attention adds to its scores before the softmax; see `sasrec.model.biases`."""
+
+    def added(
+        self, masks: tuple[Float[Tensor, "_bins 1 _L _L"], ...], layout: Layout
+    ) -> tuple[Float[Tensor, "_bins H _L _L"], ...]:
+        """For each size of bins the mask and what is added between any two of its slots."""
+        ...
+
+    def of_lasts(self, layout: Layout) -> Float[Tensor, "P H"]:
+        """What is added between the last position of each sequence, which asks, and every position of it."""
+        ...
+
+
 @final
 class Attention(nn.Module):
     """Multi-head attention in which a position sees itself and the positions before it, or all of its sequence.
@@ -132,7 +147,9 @@ class Attention(nn.Module):
     position's future. Source: Vaswani et al., NeurIPS 2017, arXiv:1706.03762.
     """
 
-    def __init__(self, width: int, *, inner: int, heads: int, project: bool, causal: bool) -> None:
+    def __init__(
+        self, width: int, *, inner: int, heads: int, project: bool, causal: bool, bias: Bias | None = None
+    ) -> None:
         """A layer without memory for its weights.
 
         Args:
@@ -141,9 +158,10 @@ class Attention(nn.Module):
             project: Bring the mixed values back to `width`, which the SASRec paper's code leaves out; needed where
                 `inner` differs.
             causal: Hide what comes later.
+            bias: Added to the scores of all heads; None adds nothing.
         """
         super().__init__()
-        self.heads, self.causal = heads, causal
+        self.heads, self.causal, self.bias = heads, causal, bias
         self.query = nn.Linear(width, inner)
         self.key_value = nn.Linear(width, 2 * inner)
         self.project = nn.Linear(inner, width) if project or inner != width else None
@@ -172,8 +190,7 @@ class Attention(nn.Module):
         inner = query.shape[1]
         sizes = [bins * longest for bins, longest in layout.shapes]
         queries, memories = layout.pad(query).split(sizes), layout.pad(both).split(sizes)
-        masks = layout.earlier if self.causal else layout.own
-        mixed = []
+        mixed, masks = [], self.masks(layout)
         for asking, memory, mask, (bins, longest) in zip(queries, memories, masks, layout.shapes, strict=True):
             asked = asking.view(bins, longest, self.heads, -1).transpose(1, 2)
             key, value = memory.view(bins, longest, 2, self.heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
@@ -185,12 +202,19 @@ class Attention(nn.Module):
         asked = layout.spread(query).unflatten(1, (self.heads, -1))
         key, value = both.unflatten(1, (2, self.heads, -1)).unbind(1)
         scores = (asked * key).sum(dim=2) * key.shape[2] ** -0.5  # (P H)
+        if self.bias is not None:
+            scores = scores + self.bias.of_lasts(layout)
         lengths = layout.lengths
         highest = torch.segment_reduce(scores.detach(), "max", lengths=lengths, axis=0)
         odds = (scores - layout.spread(highest)).exp()
         weights = odds / layout.spread(torch.segment_reduce(odds, "sum", lengths=lengths, axis=0))
         taken = (drop(weights).unsqueeze(2) * value).flatten(1)
         return torch.segment_reduce(taken, "sum", lengths=lengths, axis=0)
+
+    def masks(self, layout: Layout) -> tuple[Float[Tensor, "_bins _H _L _L"], ...]:
+        """For each size of bins what is added to the scores between any two slots; -inf hides."""
+        masks = layout.earlier if self.causal else layout.own
+        return masks if self.bias is None else self.bias.added(masks, layout)
 
     def keys_and_values(self, memory: Tensor, keys: Tensor | None) -> Tensor:
         """Keys, made from `keys` where it is given, beside the values."""
@@ -205,7 +229,7 @@ def _attend(
     query: Float[Tensor, "bins H L d"],
     key: Float[Tensor, "bins H L d"],
     value: Float[Tensor, "bins H L d"],
-    mask: Float[Tensor, "bins 1 L L"],
+    mask: Float[Tensor, "bins #H L L"],
     drop: Drop,
 ) -> Float[Tensor, "bins H L d"]:
     """Values mixed by attention; `mask` is added to its scores."""

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from sasrec.model.attention import Attention, Drop, Layout
+from sasrec.model.attention import Attention, Bias, Drop, Layout
 
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": torch.relu,
@@ -22,7 +22,7 @@ _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 @dataclass(frozen=True)
 class Shape:
-    """What all blocks of a network have in common; see the settings of the same names."""
+    """What all blocks of a network have in common; see the settings of the same names. `bias` makes one for a layer."""
 
     width: int
     length: int
@@ -33,10 +33,18 @@ class Shape:
     causal: bool
     projected: bool
     epsilon: float
+    bias: Callable[[], Bias | None]
 
     def attention(self, *, project: bool) -> Attention:
         """An attention half."""
-        return Attention(self.width, inner=self.attention_width, heads=self.heads, project=project, causal=self.causal)
+        return Attention(
+            self.width,
+            inner=self.attention_width,
+            heads=self.heads,
+            project=project,
+            causal=self.causal,
+            bias=self.bias(),
+        )
 
     def norm(self) -> nn.LayerNorm:
         """A norm of a block."""

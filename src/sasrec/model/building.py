@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from sasrec.config import Config
+from sasrec.model.biases import RelativePositions
 from sasrec.model.blocks import PaperBlock, PreNormBlock, Shape
 from sasrec.model.embeddings import ItemVectors, LearnedPositions, UserVectors
 from sasrec.model.network import SASRec
@@ -14,6 +15,7 @@ from sasrec.model.variants import KeyNormBlock, PositionNorm, PostNormBlock, Que
 
 _INITIAL_STD = 0.02
 _LAST_EPSILON = 1e-8  # as in the paper's code and whoever follows it, also where blocks have another
+_RELATIVE = ("relative", "both")
 _VIEWS: dict[str, View] = {"stamp": "both", "stamp-memory": "memory", "stamp-last": "last"}
 
 Network = SASRec | Stamp
@@ -66,6 +68,11 @@ def _sasrec(vectors: ItemVectors, users: int, config: Config) -> SASRec:
         causal=not config.bidirectional,
         projected=config.projected,
         epsilon=config.epsilon,
+        bias=lambda: (
+            RelativePositions(config.length, config.heads, causal=not config.bidirectional)
+            if config.positions in _RELATIVE
+            else None
+        ),
     )
     blocks: dict[str, Callable[[], nn.Module]] = {
         "paper": lambda: PaperBlock(shape),
@@ -78,6 +85,8 @@ def _sasrec(vectors: ItemVectors, users: int, config: Config) -> SASRec:
     positions: dict[str, Callable[[], nn.Module | None]] = {
         "learned": lambda: LearnedPositions(config.length, width),
         "sinusoidal": SinusoidalPositions,
+        "relative": lambda: None,
+        "both": lambda: LearnedPositions(config.length, width),
         "none": lambda: None,
     }
     stack = [blocks[config.norm]() for _ in range(config.blocks)]
@@ -99,7 +108,7 @@ def _sasrec(vectors: ItemVectors, users: int, config: Config) -> SASRec:
 
 @torch.no_grad()
 def _draw(network: nn.Module, initial: str, generator: torch.Generator) -> None:
-    """Initial weights: tables of vectors as asked for, layers by Xavier's rule, norms as the identity."""
+    """Initial weights: tables of vectors as asked for, layers by Xavier's rule, norms as the identity, biases 0."""
     xavier = {"xavier-normal": nn.init.xavier_normal_}.get(initial, nn.init.xavier_uniform_)
     norms = {name for name, part in network.named_modules() if isinstance(part, nn.LayerNorm | PositionNorm)}
     for name, parameter in network.named_parameters():
@@ -108,7 +117,7 @@ def _draw(network: nn.Module, initial: str, generator: torch.Generator) -> None:
             nn.init.normal_(parameter, std=_INITIAL_STD, generator=generator)
         elif name.rpartition(".")[0] in norms:
             nn.init.constant_(parameter, float(name.endswith("weight")))
-        elif parameter.dim() == 2:
+        elif parameter.dim() == 2 and ".bias." not in name:
             xavier(parameter, generator=generator)
         else:
             nn.init.zeros_(parameter)
