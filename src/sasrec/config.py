@@ -40,6 +40,8 @@ class Config:
         gated: Multiply what each half of a block adds by a gate of its input, no last norm (LiGR); needs norm="pre".
         positions: "learned" or "sinusoidal" vectors, counted from the end of the history; "relative": each head learns
             what to add to its attention for every distance between two events; "both", learned and relative; "none".
+        time_bias: Let each head learn what to add to its attention for the time from an event to the request. In
+            training and evaluation that is the time of the event to predict, else now or as it is given; needs times.
         unscaled: Let vectors of items and users enter the network as they are, not times the root of their size.
         bidirectional: Let a position see what comes after it too; needs learn="last".
         similarity: "dot" product or "cosine" of state and item vector.
@@ -104,6 +106,7 @@ class Config:
     activation: Literal["relu", "gelu", "swiglu"] = "relu"
     gated: bool = False
     positions: Literal["learned", "sinusoidal", "relative", "both", "none"] = "learned"
+    time_bias: bool = False
     unscaled: bool = False
     bidirectional: bool = False
     similarity: Literal["dot", "cosine"] = "dot"
@@ -164,6 +167,9 @@ class Config:
             ),
             f"network={self.network!r}: scores after the last position alone; set learn='last'": (
                 stamp and self.learn != "last"
+            ),
+            "time_bias: there is no attention to add to; set network='sasrec' and blocks of 1 or more": (
+                self.time_bias and (stamp or not self.blocks)
             ),
             f"user_width: network={self.network!r} tells no users apart; leave it at 0": stamp and self.user_width > 0,
             "swap_users: there are no user vectors to swap; set user_width": self.swap_users > 0

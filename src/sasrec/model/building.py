@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from sasrec.config import Config
-from sasrec.model.biases import RelativePositions
+from sasrec.model.attention import Bias
+from sasrec.model.biases import PlacesAndTimes, RelativePositions, RelativeTimes
 from sasrec.model.blocks import PaperBlock, PreNormBlock, Shape
 from sasrec.model.embeddings import ItemVectors, LearnedPositions, UserVectors
 from sasrec.model.network import SASRec
@@ -68,11 +69,7 @@ def _sasrec(vectors: ItemVectors, users: int, config: Config) -> SASRec:
         causal=not config.bidirectional,
         projected=config.projected,
         epsilon=config.epsilon,
-        bias=lambda: (
-            RelativePositions(config.length, config.heads, causal=not config.bidirectional)
-            if config.positions in _RELATIVE
-            else None
-        ),
+        bias=lambda: _bias(config),
     )
     blocks: dict[str, Callable[[], nn.Module]] = {
         "paper": lambda: PaperBlock(shape),
@@ -104,6 +101,16 @@ def _sasrec(vectors: ItemVectors, users: int, config: Config) -> SASRec:
         cosine=config.similarity == "cosine",
         temperature=config.temperature,
     )
+
+
+def _bias(config: Config) -> Bias | None:
+    """What one attention layer adds to its scores."""
+    relative = config.positions in _RELATIVE
+    places = RelativePositions(config.length, config.heads, causal=not config.bidirectional) if relative else None
+    times = RelativeTimes(config.heads) if config.time_bias else None
+    if places is None or times is None:
+        return times if places is None else places
+    return PlacesAndTimes(places, times)
 
 
 @torch.no_grad()

@@ -158,6 +158,7 @@ class Training:
             size=config.batch,
             learn=config.learn,
             weighted=config.weighted,
+            timed=config.time_bias,
             device=self.device,
             rng=self.rng,
         )
