@@ -2,12 +2,32 @@
 
 import numpy as np
 import pytest
-from padded import attention, causal, dense, feed_forward, network_of, normalize, scores_of, windows, with_padding
+from padded import attention, causal, dense, feed_forward, network_of, normalize, windows, with_padding
 
 import sasrec
+from sasrec.data.sequences import Sequences
+from sasrec.retrieval.neural import Neural
 
 ITEMS, LENGTH = 11, 7
 HISTORIES = [[4], [1, 2], [3, 1, 4, 1, 5], [9, 2, 6, 5, 3, 5, 8], [0, 0, 0], [10, 9, 8, 7, 6, 5]]
+
+
+MINUTE, DAY = 60, 86_400
+TIMES = [[0], [0, 0], [0, 1, MINUTE, DAY, DAY + 1], [k * DAY for k in range(7)], [0, DAY, 99 * DAY], [5, 5, 5, 6, 7, 8]]
+ASKED = [0, DAY, 2 * DAY, 7 * DAY, 99 * DAY + 1, 10**9]
+
+
+def times_apart():
+    """For every pair of places of every padded window the bucket of the time between event and request."""
+    buckets = np.zeros((len(TIMES), LENGTH, LENGTH), dtype=int)
+    for row, (times, asked) in enumerate(zip(TIMES, ASKED, strict=True)):
+        first = LENGTH - len(times)
+        for place, request in enumerate([*times[1:], asked]):
+            for other in range(place + 1):
+                passed = request - times[other] + 1
+                octave = int(np.log2(passed))
+                buckets[row, first + place, first + other] = 2 * octave + (passed >= 1.5 * 2**octave)
+    return buckets
 
 
 def forward(histories, weights, config):
@@ -16,13 +36,18 @@ def forward(histories, weights, config):
     mask = (seq != 0)[:, :, None]
     allowed = causal(LENGTH) & mask.swapaxes(1, 2)
     states = with_padding(weights["items.weight"])[seq] * np.sqrt(config.width)
-    if config.positions == "both":
+    if config.positions in ("learned", "both"):
         states = states + weights["positions.weight"][::-1]
     places = np.arange(LENGTH)
     apart = np.maximum(places[:, None] - places[None, :], 0)
     for block in (f"blocks.{number}" for number in range(config.blocks)):
-        # (L, L, heads) for every window alike.
-        bias = weights[f"{block}.attention.bias.distances"][apart].transpose(2, 0, 1)[None]
+        name, bias = f"{block}.attention.bias", 0.0
+        if config.positions in ("relative", "both"):  # (L, L, heads) for every window alike
+            table = weights[f"{name}.places.distances" if config.time_bias else f"{name}.distances"]
+            bias = bias + table[apart].transpose(2, 0, 1)[None]
+        if config.time_bias:
+            table = weights[f"{name}.times.buckets" if config.positions in ("relative", "both") else f"{name}.buckets"]
+            bias = bias + table[times_apart()].transpose(0, 3, 1, 2)
         normed = normalize(states, weights, f"{block}.attention_norm")
         seen = states if config.norm == "paper" else normed
         taken = attention(
@@ -38,13 +63,18 @@ def forward(histories, weights, config):
     return normalize(states, weights, "norm")[:, -1] @ weights["items.weight"].T
 
 
-@pytest.mark.parametrize("positions", ["relative", "both"])
+@pytest.mark.parametrize(
+    ("positions", "time_bias"),
+    [("relative", False), ("both", False), ("none", True), ("learned", True), ("relative", True), ("both", True)],
+)
 @pytest.mark.parametrize("heads", [1, 2])
 @pytest.mark.parametrize("norm", ["paper", "pre"])
-def test_scores_are_those_of_the_padded_forward_pass(norm, heads, positions):
-    config = sasrec.Config(width=8, length=LENGTH, norm=norm, heads=heads, positions=positions)
+def test_scores_are_those_of_the_padded_forward_pass(norm, heads, positions, time_bias):
+    config = sasrec.Config(width=8, length=LENGTH, norm=norm, heads=heads, positions=positions, time_bias=time_bias)
     network, weights = network_of(config, items=ITEMS)
+    base = Sequences.of(HISTORIES)
+    histories = Sequences(base.items, base.offsets, times=np.concatenate(TIMES) + 10**9, asked=np.array(ASKED) + 10**9)
 
-    found = scores_of(network, HISTORIES)
+    found = Neural(network, config).scores(histories).numpy()
 
     np.testing.assert_allclose(found, forward(HISTORIES, weights, config), rtol=1e-9, atol=1e-9)
