@@ -742,7 +742,7 @@ def test_answers_for_programs_are_those_of_the_library(run, folder):
 
 
 def test_a_model_that_looks_at_times_is_told_them(run, folder, tmp_path):
-    code, _, err = run("train", "log.csv", "--out", tmp_path / "m", "--quiet", "--time-bias", *SETTINGS)
+    code, _, err = run("train", "log.csv", "--out", tmp_path / "m", "--quiet", "--times", "both", *SETTINGS)
     assert (code, err) == (0, "")
     model = sasrec.load(tmp_path / "m")
     for flags, answer in (

@@ -40,8 +40,10 @@ class Config:
         gated: Multiply what each half of a block adds by a gate of its input, no last norm (LiGR); needs norm="pre".
         positions: "learned" or "sinusoidal" vectors, counted from the end of the history; "relative": each head learns
             what to add to its attention for every distance between two events; "both", learned and relative; "none".
-        time_bias: Let each head learn what to add to its attention for the time from an event to the request. In
-            training and evaluation that is the time of the event to predict, else now or as it is given; needs times.
+        times: Look at the time from events to the request, which in training and evaluation is the time of the event
+            to predict, and else now or as it is given: "learned": a vector for the time from each event to the request
+            for what follows it; "relative": each head learns what to add to its attention for the time from any event
+            to the request; "both"; "none". Needs a log with times.
         unscaled: Let vectors of items and users enter the network as they are, not times the root of their size.
         bidirectional: Let a position see what comes after it too; needs learn="last".
         similarity: "dot" product or "cosine" of state and item vector.
@@ -106,7 +108,7 @@ class Config:
     activation: Literal["relu", "gelu", "swiglu"] = "relu"
     gated: bool = False
     positions: Literal["learned", "sinusoidal", "relative", "both", "none"] = "learned"
-    time_bias: bool = False
+    times: Literal["none", "learned", "relative", "both"] = "none"
     unscaled: bool = False
     bidirectional: bool = False
     similarity: Literal["dot", "cosine"] = "dot"
@@ -168,8 +170,8 @@ class Config:
             f"network={self.network!r}: scores after the last position alone; set learn='last'": (
                 stamp and self.learn != "last"
             ),
-            "time_bias: there is no attention to add to; set network='sasrec' and blocks of 1 or more": (
-                self.time_bias and (stamp or not self.blocks)
+            f"times={self.times!r}: network={self.network!r} has no place for them; leave times at 'none'": (
+                stamp and self.times != "none"
             ),
             f"user_width: network={self.network!r} tells no users apart; leave it at 0": stamp and self.user_width > 0,
             "swap_users: there are no user vectors to swap; set user_width": self.swap_users > 0

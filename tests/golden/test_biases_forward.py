@@ -12,6 +12,7 @@ ITEMS, LENGTH = 11, 7
 HISTORIES = [[4], [1, 2], [3, 1, 4, 1, 5], [9, 2, 6, 5, 3, 5, 8], [0, 0, 0], [10, 9, 8, 7, 6, 5]]
 
 
+RELATIVE = ("relative", "both")
 MINUTE, DAY = 60, 86_400
 TIMES = [[0], [0, 0], [0, 1, MINUTE, DAY, DAY + 1], [k * DAY for k in range(7)], [0, DAY, 99 * DAY], [5, 5, 5, 6, 7, 8]]
 ASKED = [0, DAY, 2 * DAY, 7 * DAY, 99 * DAY + 1, 10**9]
@@ -40,13 +41,17 @@ def forward(histories, weights, config):
         states = states + weights["positions.weight"][::-1]
     places = np.arange(LENGTH)
     apart = np.maximum(places[:, None] - places[None, :], 0)
-    for block in (f"blocks.{number}" for number in range(config.blocks)):
+    first = 0
+    if config.times in ("learned", "both"):  # the time from each event to the next, or to the request
+        first = 1
+        states = states + weights["blocks.0.weight"][np.diagonal(times_apart(), axis1=1, axis2=2)]
+    for block in (f"blocks.{first + number}" for number in range(config.blocks)):
         name, bias = f"{block}.attention.bias", 0.0
-        if config.positions in ("relative", "both"):  # (L, L, heads) for every window alike
-            table = weights[f"{name}.places.distances" if config.time_bias else f"{name}.distances"]
+        if config.positions in RELATIVE:  # (L, L, heads) for every window alike
+            table = weights[f"{name}.places.distances" if config.times in RELATIVE else f"{name}.distances"]
             bias = bias + table[apart].transpose(2, 0, 1)[None]
-        if config.time_bias:
-            table = weights[f"{name}.times.buckets" if config.positions in ("relative", "both") else f"{name}.buckets"]
+        if config.times in RELATIVE:
+            table = weights[f"{name}.times.buckets" if config.positions in RELATIVE else f"{name}.buckets"]
             bias = bias + table[times_apart()].transpose(0, 3, 1, 2)
         normed = normalize(states, weights, f"{block}.attention_norm")
         seen = states if config.norm == "paper" else normed
@@ -64,13 +69,16 @@ def forward(histories, weights, config):
 
 
 @pytest.mark.parametrize(
-    ("positions", "time_bias"),
-    [("relative", False), ("both", False), ("none", True), ("learned", True), ("relative", True), ("both", True)],
+    ("positions", "times"),
+    [
+        *((positions, "none") for positions in ("relative", "both")),
+        *((positions, times) for positions in ("none", "learned", "both") for times in ("learned", "relative", "both")),
+    ],
 )
 @pytest.mark.parametrize("heads", [1, 2])
 @pytest.mark.parametrize("norm", ["paper", "pre"])
-def test_scores_are_those_of_the_padded_forward_pass(norm, heads, positions, time_bias):
-    config = sasrec.Config(width=8, length=LENGTH, norm=norm, heads=heads, positions=positions, time_bias=time_bias)
+def test_scores_are_those_of_the_padded_forward_pass(norm, heads, positions, times):
+    config = sasrec.Config(width=8, length=LENGTH, norm=norm, heads=heads, positions=positions, times=times)
     network, weights = network_of(config, items=ITEMS)
     base = Sequences.of(HISTORIES)
     histories = Sequences(base.items, base.offsets, times=np.concatenate(TIMES) + 10**9, asked=np.array(ASKED) + 10**9)

@@ -1,6 +1,6 @@
-"""What attention adds to its scores by how far apart two events are, in places and in time.
+"""How far apart events are, in places and in time: what attention adds to its scores for it, and what enters for it.
 
-Axes: P real positions of all sequences, H heads, L slots of a bin.
+Axes: P real positions of all sequences, Q those of them that ask, D width, H heads, L slots of a bin.
 """
 
 from typing import final
@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from sasrec.model.attention import BUCKETS, Layout, in_buckets
+from sasrec.model.attention import BUCKETS, Drop, Layout, in_buckets, keep_all
 
 
 @final
@@ -98,6 +98,24 @@ class PlacesAndTimes(nn.Module):
     def of_lasts(self, layout: Layout) -> Float[Tensor, "P H"]:
         """What is added between the last position of each sequence, which asks, and every position of it."""
         return self.places.of_lasts(layout) + self.times.of_lasts(layout)
+
+
+@final
+class LearnedTimes(nn.Module):
+    """A learned vector for the logarithm of the time from each event to the request for what follows it.
+
+    The weights of attention sum to 1, so what is added to its scores tells which events are older than others, and
+    not whether all of them are: this does. It stands before the first block.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(BUCKETS, width))
+
+    def forward(self, states: Float[Tensor, "P D"], layout: Layout, drop: Drop = keep_all) -> Float[Tensor, "Q D"]:  # noqa: ARG002
+        """The states that ask, with their times added."""
+        happened, asked = layout.clock
+        return layout.asking(states + nn.functional.embedding(in_buckets(asked - happened), self.weight))
 
 
 class _LookUp(torch.autograd.Function):

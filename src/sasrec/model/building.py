@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from sasrec.config import Config
 from sasrec.model.attention import Bias
-from sasrec.model.biases import PlacesAndTimes, RelativePositions, RelativeTimes
+from sasrec.model.biases import LearnedTimes, PlacesAndTimes, RelativePositions, RelativeTimes
 from sasrec.model.blocks import PaperBlock, PreNormBlock, Shape
 from sasrec.model.embeddings import ItemVectors, LearnedPositions, UserVectors
 from sasrec.model.network import SASRec
@@ -87,6 +87,8 @@ def _sasrec(vectors: ItemVectors, users: int, config: Config) -> SASRec:
         "none": lambda: None,
     }
     stack = [blocks[config.norm]() for _ in range(config.blocks)]
+    if config.times in ("learned", "both"):
+        stack.insert(0, LearnedTimes(width))
     if config.norm == "query-only":
         stack.append(PositionNorm(shape))
     # Blocks that end with a norm need no other; those of LiGR go without.
@@ -107,7 +109,7 @@ def _bias(config: Config) -> Bias | None:
     """What one attention layer adds to its scores."""
     relative = config.positions in _RELATIVE
     places = RelativePositions(config.length, config.heads, causal=not config.bidirectional) if relative else None
-    times = RelativeTimes(config.heads) if config.time_bias else None
+    times = RelativeTimes(config.heads) if config.times in _RELATIVE else None
     if places is None or times is None:
         return times if places is None else places
     return PlacesAndTimes(places, times)
@@ -115,16 +117,18 @@ def _bias(config: Config) -> Bias | None:
 
 @torch.no_grad()
 def _draw(network: nn.Module, initial: str, generator: torch.Generator) -> None:
-    """Initial weights: tables of vectors as asked for, layers by Xavier's rule, norms as the identity, biases 0."""
+    """Initial weights: tables of vectors as asked for, layers by Xavier's rule, norms as the identity, distances 0."""
     xavier = {"xavier-normal": nn.init.xavier_normal_}.get(initial, nn.init.xavier_uniform_)
     norms = {name for name, part in network.named_modules() if isinstance(part, nn.LayerNorm | PositionNorm)}
+    distances = RelativePositions | RelativeTimes | LearnedTimes
+    unused = {name for name, part in network.named_modules() if isinstance(part, distances)}
     for name, parameter in network.named_parameters():
         table = name.startswith(("items.", "positions.", "users."))
         if table and initial == "small":
             nn.init.normal_(parameter, std=_INITIAL_STD, generator=generator)
         elif name.rpartition(".")[0] in norms:
             nn.init.constant_(parameter, float(name.endswith("weight")))
-        elif parameter.dim() == 2 and ".bias." not in name:
+        elif parameter.dim() == 2 and name.rpartition(".")[0] not in unused:
             xavier(parameter, generator=generator)
         else:
             nn.init.zeros_(parameter)

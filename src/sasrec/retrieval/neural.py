@@ -31,7 +31,7 @@ class Neural:
         self.network = network
         self.config = config
         self.items = len(network.items.weight)
-        self.reads_times = config.time_bias
+        self.reads_times = config.times != "none"
 
     @torch.inference_mode()
     def scores(self, histories: Sequences) -> Float[Tensor, "B V"]:
@@ -63,7 +63,7 @@ class Neural:
             return None
         followed = recent.followed()
         if recent.times is None or followed is None:
-            raise ConfigError("time_bias: the network looks at when events happened and when it is asked; give both")
+            raise ConfigError("times: the network looks at when events happened and when it is asked; give both")
         return recent.times, followed
 
     @torch.inference_mode()

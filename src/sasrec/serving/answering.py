@@ -108,7 +108,7 @@ class Served:
             raise BundleError("the model knows no item, so it can recommend nothing")
         if model.reads_times:
             raise BundleError(
-                "the model looks at times (time_bias), which a server does not tell it; use it from Python or with "
+                "the model looks at times, which a server does not tell it; use it from Python or with "
                 "`sasrec recommend`, or serve one without"
             )
         self.titles = _titles(titles, model.items)

@@ -158,7 +158,7 @@ class Training:
             size=config.batch,
             learn=config.learn,
             weighted=config.weighted,
-            timed=config.time_bias,
+            timed=config.times != "none",
             device=self.device,
             rng=self.rng,
         )

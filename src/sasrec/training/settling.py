@@ -131,11 +131,11 @@ def _check_weights(data: Split, train: Sequences, config: Config) -> None:
 
 def _check_times(data: Split, config: Config) -> None:
     source = data.log.source
-    if config.time_bias and source.time_unit in (None, "order"):
+    if config.times != "none" and source.time_unit in (None, "order"):
         found = "none" if source.time_unit is None else "places in each user's own history"
         raise DataError(
-            f"{source.name}: time_bias=True needs the time of every event, and this log has {found}; name a column of "
-            "times, or leave it out"
+            f"{source.name}: times={config.times!r} needs the time of every event, and this log has {found}; "
+            "name a column of times, or leave it out"
         )
 
 
