@@ -34,6 +34,9 @@ every_architecture = pytest.mark.parametrize(
         {"positions": "both", "norm": "post"},
         {"similarity": "cosine", "temperature": 0.1, "initial": "xavier-normal"},
         {"user_width": 4, "initial": "xavier-uniform"},
+        {"branch": "identity", "norm": "key"},
+        {"branch": "mean", "heads": 2},
+        {"branch": "convolution", "norm": "post", "attention_width": 6},
     ],
     ids=lambda settings: "-".join(str(value) for value in settings.values()),
 )

@@ -22,7 +22,10 @@ _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 @dataclass(frozen=True)
 class Shape:
-    """What all blocks of a network have in common; see the settings of the same names. `bias` makes one for a layer."""
+    """What all blocks have in common; see the settings of these names. `beside` says what goes with attention.
+
+    `bias` makes what a layer adds to its scores.
+    """
 
     width: int
     length: int
@@ -34,10 +37,11 @@ class Shape:
     projected: bool
     epsilon: float
     bias: Callable[[], Bias | None]
+    beside: Callable[[Attention], nn.Module]
 
-    def attention(self, *, project: bool) -> Attention:
+    def attention(self, *, project: bool) -> nn.Module:
         """An attention half."""
-        return Attention(
+        made = Attention(
             self.width,
             inner=self.attention_width,
             heads=self.heads,
@@ -45,6 +49,7 @@ class Shape:
             causal=self.causal,
             bias=self.bias(),
         )
+        return self.beside(made)
 
     def norm(self) -> nn.LayerNorm:
         """A norm of a block."""
