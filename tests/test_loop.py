@@ -813,6 +813,7 @@ def test_label_smoothing_is_refused_where_the_catalogue_is_too_large_for_the_exa
         {"loss": "sampled-softmax", "sampler": "mixed", "negatives": 7, "logq": True, "share_negatives": True},
         {"network": "stamp", "learn": "last"},
         {"norm": "query-only", "positions": "none"},
+        {"norm": "pre", "positions": "both", "heads": 2},
         {"branch": "convolution", "label_smoothing": 0.1, "average": 0.9},
     ],
     ids=lambda settings: "-".join(map(str, settings.values())),

@@ -91,6 +91,7 @@ def batches(
     size: int,
     learn: Literal["all", "last"] = "all",
     weighted: bool = False,
+    timed: bool = False,
     device: torch.device | None = None,
     done: int = 0,
     rng: np.random.Generator,
@@ -101,6 +102,7 @@ def batches(
         train: Training histories.
         learn: Whether the targets are those of all positions, or each window's last event.
         weighted: Hand on the weights of the targets' events.
+        timed: Hand on when events happened and were asked for; the request for an event has the time of the event.
         device: Where the tensors go; None leaves them on the CPU.
         done: Batches to leave out, the first ones.
         rng: Draws the order.
@@ -111,10 +113,12 @@ def batches(
         cut = train.slices(windows.rows[some], windows.starts[some], windows.stops[some])
         ends = cut.offsets[1:] - 1
         positions = cut.lengths - 1
-        targets = np.delete(np.arange(len(cut.items)), cut.offsets[:-1]) if learn == "all" else ends
+        followers = np.delete(np.arange(len(cut.items)), cut.offsets[:-1])
+        targets = followers if learn == "all" else ends
+        times = (np.delete(cut.times, ends), cut.times[followers]) if timed and cut.times is not None else None
         yield Batch(
             items=torch.from_numpy(np.delete(cut.items, ends).astype(np.int64)).to(device),
-            layout=Layout.of(positions, device),
+            layout=Layout.of(positions, device, times=times),
             users=torch.from_numpy(windows.rows[some] if cut.users is None else cut.users).to(device),
             targets=torch.from_numpy(cut.items[targets].astype(np.int64)).to(device),
             owners=np.repeat(windows.rows[some], positions) if learn == "all" else windows.rows[some],

@@ -124,6 +124,7 @@ class Training:
             size=int(config.batch),
             learn=config.learn,
             weighted=config.weighted,
+            timed=config.times != "none",
             device=self.device,
             done=self.place.steps,
             rng=rng,
