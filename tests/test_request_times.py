@@ -89,18 +89,19 @@ def test_a_position_of_a_batch_asks_at_the_time_of_the_event_that_follows_it(dat
         for event in range(first, stop - 1):
             when.setdefault((user, int(train.times[event])), set()).add(int(train.times[event + 1]))
 
-    for batch in batches(
-        train, windows(train, length=4), size=7, learn=learn, timed=True, rng=np.random.default_rng(0)
-    ):
+    for batch in batches(train, windows(train, length=4), size=7, learn=learn, rng=np.random.default_rng(0)):
         happened, asked = (one.tolist() for one in batch.layout.times)
         owners = np.repeat(batch.users.numpy(), batch.layout.lengths.numpy())
         assert len(happened) == len(asked) == len(batch.items)
         assert all(one[2] in when[one[0], one[1]] for one in zip(owners, happened, asked, strict=True))
 
 
-def test_batches_of_other_networks_carry_no_times(data):
-    batch = next(batches(data.train, last_windows(data.train, length=4), size=7, rng=np.random.default_rng(0)))
+def test_batches_of_other_networks_carry_no_times(data, config):
+    asked = replace(settled(config, data.train, items=15), times="none")
+    training = Training(data.train, items=15, config=asked)
+    batch = next(batches(training.train, last_windows(training.train, length=4), size=7, rng=np.random.default_rng(0)))
 
+    assert data.train.times is not None
     assert batch.layout.times is None
 
 
@@ -109,7 +110,7 @@ def test_a_position_learns_from_the_state_that_would_answer_there(data, config, 
     training.network.load_state_dict(model.scorer.network.state_dict())
     train = data.train
     windows = last_windows(train, length=config.length)
-    batch = next(batches(train, windows, size=999, timed=True, rng=np.random.default_rng(0)))
+    batch = next(batches(train, windows, size=999, rng=np.random.default_rng(0)))
 
     with torch.no_grad():
         learned = training.network(batch.items, batch.layout, training.drop)

@@ -91,7 +91,6 @@ def batches(
     size: int,
     learn: Literal["all", "last"] = "all",
     weighted: bool = False,
-    timed: bool = False,
     device: torch.device | None = None,
     done: int = 0,
     rng: np.random.Generator,
@@ -99,10 +98,10 @@ def batches(
     """Every window once, in random order, `size` at a time; the last batch may hold fewer.
 
     Args:
-        train: Training histories.
+        train: Training histories; where they have times, a batch tells when events happened and were asked for: the
+            request for an event has the time of the event.
         learn: Whether the targets are those of all positions, or each window's last event.
         weighted: Hand on the weights of the targets' events.
-        timed: Hand on when events happened and were asked for; the request for an event has the time of the event.
         device: Where the tensors go; None leaves them on the CPU.
         done: Batches to leave out, the first ones.
         rng: Draws the order.
@@ -115,7 +114,7 @@ def batches(
         positions = cut.lengths - 1
         followers = np.delete(np.arange(len(cut.items)), cut.offsets[:-1])
         targets = followers if learn == "all" else ends
-        times = (np.delete(cut.times, ends), cut.times[followers]) if timed and cut.times is not None else None
+        times = None if cut.times is None else (np.delete(cut.times, ends), cut.times[followers])
         yield Batch(
             items=torch.from_numpy(np.delete(cut.items, ends).astype(np.int64)).to(device),
             layout=Layout.of(positions, device, times=times),

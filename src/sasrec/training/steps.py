@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, final
 
 import msgspec
@@ -80,7 +80,9 @@ class Training:
             features: Categories of the items.
         """
         keep_freed_memory()
-        self.train, self.items, self.config = train, items, config
+        # Batches carry times where histories have them, which only some networks look at.
+        self.train = train if config.times != "none" else replace(train, times=None)
+        self.items, self.config = items, config
         self.generator = torch.Generator().manual_seed(config.seed)
         self.rng = np.random.default_rng(config.seed)
         self.network = build(
@@ -124,7 +126,6 @@ class Training:
             size=int(config.batch),
             learn=config.learn,
             weighted=config.weighted,
-            timed=config.times != "none",
             device=self.device,
             done=self.place.steps,
             rng=rng,
