@@ -235,7 +235,7 @@ class Attention(nn.Module):
             keys: What keys are made from where it is not `memory`.
         """
         query, both = self.query(queries), self.keys_and_values(memory, keys)
-        if layout.even and drop is keep_all:
+        if layout.even and drop is keep_all and self.bias is None:
             states = self._mixed_side_by_side(query, both, layout)
         else:
             states = (self._mixed_at_lasts if layout.lasts_ask else self._mixed)(query, both, layout, drop)
