@@ -18,4 +18,4 @@ def test_scores_are_the_products_of_states_and_item_vectors(items):
     found = scorer.scores(histories)
     expected = torch.einsum("bd,vd->bv", scorer.states(histories).double(), scorer.network.items.weight.double())
 
-    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(torch.from_numpy(found).double(), expected, rtol=1e-5, atol=1e-6)

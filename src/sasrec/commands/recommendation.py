@@ -68,7 +68,7 @@ def recommend(
         raise ConfigError("name whom to recommend to: either --user ID ..., --history ITEM ... or --all")
     if everybody != (out is not None):
         raise ConfigError("--all writes to a file and needs --out FILE.parquet; --out goes with --all alone")
-    from sasrec.retrieval.recommender import load
+    from sasrec.retrieval.loading import load
 
     if out is not None:
         _check_plain(rules, shape)
@@ -100,7 +100,7 @@ def similar(
         item: The item.
         k: Items to list.
     """
-    from sasrec.retrieval.recommender import load
+    from sasrec.retrieval.loading import load
 
     made = load(model)
     shape.show(made.similar(made.items.parse(item), k=k), made.items)

@@ -10,7 +10,6 @@ from typing import final
 
 import numpy as np
 import polars as pl
-import torch
 
 from sasrec.data.sequences import Sequences
 from sasrec.data.titles import read_titles
@@ -208,20 +207,22 @@ class Served:
     def _ranking(self, question: Question) -> Scorer:
         return question.scorer if len(question.history) else self._popularity
 
-    def scores(self, questions: Sequence[Question]) -> torch.Tensor:
-        """Scores of all items for questions that go `together`, one row each; -inf for what may not be recommended."""
+    def scores(self, questions: Sequence[Question]) -> np.ndarray:
+        """Scores of all items for questions that go `together`, one row each; -inf for what may not be recommended.
+
+        float32 of shape (questions, items).
+        """
         histories = Sequences.of([one.history for one in questions])
         histories = replace(histories, users=np.array([one.user for one in questions]))
         scores = self._ranking(questions[0]).scores(histories)
         for row, one in enumerate(questions):
             if one.allowed is not None:
-                kept = scores[row, one.allowed].clone()
-                scores[row] = float("-inf")
+                kept = scores[row, one.allowed]
+                scores[row] = -np.inf
                 scores[row, one.allowed] = kept
         hide(scores, Sequences.of([one.hidden for one in questions]))
         return scores
 
-    @torch.inference_mode()
     def _ranked(self, questions: list[Question]) -> list[Recommendation]:
         values, items = best(self.scores(questions), max(one.k for one in questions))
         check_finite(values)
@@ -236,11 +237,10 @@ class Served:
             for one, best_items, best_values in zip(questions, items.tolist(), values.tolist(), strict=True)
         ]
 
-    @torch.inference_mode()
     def _similar(self, request: Similar) -> Similars:
         row = self.items.rows[request.item]
-        scores = self.model.scorer.similarities(row).clone().unsqueeze(0)
-        scores[0, row] = float("-inf")
+        scores = self.model.scorer.similarities(row)[np.newaxis]
+        scores[0, row] = -np.inf
         values, items = best(scores, request.k)
         check_finite(values)
         return Similars(self._scored(items[0].tolist(), values[0].tolist()), self.version)
