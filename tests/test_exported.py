@@ -116,6 +116,16 @@ def test_the_command_line_recommends_without_torch(saved, small_model):
     assert items_in(near.stdout) == small_model.similar("i03", k=3)["item_id"].to_list()
 
 
+def test_a_model_that_needs_torch_says_so(small_model, tmp_path):
+    small_model.save(tmp_path / "walks.sasrec")
+
+    done = without_torch("similar", tmp_path / "walks.sasrec", "i03")
+
+    assert done.returncode == BundleError.exit_code
+    assert "a model of kind 'sasrec' needs the package torch, which is not installed" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
 def test_a_missing_runtime_is_named(saved):
     done = without_torch("similar", saved, "i03", code=WITHOUT_TORCH.replace("'torch'", "'onnxruntime'"))
 

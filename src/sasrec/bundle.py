@@ -167,7 +167,13 @@ def _tensors(path: Path, listed: Manifest) -> dict[str, Any]:
     weights = _weights(listed.kind)
     if listed.kind == EXPORTED:
         return {"graph": _checked(path, weights, listed)}
-    import safetensors.torch
+    try:
+        import safetensors.torch
+    except ModuleNotFoundError as error:
+        raise BundleError(
+            f"{path}: a model of kind {listed.kind!r} needs the package {error.name}, which is not installed; without "
+            "torch there are exported networks alone (`sasrec export`)"
+        ) from None
 
     if listed.files[weights].size >= _MAPPED_BYTES:
         return _mapped(path, weights, listed.files[weights])
