@@ -15,7 +15,7 @@
 Five commands of their own stand beside it:
 
     guard.py        for CI: costs as multiples of the matrix products in them
-    precision.py    whether products in bfloat16 cost accuracy
+    accuracy/       what each choice is worth, over seeds
     replication.py  accuracy on the four logs of the paper, beside what was published
     growth.py       time and memory against the size of the log and of the network; plot.py draws what it found
     peers/          other systems beside this one

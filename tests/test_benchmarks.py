@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 import pytest
 from benchmarks import __main__ as command
-from benchmarks import child, growth, guard, inputs, measure, plot, precision, startup, training, turns
+from benchmarks import child, growth, guard, inputs, measure, plot, startup, training, turns
 from benchmarks.measure import Case, Sample
 from benchmarks.report import Row, Spread, plain, table
 from benchmarks.run import Run
@@ -223,10 +223,6 @@ def test_the_stand_in_has_beautys_users_and_is_the_same_in_every_run(tmp_path):
     assert found["users"] == inputs.BEAUTY[0]
     assert 0.9 < found["events"] / inputs.BEAUTY[2] < 1.1
 
-
-def test_the_interval_of_differences_is_students():
-    # Mean 2, standard deviation 1, three seeds: 4.303 / sqrt(3) to either side.
-    assert precision.interval([1.0, 2.0, 3.0]) == "+2.00000, 95 % interval -0.48434 to +4.48434"
 
 
 def test_a_guarded_job_is_compared_with_its_products_by_the_least_of_each(monkeypatch):

@@ -1,0 +1,51 @@
+"""The command: `python -m benchmarks.accuracy run LOG=PATH ROW ... --seeds N`, and `table`."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.accuracy.results import FOLDER, results
+from benchmarks.accuracy.rows import LOGS, ROWS
+from benchmarks.accuracy.table import tables
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Make the results that are missing, or print the tables of those that are there."""
+    options = _options(arguments)
+    if options.command == "table":
+        print(tables(results(options.folder)))
+        return 0
+    from benchmarks.accuracy.run import Bench
+
+    name, path = options.log
+    bench = Bench.of(name, path, counts=bool({"blend", "refit"} & set(options.what)), folder=options.folder)
+    for seed in options.seeds:
+        for row in options.rows:
+            for one in bench.run(row, seed, options.what):
+                print(f"{name} {row} seed {seed} {one.what}: {one.ndcg:.4f} / {one.hits:.4f}", flush=True)
+    return 0
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.accuracy", description=__doc__)
+    parser.add_argument("--folder", type=Path, default=FOLDER, help="where results are kept, one file each")
+    commands = parser.add_subparsers(dest="command", required=True)
+    run = commands.add_parser("run", help="train, blend, refit and test what is not there yet")
+    run.add_argument("log", type=_log, metavar="LOG=PATH", help=f"a log; names are {', '.join(LOGS)}")
+    run.add_argument("rows", nargs="+", choices=[*ROWS], metavar="ROW", help=f"of {', '.join(ROWS)}")
+    run.add_argument("--seeds", type=int, nargs="+", default=[0], metavar="SEED", help="(0)")
+    run.add_argument("--what", nargs="+", choices=["network", "blend", "refit"], default=["network"], help="(network)")
+    commands.add_parser("table", help="print the tables of all results")
+    return parser.parse_args(arguments)
+
+
+def _log(text: str) -> tuple[str, Path]:
+    name, _, path = text.partition("=")
+    if name not in LOGS or not Path(path).is_file():
+        raise argparse.ArgumentTypeError(f"expected LOG=PATH with a name of {', '.join(LOGS)}, found {text!r}")
+    return name, Path(path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

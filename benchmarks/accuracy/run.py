@@ -1,0 +1,89 @@
+"""One row with one seed on one log: trained, blended, refit, and tested once."""
+
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import sasrec
+from benchmarks.accuracy.results import CUT, FOLDER, Result, What, pack
+from benchmarks.accuracy.rows import ROWS
+from benchmarks.measure import ROOT
+from sasrec.files import sha256
+from sasrec.training.machine import describe
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A log at hand, with the models that count on it."""
+
+    name: str
+    data: sasrec.Split
+    counted: tuple[sasrec.Recommender, ...]
+    folder: Path = FOLDER
+
+    @classmethod
+    def of(cls, name: str, path: Path, *, counts: bool, folder: Path = FOLDER) -> "Bench":
+        """Args: counts: Count rules and kNN, which blends need."""
+        data = sasrec.split(sasrec.read_log(path))
+        counted = [sasrec.count(data, kind) for kind in ("rules", "knn")] if counts else []
+        return cls(name, data, tuple(counted), folder)
+
+    def run(self, row: str, seed: int, whats: Sequence[What]) -> Iterator[Result]:
+        """Make what is not there yet of one row, and give it as it is saved."""
+        missing = [what for what in whats if not (self.folder / self.name / f"{row}-{seed}-{what}.json").exists()]
+        if not missing:
+            return
+        settings = ROWS[row].on(self.name)
+        network = sasrec.train(self.data, sasrec.Config.from_dict({**settings, "seed": seed}))
+        model = network
+        for what in ("network", "blend", "refit"):
+            if what == "blend":
+                if not {"blend", "refit"} & set(missing):
+                    return
+                model = sasrec.blend(self.data, [network, *self.counted])
+            elif what == "refit":
+                if "refit" not in missing:
+                    return
+                model = sasrec.refit(model, self.data)
+            if what in missing:
+                result = self._tested(model, network, row, seed, what)
+                result.save(self.folder)
+                yield result
+
+    def _tested(
+        self, model: sasrec.Recommender, network: sasrec.Recommender, row: str, seed: int, what: What
+    ) -> Result:
+        report = sasrec.evaluate(model, self.data, k=CUT)
+        training, record = network.record, model.record
+        _, tensors = model.scorer.to_parts()
+        whole = b"".join(name.encode() + tensors[name].contiguous().numpy().tobytes() for name in sorted(tensors))
+        return Result(
+            self.name,
+            row,
+            seed,
+            what,
+            settings=ROWS[row].on(self.name),
+            config=network.scorer.to_parts()[0],
+            data=self.data.fingerprint,
+            weights=sha256(whole),
+            best=training["best"]["epoch"],
+            epochs=training["epochs"],
+            valid=round(record["best"]["ndcg"], 6),
+            ndcg=round(report[f"NDCG@{CUT}"], 6),
+            hits=round(report[f"HR@{CUT}"], 6),
+            cpu_s=(record["refit"] if what == "refit" else record)["cpu_seconds"],
+            made={**describe(), "commit": commit()},
+            parts={one["name"]: round(one["weight"], 6) for one in record.get("parts", ())},
+            places=pack(report.rows[0].ranks),
+        )
+
+
+def commit() -> str:
+    """The commit at hand, marked where files differ from it."""
+    asked = ["git", "describe", "--always", "--dirty"]
+    told = subprocess.run(asked, check=False, cwd=ROOT, capture_output=True, text=True)
+    if told.returncode:
+        print("not a git checkout: results will name no commit", file=sys.stderr)
+    return told.stdout.strip()

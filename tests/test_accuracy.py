@@ -1,0 +1,101 @@
+"""The measurements of accuracy: what is kept of a run, what two rows are apart, and that the docs show just that."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from benchmarks.accuracy import results, rows, table
+from benchmarks.accuracy.__main__ import main
+from benchmarks.accuracy.results import Result, pack
+from benchmarks.accuracy.rows import ROWS, Row
+
+ONE = Result(
+    log="beauty",
+    row="default",
+    seed=0,
+    what="network",
+    settings={},
+    config={"seed": 0},
+    data="abc",
+    weights="def",
+    best=12,
+    epochs=22,
+    valid=0.06,
+    ndcg=0.5,
+    hits=0.5,
+    cpu_s=100.0,
+    made={},
+    parts={},
+    places=pack(np.array([0.0, np.inf])),
+)
+
+
+def test_a_result_keeps_every_place_that_counts():
+    ranks = np.array([0.0, 2.5, 9.0, 9.5, 10.0, 4000.0, np.inf])
+
+    kept = replace(ONE, places=pack(ranks)).ranks()
+
+    assert kept.tolist() == [0.0, 2.5, 9.0, 9.5, math.inf, math.inf, math.inf]
+
+
+def test_a_result_is_read_back_as_it_was_saved(tmp_path):
+    ONE.save(tmp_path)
+
+    assert list(results.results(tmp_path)) == [ONE]
+
+
+def test_rows_differ_by_the_mean_over_seeds_of_every_user():
+    better = [replace(ONE, places=pack(np.array(ranks))) for ranks in ([0.0, 0.0], [0.0, 2.0])]
+
+    found = table.difference(better, [ONE, ONE])
+
+    # The second user gains 1 with one seed and 1 / log2(4) with the other; the first gains nothing.
+    assert found.difference == pytest.approx((0 + (1 + 0.5) / 2) / 2)
+    assert (found.low, found.high) == (0.0, 0.75)
+
+
+def test_the_table_pairs_only_the_seeds_that_both_rows_have():
+    wide = replace(ONE, row="width-128", ndcg=0.7, places=pack(np.array([0.0, 0.0])))
+    found = [ONE, replace(ONE, seed=1, ndcg=0.6), wide]
+
+    lines = table.tables(found).splitlines()
+
+    assert lines[0] == "**Beauty**"
+    assert "| defaults | one network | 2 | 0.5500 ± 0.0707 | 0.5000 ± 0.0000 |  | 12 | 100 |" in lines
+    assert (
+        "| width 128 | one network | 1 | 0.7000 | 0.5000 | +0.5000 (+0.0000 to +1.0000), one seed | 12 | 100 |" in lines
+    )
+
+
+def test_results_of_different_logs_are_not_put_into_one_table():
+    with pytest.raises(ValueError, match="beauty: results of several logs or splits: abc, xyz"):
+        table.tables([ONE, replace(ONE, seed=1, data="xyz")])
+
+
+def test_every_row_is_a_change_of_settings_that_training_accepts():
+    from sasrec import Config
+
+    for log in rows.LOGS:
+        for row in ROWS.values():
+            Config.from_dict(row.on(log))
+
+
+def test_a_run_can_be_made_again_and_is_not_made_twice(tmp_path, monkeypatch, capsys):
+    log = tmp_path / "log.csv"
+    lines = [f"u{user},i{(user + step) % 7},{step}" for user in range(30) for step in range(6)]
+    log.write_text("user_id,item_id,timestamp\n" + "\n".join(lines) + "\n")
+    monkeypatch.setitem(ROWS, "default", Row("defaults", {"epochs": 2, "width": 8}))
+    runs = [
+        ["--folder", str(tmp_path / folder), "run", f"beauty={log}", "default", "--what", "network", "blend", "refit"]
+        for folder in ("a", "a", "b")
+    ]
+
+    for one in runs:
+        assert main(one) == 0
+
+    assert capsys.readouterr().out.count("beauty default seed 0") == 2 * 3
+    first, again = (list(results.results(tmp_path / folder)) for folder in ("a", "b"))
+    assert [one.what for one in first] == ["blend", "network", "refit"]
+    assert [(one.weights, one.ndcg, one.places) for one in first] == [(o.weights, o.ndcg, o.places) for o in again]
+    assert len({one.weights for one in first}) == 3
