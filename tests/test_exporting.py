@@ -161,6 +161,28 @@ def test_an_exported_model_recommends_what_the_network_does(written, small_model
         np.testing.assert_allclose(ours["score"], theirs["score"], rtol=1e-4, atol=1e-5)
 
 
+def test_an_exported_model_is_evaluated_as_the_network_is(written, small_model, walks):
+    data = sasrec.split(walks)
+
+    ours, theirs = (sasrec.evaluate(one, data, k=5).rows[0] for one in (sasrec.load(written[0]), small_model))
+
+    np.testing.assert_array_equal(ours.ranks, theirs.ranks)
+
+
+def test_an_exported_model_is_not_refit_into_something_else(written, walks):
+    with pytest.raises(ConfigError, match="is an exported network; refit the model that it was made from"):
+        sasrec.refit(sasrec.load(written[0]), sasrec.split(walks))
+
+
+def test_a_history_that_leaves_fewer_items_than_are_compared_is_the_same(small_model, tmp_path):
+    items = len(small_model.items)
+    scorer = network_of(Config(width=8, length=6), items=items)
+    everything = Sequences.of([np.arange(items)] * len(small_model.users))
+    model = Recommender(scorer, users=small_model.users, items=small_model.items, histories=everything)
+
+    assert sasrec.export_onnx(model, tmp_path / "full").same == len(small_model.users)
+
+
 def test_an_exported_model_is_saved_and_loaded_again_bit_for_bit(written, tmp_path):
     sasrec.load(written[0]).save(tmp_path / "again")
 

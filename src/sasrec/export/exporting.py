@@ -98,7 +98,7 @@ def _compared(model: Recommender, scorer: "Neural", made: Exported, *, k: int) -
     for rows in blocks(len(model.histories), items=scorer.items):
         histories = model.histories.take(rows)
         ours, theirs = scorer.scores(histories), made.scores(histories)
-        largest = np.maximum(np.abs(ours).max(axis=1), np.float32(1))
+        largest = np.maximum(np.abs(ours).max(axis=1), np.float32(1e-12))
         off = float((np.abs(ours - theirs).max(axis=1) / largest).max())
         # The wrong way round, so that a NaN is refused too.
         if not off <= _TOLERANCE:
@@ -109,5 +109,7 @@ def _compared(model: Recommender, scorer: "Neural", made: Exported, *, k: int) -
         difference = max(difference, off)
         for scores in (ours, theirs):
             hide(scores, histories)
-        same += int((best(ours, k)[1] == best(theirs, k)[1]).all(axis=1).sum())
+        (values, items), (_, found) = best(ours, k), best(theirs, k)
+        # Where fewer than k may be recommended, any of what is hidden fills the row.
+        same += int(((items == found) | (values == -np.inf)).all(axis=1).sum())
     return Agreement(len(model.histories), k, same, difference)

@@ -5,7 +5,7 @@ import { ask, showLatency } from "./server.js";
 
 const BEAT = 3_000; // milliseconds between looks at the events
 const SHOWN = 12; // events
-const NAMES = { sasrec: "Network", markov: "Markov chain", popularity: "Popularity", blend: "Hybrid" };
+const NAMES = { sasrec: "Network", markov: "Markov chain", popularity: "Popularity", blend: "Hybrid", onnx: "Network (ONNX)" };
 
 const day = new Intl.DateTimeFormat("en", { dateStyle: "medium", timeStyle: "short" });
 const clock = new Intl.DateTimeFormat("en", { timeStyle: "medium", hourCycle: "h23" });
