@@ -95,7 +95,7 @@ def test_attention_is_that_of_torch(variant, place):
 
 
 def test_a_network_that_looks_at_nothing_has_no_attention():
-    assert exported(network_of(Config(width=8, blocks=0))).attention(HISTORIES.take(np.array([1]))) is None
+    assert exported(network_of(Config(width=8, length=6, blocks=0))).attention(HISTORIES.take(np.array([1]))) is None
 
 
 def test_many_histories_are_scored_in_parts_and_none_at_all(monkeypatch):
@@ -124,12 +124,19 @@ def test_a_network_without_blocks_to_read_is_refused_by_its_name():
         exported(network_of(config))
 
 
+def test_a_branch_beside_attention_is_refused_by_its_name():
+    config = Config(width=8, length=6, branch="mean")
+
+    with pytest.raises(ConfigError, match="branch: a network with 'mean' cannot be exported; what can is 'none'"):
+        exported(network_of(config))
+
+
 def test_a_setting_that_the_export_has_never_heard_of_is_refused_unless_it_is_at_its_default(monkeypatch):
-    monkeypatch.setattr("sasrec.export.network._ANY", set())
+    monkeypatch.setattr("sasrec.export.network._ANY", {"length", "width"})
 
     with pytest.raises(ConfigError, match=r"heads: a network with 2 cannot be exported; what can is 1"):
-        exported(network_of(Config(width=64, length=50, heads=2)))
-    exported(network_of(Config()))
+        exported(network_of(Config(length=50, heads=2)))
+    exported(network_of(Config(length=50)))
 
 
 # Whole models

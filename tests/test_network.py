@@ -32,6 +32,9 @@ every_architecture = pytest.mark.parametrize(
         {"positions": "sinusoidal", "unscaled": True},
         {"similarity": "cosine", "temperature": 0.1, "initial": "xavier-normal"},
         {"user_width": 4, "initial": "xavier-uniform"},
+        {"branch": "identity", "norm": "key"},
+        {"branch": "mean", "heads": 2},
+        {"branch": "convolution", "norm": "post", "attention_width": 6},
     ],
     ids=lambda settings: "-".join(str(value) for value in settings.values()),
 )

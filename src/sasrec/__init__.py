@@ -47,6 +47,7 @@ __all__ = [
     "read_features",
     "read_log",
     "refit",
+    "retrain",
     "serve",
     "split",
     "train",
@@ -88,6 +89,7 @@ if TYPE_CHECKING:
     from sasrec.training.counting import count
     from sasrec.training.loop import train
     from sasrec.training.refitting import refit
+    from sasrec.training.retraining import retrain
 else:
     # Hidden from type checkers: they take a module with __getattr__ to have every name that anybody mistypes.
     _HOMES = {
@@ -111,6 +113,7 @@ else:
         "count": "training.counting",
         "blend": "training.blending",
         "refit": "training.refitting",
+        "retrain": "training.retraining",
         "serve": "serving.server",
         "Diagnosis": "studies.diagnose",
         "diagnose": "studies.diagnose",

@@ -26,7 +26,7 @@ _FAR = -1e9  # added to the score of what must not be looked at
 # is in neither has to stand at its default.
 _ANY = set(
     "width length blocks heads epsilon projected attention_width feed_forward gated unscaled bidirectional temperature "
-    "user_width".split()
+    "user_width branch_share".split()
 )
 _ONE_OF = {
     "network": ("sasrec",),
@@ -36,9 +36,9 @@ _ONE_OF = {
     "similarity": ("dot", "cosine"),
 }
 _TRAINING = set(
-    "dropout initial windows shortest learn weighted swap_items swap_users loss negatives sampler share_negatives logq "
-    "calibration batch learning_rate beta2 item_updates weight_decay item_l2 schedule warmup epochs patience "
-    "validate_every seed threads precision device".split()
+    "dropout initial windows shortest learn weighted swap_items swap_users loss label_smoothing negatives sampler "
+    "share_negatives logq calibration batch learning_rate beta2 item_updates weight_decay item_l2 schedule warmup "
+    "average epochs patience validate_every seed threads precision device".split()
 )
 
 
@@ -60,7 +60,7 @@ def to_onnx(network: nn.Module, config: Config) -> bytes:
     if own is not None:
         states = _joined(graph, states, own)
     if network.positions is not None:
-        added = _positions(network.positions, config.length, _states_width(network))
+        added = _positions(network.positions, int(config.length), _states_width(network))
         states = graph.node("Add", states, _recent(graph, added))
     reader = _Reader(graph, padding=_padding(graph), causal=_causal(graph), looked=[])
     for block in network.blocks[:-1]:
@@ -146,8 +146,10 @@ class _Reader:
             return self.position_norm(block, states)
         raise ConfigError(f"norm: a {type(block).__name__} cannot be exported")
 
-    def attention(self, layer: Attention, queries: str, memory: str, *, keys: str | None = None) -> str:
+    def attention(self, layer: nn.Module, queries: str, memory: str, *, keys: str | None = None) -> str:
         """What positions take from their history; see `sasrec.model.attention.Attention`."""
+        if not isinstance(layer, Attention):
+            raise ConfigError(f"branch: a {type(layer).__name__} cannot be exported; what can is 'none'")
         graph, inner = self.graph, layer.query.out_features
         # The scores' divisor is a part of the weights.
         scale = (inner // layer.heads) ** -0.5

@@ -87,6 +87,11 @@ class Layout:
         """For every real position, the value of its sequence."""
         return values.index_select(0, self.sequences)
 
+    @property
+    def even(self) -> bool:
+        """True where sequences of one length lie side by side: each is a bin already, and nothing has to be moved."""
+        return self.shapes[0][0] == len(self.lasts) and len(self.sources) == len(self.slots)
+
     @cached_property
     def lengths(self) -> Int[Tensor, "B"]:
         """Positions of every sequence."""
@@ -164,8 +169,20 @@ class Attention(nn.Module):
             keys: What keys are made from where it is not `memory`.
         """
         query, both = self.query(queries), self.keys_and_values(memory, keys)
-        states = (self._mixed_at_lasts if layout.lasts_ask else self._mixed)(query, both, layout, drop)
+        if layout.even and drop is keep_all:
+            states = self._mixed_side_by_side(query, both, layout)
+        else:
+            states = (self._mixed_at_lasts if layout.lasts_ask else self._mixed)(query, both, layout, drop)
         return states if self.project is None else self.project(states)
+
+    def _mixed_side_by_side(self, query: Tensor, both: Tensor, layout: Layout) -> Tensor:
+        """What `_mixed` and `_mixed_at_lasts` compute, where sequences have one length: without masks or moves."""
+        ((bins, longest),) = layout.shapes
+        asked = query.view(bins, -1, self.heads, query.shape[1] // self.heads).transpose(1, 2)
+        key, value = both.view(bins, longest, 2, self.heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+        later = self.causal and not layout.lasts_ask
+        mixed = nn.functional.scaled_dot_product_attention(asked, key, value, is_causal=later)
+        return mixed.transpose(1, 2).reshape(-1, query.shape[1])
 
     def _mixed(self, query: Tensor, both: Tensor, layout: Layout, drop: Drop) -> Tensor:
         """For every position, the values that it attends to, bin by bin."""
@@ -229,6 +246,8 @@ def _packed(lengths: np.ndarray) -> tuple[tuple[tuple[int, int], ...], np.ndarra
     Sequences of about the same length share bins as large as the longest of them: the longest goes into a new bin,
     and the shortest that are left fill it up.
     """
+    if (lengths == lengths[0]).all():
+        return ((len(lengths), int(lengths[0])),), np.arange(len(lengths)) * lengths[0]
     group = np.ceil(np.log(np.maximum(lengths / _SHORT, 1)) / np.log(_FACTOR))
     shapes, firsts, laid = [], np.empty_like(lengths), 0
     for one in np.unique(group):

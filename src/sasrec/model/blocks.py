@@ -22,7 +22,7 @@ _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 @dataclass(frozen=True)
 class Shape:
-    """What all blocks of a network have in common; see the settings of the same names."""
+    """What all blocks have in common; see the settings of these names. `beside` says what goes with attention."""
 
     width: int
     length: int
@@ -33,10 +33,12 @@ class Shape:
     causal: bool
     projected: bool
     epsilon: float
+    beside: Callable[[Attention], nn.Module]
 
-    def attention(self, *, project: bool) -> Attention:
+    def attention(self, *, project: bool) -> nn.Module:
         """An attention half."""
-        return Attention(self.width, inner=self.attention_width, heads=self.heads, project=project, causal=self.causal)
+        made = Attention(self.width, inner=self.attention_width, heads=self.heads, project=project, causal=self.causal)
+        return self.beside(made)
 
     def norm(self) -> nn.LayerNorm:
         """A norm of a block."""

@@ -6,11 +6,20 @@ import torch
 from torch import Tensor, nn
 
 from sasrec.config import Config
+from sasrec.model.attention import Attention
 from sasrec.model.blocks import PaperBlock, PreNormBlock, Shape
 from sasrec.model.embeddings import ItemVectors, LearnedPositions, UserVectors
 from sasrec.model.network import SASRec
 from sasrec.model.stamp import Stamp, View
-from sasrec.model.variants import KeyNormBlock, PositionNorm, PostNormBlock, QueryOnlyBlock, SinusoidalPositions
+from sasrec.model.variants import (
+    BesideAttention,
+    Convolution,
+    KeyNormBlock,
+    PositionNorm,
+    PostNormBlock,
+    QueryOnlyBlock,
+    SinusoidalPositions,
+)
 
 _INITIAL_STD = 0.02
 _LAST_EPSILON = 1e-8  # as in the paper's code and whoever follows it, also where blocks have another
@@ -56,9 +65,15 @@ def build(
 
 def _sasrec(vectors: ItemVectors, users: int, config: Config) -> SASRec:
     width = config.width + config.user_width
+
+    def beside(attention: Attention) -> nn.Module:
+        if config.branch == "none":
+            return attention
+        return BesideAttention(attention, branch=config.branch, width=width, share=config.branch_share)
+
     shape = Shape(
         width=width,
-        length=config.length,
+        length=int(config.length),
         heads=config.heads,
         attention_width=width if config.attention_width == "auto" else config.attention_width,
         feed_forward=width if config.feed_forward == "auto" else config.feed_forward,
@@ -66,6 +81,7 @@ def _sasrec(vectors: ItemVectors, users: int, config: Config) -> SASRec:
         causal=not config.bidirectional,
         projected=config.projected,
         epsilon=config.epsilon,
+        beside=beside,
     )
     blocks: dict[str, Callable[[], nn.Module]] = {
         "paper": lambda: PaperBlock(shape),
@@ -76,7 +92,7 @@ def _sasrec(vectors: ItemVectors, users: int, config: Config) -> SASRec:
         "key": lambda: KeyNormBlock(shape),
     }
     positions: dict[str, Callable[[], nn.Module | None]] = {
-        "learned": lambda: LearnedPositions(config.length, width),
+        "learned": lambda: LearnedPositions(int(config.length), width),
         "sinusoidal": SinusoidalPositions,
         "none": lambda: None,
     }
@@ -99,16 +115,17 @@ def _sasrec(vectors: ItemVectors, users: int, config: Config) -> SASRec:
 
 @torch.no_grad()
 def _draw(network: nn.Module, initial: str, generator: torch.Generator) -> None:
-    """Initial weights: tables of vectors as asked for, layers by Xavier's rule, norms as the identity."""
+    """Initial weights: tables of vectors as asked for, layers by Xavier's rule, norms and branches as the identity."""
     xavier = {"xavier-normal": nn.init.xavier_normal_}.get(initial, nn.init.xavier_uniform_)
     norms = {name for name, part in network.named_modules() if isinstance(part, nn.LayerNorm | PositionNorm)}
+    filters = {name for name, part in network.named_modules() if isinstance(part, Convolution)}
     for name, parameter in network.named_parameters():
         table = name.startswith(("items.", "positions.", "users."))
         if table and initial == "small":
             nn.init.normal_(parameter, std=_INITIAL_STD, generator=generator)
         elif name.rpartition(".")[0] in norms:
             nn.init.constant_(parameter, float(name.endswith("weight")))
-        elif parameter.dim() == 2:
+        elif parameter.dim() == 2 and name.rpartition(".")[0] not in filters:
             xavier(parameter, generator=generator)
         else:
             nn.init.zeros_(parameter)

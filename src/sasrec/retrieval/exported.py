@@ -55,13 +55,18 @@ class Exported:
             raise BundleError(f"model.onnx does not fit the catalogue of {items:,} items and its settings")
         self._attentive = "attention" in outputs
 
+    @property
+    def length(self) -> int:
+        """Most recent events of a history that the network looks at."""
+        return int(self.config.length)
+
     def use_threads(self, count: int) -> None:
         """Compute with so many CPU threads from now on."""
         self._session = _session(self.graph, count)
 
     def scores(self, histories: Sequences) -> Float[np.ndarray, "B V"]:
         """A score for every item after each history."""
-        recent = histories.last(self.config.length)
+        recent = histories.last(self.length)
         size = max(1, _PAIRS // int(recent.lengths.max(initial=1)) ** 2)
         parts = [np.arange(start, min(start + size, len(recent))) for start in range(0, len(recent), size)]
         found = [self._run("scores", recent if len(parts) == 1 else recent.take(part)) for part in parts]
@@ -73,7 +78,7 @@ class Exported:
 
     def attention(self, history: Sequences) -> Float[np.ndarray, "L"] | None:
         """What the last position of one history looks at; None where the network has no attention."""
-        return self._run("attention", history.last(self.config.length))[0] if self._attentive else None
+        return self._run("attention", history.last(self.length))[0] if self._attentive else None
 
     def to_parts(self) -> tuple[dict[str, Any], dict[str, bytes]]:
         """The network's settings, and the ONNX model."""

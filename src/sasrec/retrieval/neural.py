@@ -16,8 +16,9 @@ from sasrec.errors import BundleError, ConfigError
 from sasrec.model.attention import Layout
 from sasrec.model.building import Network, build
 from sasrec.model.inspection import attention_of
+from sasrec.retrieval.topk import multiply
 
-_PART = 1024  # items a product; whole rows of a length that no 16 divides take MKL twice as long
+_POSITIONS = 2048  # read at a time: so few that what is made of them stays in the caches
 _ROWS = 65_536  # of a table, looked at together
 
 
@@ -37,21 +38,31 @@ class Neural:
     def scores(self, histories: Sequences) -> Float[np.ndarray, "B V"]:
         """A score for every item after each history."""
         states, table = self.states(histories), self.table()
-        scores = states.new_empty(len(states), len(table))
-        size = _PART if len(states) > 1 else len(table)
-        for part, items in zip(scores.split(size, dim=1), table.split(size), strict=True):
-            torch.mm(states, items.t(), out=part)
-        return scores.cpu().numpy()
+        return multiply(states, table, out=states.new_empty(len(states), len(table))).cpu().numpy()
+
+    @property
+    def length(self) -> int:
+        """Most recent events of a history that the network looks at."""
+        return int(self.config.length)
 
     @torch.inference_mode()
     def states(self, histories: Sequences) -> Float[Tensor, "B state"]:
-        """The state after each history's last event."""
+        """The state after each history's last event; many histories are read in the order of their lengths."""
+        if len(histories) == 1:
+            return self._read(histories)
+        lengths = np.minimum(histories.lengths, self.config.length)
+        order = lengths.argsort(kind="stable")
+        parts = np.split(order, np.flatnonzero(np.diff(lengths[order].cumsum() // _POSITIONS)) + 1)
+        states = torch.cat([self._read(histories.take(rows)) for rows in parts])
+        return states[torch.from_numpy(order.argsort()).to(states.device)]
+
+    def _read(self, histories: Sequences) -> Tensor:
         items, layout, users = self.given(histories)
         return self.network.last(items, layout, users=users)
 
     def given(self, histories: Sequences) -> tuple[Int[Tensor, "P"], Layout, Int[Tensor, "B"] | None]:
         """What the network is given to read of these histories: items, layout and users."""
-        recent = histories.last(self.config.length)
+        recent = histories.last(self.length)
         device = self.network.items.weight.device
         users = None if recent.users is None else torch.from_numpy(recent.users).to(device)
         items = torch.from_numpy(recent.items.astype(np.int64)).to(device)

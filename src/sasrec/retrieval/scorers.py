@@ -80,6 +80,17 @@ class Attentive(Scorer, Protocol):
         ...
 
 
+@runtime_checkable
+class Composed(Scorer, Protocol):
+    """A scorer that is made of others.
+
+    Attributes:
+        parts: Weight and scorer of each, by its name.
+    """
+
+    parts: dict[str, tuple[float, Scorer]]
+
+
 def extent(scorer: Scorer) -> str:
     """How much a scorer holds, in words."""
     tensors = scorer.to_parts()[1]

@@ -4,7 +4,7 @@ import json
 import math
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TextIO, final
@@ -20,9 +20,10 @@ from sasrec.data.splits import Holdout, Split
 from sasrec.errors import OutputError, TrainingError
 from sasrec.evaluation.metrics import hit_rate, ndcg
 from sasrec.evaluation.ranking import rank_targets
-from sasrec.model.building import build
+from sasrec.model.building import Network, build
 from sasrec.retrieval.neural import Neural
 from sasrec.retrieval.recommender import Recommender
+from sasrec.training.averaging import Average
 from sasrec.training.batches import (
     Batch,
     Windows,
@@ -38,7 +39,7 @@ from sasrec.training.negatives import Draw, Negatives, NegativeSampler
 from sasrec.training.noise import swapped
 from sasrec.training.optim import Optimiser, rate
 from sasrec.training.progress import EpochResult, Watcher, watched
-from sasrec.training.settling import check, has_repeats, loss_in_words, settled
+from sasrec.training.settling import check, has_repeats, reasons, settled
 
 
 def train(
@@ -86,7 +87,7 @@ def train(
         "split": data.rule,
         "exclude_seen": exclude_seen,
         "features": None if features is None else str(features),
-        "loss": loss_in_words(asked, config, items=items),
+        "automatic": reasons(asked, config, parts, items=items),
         **_course(results, stopped),
         "steps": len(results) * training.steps,
         "seconds": round(time.perf_counter() - started, 3),
@@ -139,10 +140,11 @@ class Training:
         noise = self.generator if on_cpu else torch.Generator(self.device).manual_seed(config.seed)
         self.drop = Dropout(float(config.dropout), noise)
         self.optimiser = Optimiser(self.network, config)
-        self.steps = math.ceil(len(self._windows().rows) / config.batch)
+        self.average = Average(self.network, decay=config.average) if config.average else None
+        self.steps = math.ceil(len(self._windows().rows) / int(config.batch))
         self.step = 0
         self.negatives = None if config.loss == "softmax" else NegativeSampler(config, train, items=items, draw=draw)
-        self.cross_entropy = ExactCrossEntropy(getattr(torch, config.precision))
+        self.cross_entropy = ExactCrossEntropy(getattr(torch, config.precision), smoothing=config.label_smoothing)
 
     def epoch(self, number: int, watcher: Watcher) -> float:
         """Learn from every window once; the mean loss of the steps.
@@ -155,7 +157,7 @@ class Training:
         epoch = batches(
             self.train,
             self._windows(),
-            size=config.batch,
+            size=int(config.batch),
             learn=config.learn,
             weighted=config.weighted,
             device=self.device,
@@ -173,8 +175,14 @@ class Training:
         self.optimiser.catch_up()
         return total / self.steps
 
+    @contextmanager
+    def judged(self) -> Iterator[Network]:
+        """The network with the weights that are judged and kept: its own, or their average."""
+        with nullcontext() if self.average is None else self.average.in_place():
+            yield self.network
+
     def _windows(self) -> Windows:
-        length = self.config.length
+        length = int(self.config.length)
         if self.config.windows == "random":
             return random_windows(self.train, length=length, rng=self.rng)
         if self.config.windows == "rolling":
@@ -193,6 +201,8 @@ class Training:
             if math.isfinite(value):
                 self.optimiser.step(loss, rate(config, self.step, config.epochs * self.steps))
                 self.step += 1
+                if self.average is not None:
+                    self.average.add(self.step)
         return value
 
     def _loss(self, batch: Batch, negatives: Negatives | None = None) -> Tensor:
@@ -217,13 +227,13 @@ def _until_no_better(
             started = time.perf_counter()
             loss, score, hits, better = training.epoch(number, watcher), None, None, False
             if number % config.validate_every == 0 or number == config.epochs:
-                ranks = rank_targets(Neural(training.network, config), valid, exclude_seen=exclude_seen).ranks
-                score, hits = float(ndcg(ranks, 10).mean()), float(hit_rate(ranks, 10).mean())
-                better = score > best
-                waited += 1
-            if better and score is not None:
-                best, waited = score, 0
-                weights = {name: tensor.clone() for name, tensor in training.network.state_dict().items()}
+                with training.judged() as network:
+                    ranks = rank_targets(Neural(network, config), valid, exclude_seen=exclude_seen).ranks
+                    score, hits = float(ndcg(ranks, 10).mean()), float(hit_rate(ranks, 10).mean())
+                    better, waited = score > best, waited + 1
+                    if better:
+                        best, waited = score, 0
+                        weights = {name: tensor.clone() for name, tensor in network.state_dict().items()}
             seconds = round(time.perf_counter() - started, 3)
             results.append(EpochResult(number, loss, score, hits, seconds, better))
             watcher.epoch(results[-1])

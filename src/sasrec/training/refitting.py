@@ -112,5 +112,7 @@ class _Again:
                         watcher.epoch(EpochResult(number, loss, None, None, seconds, best=number == epochs))
             except KeyboardInterrupt:
                 raise TrainingError("interrupted; a refit is whole or nothing") from None
-        training.network.to("cpu")
-        return Neural(training.network, config)
+        with training.judged() as network:
+            weights = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+        network.load_state_dict(weights)
+        return Neural(network.to("cpu"), config)
