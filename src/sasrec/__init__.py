@@ -16,6 +16,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "BundleError",
+    "Checkpoint",
     "Comparison",
     "Config",
     "ConfigError",
@@ -86,6 +87,7 @@ if TYPE_CHECKING:
     from sasrec.studies.diagnose import Diagnosis, diagnose
     from sasrec.studies.tune import Range, tune
     from sasrec.training.blending import blend
+    from sasrec.training.checkpoint import Checkpoint
     from sasrec.training.counting import count
     from sasrec.training.loop import train
     from sasrec.training.refitting import refit
@@ -109,6 +111,7 @@ else:
         "indexed": "retrieval.indexing",
         "Recommender": "retrieval.recommender",
         "load": "retrieval.loading",
+        "Checkpoint": "training.checkpoint",
         "train": "training.loop",
         "count": "training.counting",
         "blend": "training.blending",

@@ -43,7 +43,12 @@ class Config:
             channel towards the mean of all so far; "convolution", with the three before added by learned weights. All
             look back only and start as the identity (after BSARec).
         branch_share: What the branch counts, from 0 to 1; attention counts the rest.
-        positions: "learned", "sinusoidal" or "none"; counted from the end of the history.
+        positions: "learned" or "sinusoidal" vectors, counted from the end of the history; "relative": each head learns
+            what to add to its attention for every distance between two events; "both", learned and relative; "none".
+        times: Look at the time from events to the request, which in training and evaluation is the time of the event
+            to predict, and else now or as it is given: "learned": a vector for the time from each event to the request
+            for what follows it; "relative": each head learns what to add to its attention for the time from any event
+            to the request; "both"; "none". Needs a log with times.
         unscaled: Let vectors of items and users enter the network as they are, not times the root of their size.
         bidirectional: Let a position see what comes after it too; needs learn="last".
         similarity: "dot" product or "cosine" of state and item vector.
@@ -112,7 +117,8 @@ class Config:
     gated: bool = False
     branch: Literal["none", "identity", "mean", "convolution"] = "none"
     branch_share: Annotated[float, Meta(ge=0.0, le=1.0)] = 0.7
-    positions: Literal["learned", "sinusoidal", "none"] = "learned"
+    positions: Literal["learned", "sinusoidal", "relative", "both", "none"] = "learned"
+    times: Literal["none", "learned", "relative", "both"] = "none"
     unscaled: bool = False
     bidirectional: bool = False
     similarity: Literal["dot", "cosine"] = "dot"
@@ -175,6 +181,9 @@ class Config:
             ),
             f"network={self.network!r}: scores after the last position alone; set learn='last'": (
                 stamp and self.learn != "last"
+            ),
+            f"times={self.times!r}: network={self.network!r} has no place for them; leave times at 'none'": (
+                stamp and self.times != "none"
             ),
             f"user_width: network={self.network!r} tells no users apart; leave it at 0": stamp and self.user_width > 0,
             f"branch: network={self.network!r} has no blocks with attention; leave it at 'none'": (

@@ -67,6 +67,9 @@ def _about(model: "Recommender", path: Path) -> str:
         "log": record.get("log", "") + _and_events(record),
         "read with": in_words(dict(record.get("reading", {}).items() - Reading().to_dict().items())),
         "split": record.get("split", ""),
+        "times": f"in {record['time_unit']!r}; the time of a request is {record['request_time']}"
+        if "request_time" in record
+        else "",
         "automatic": "; ".join(f"{name} {reason}" for name, reason in record.get("automatic", {}).items()),
         "made": outcome(record) if "best" in record else "",
         "parts": "; ".join(map(worth, record.get("parts", ()))),

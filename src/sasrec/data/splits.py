@@ -22,7 +22,7 @@ class Holdout:
 
     Attributes:
         users: User rows, ascending, int64 of shape (users,).
-        histories: What the model may see of each user: everything before the target.
+        histories: What the model may see of each user: everything before the target, and when that was asked for.
         targets: Item row to predict for each user, int32 of shape (users,).
     """
 
@@ -105,9 +105,10 @@ class Split:
     def _holdout(self, places: np.ndarray) -> Holdout:
         users = np.flatnonzero(places != _NONE)
         histories = self.log.histories
-        targets = histories.items[histories.offsets[users] + places[users]]
+        held = histories.offsets[users] + places[users]
+        asked = None if histories.times is None else histories.times[held]
         before = histories.slices(users, np.zeros(len(users), dtype=np.int64), places[users])
-        return Holdout(users, replace(before, users=users), targets)
+        return Holdout(users, replace(before, users=users, asked=asked), histories.items[held])
 
     def __str__(self) -> str:
         tested, validated = int((self.test_at != _NONE).sum()), int((self.valid_at != _NONE).sum())

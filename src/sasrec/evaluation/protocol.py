@@ -23,7 +23,7 @@ from sasrec.retrieval.counting import Markov, Popularity
 from sasrec.retrieval.linked import Linked
 from sasrec.retrieval.neural import Neural
 from sasrec.retrieval.recommender import Recommender
-from sasrec.retrieval.scorers import Scorer
+from sasrec.retrieval.scorers import Scorer, reads_times
 
 _REFIT = "refit on train + validation; "
 _NAMES = {"knn": "Item kNN", "ease": "EASE", "onnx": "ONNX"}
@@ -173,6 +173,7 @@ def evaluate_all(
     if candidates == "sasrec2018":
         seen = False
     refitted = check_alike(models, on=on)
+    timed = check_times(models, data)
     train, items = data.refit.train if refitted else data.train, len(data.log.items)
     # A counting model that is evaluated itself may have counted more than the training part.
     scorers: dict[str, Scorer] = {
@@ -193,7 +194,7 @@ def evaluate_all(
         ties = "at their expected rank" if sample.ties == "expected" else "won by the target"
     protocol = (
         f"protocol: {data.how} split, {on}; {_REFIT if refitted else ''}{len(holdout):,} users, {rule}, "
-        f"exclude_seen={seen}, ties {ties}; mean ± standard error over users"
+        f"exclude_seen={seen}, ties {ties}; {_requests(timed, models)}mean ± standard error over users"
     )
     notes += (*_of_targets(holdout, train, rows[0].ranks, items), *_of_training(models, data))
     return Report(protocol, notes, tuple(rows), cuts, holdout.users, on, seen)
@@ -239,6 +240,25 @@ def check_alike(models: Mapping[str, Recommender], *, on: Part) -> bool:
     if refitted and on == "valid":
         raise ConfigError(f"on: {refitted[0]!r} was refit and has seen the validation part; measure it on 'test'")
     return bool(refitted)
+
+
+def check_times(models: Mapping[str, Recommender], data: Split) -> list[str]:
+    """The models that look at the time of a request, by name; DataError where the log counts time otherwise."""
+    timed = [name for name, model in models.items() if reads_times(model.scorer)]
+    found = data.log.source.time_unit
+    for name in timed:
+        if models[name].time_unit != found:
+            raise DataError(
+                f"{data.log.source.name}: {name!r} was trained on times in {models[name].time_unit!r}, the log has "
+                f"{'none' if found is None else repr(found)}; read it as in training"
+            )
+    return timed
+
+
+def _requests(timed: Sequence[str], models: Mapping[str, Recommender]) -> str:
+    """What the protocol says about the times of requests: nothing where nobody looked at them."""
+    who = "" if len(timed) == len(models) else f" to {', '.join(timed)}"
+    return f"the time of each target is known{who} as that of the request; " if timed else ""
 
 
 def title(model: Recommender) -> str:

@@ -26,17 +26,16 @@ def load(path: str | Path, *, frame: FrameKind = "polars") -> Recommender:
         raise ConfigError(f"frame: expected 'polars', 'pandas' or 'pyarrow', found {frame!r}")
     content = bundle.load(Path(path))
     try:
-        made = _scorer(content.kind).from_parts(len(content.items), content.config, content.tensors)
+        return Recommender(
+            _scorer(content.kind).from_parts(len(content.items), content.config, content.tensors),
+            users=content.users,
+            items=content.items,
+            histories=content.histories,
+            record=content.record,
+            frame=frame,
+        )
     except BundleError as error:
         raise BundleError(f"{path}: {error}") from None
-    return Recommender(
-        made,
-        users=content.users,
-        items=content.items,
-        histories=content.histories,
-        record=content.record,
-        frame=frame,
-    )
 
 
 def _scorer(kind: str) -> type[Scorer]:

@@ -33,6 +33,7 @@ class Neural:
         self.network = network
         self.config = config
         self.items = len(network.items.weight)
+        self.reads_times = config.times != "none"
 
     @torch.inference_mode()
     def scores(self, histories: Sequences) -> Float[np.ndarray, "B V"]:
@@ -66,7 +67,16 @@ class Neural:
         device = self.network.items.weight.device
         users = None if recent.users is None else torch.from_numpy(recent.users).to(device)
         items = torch.from_numpy(recent.items.astype(np.int64)).to(device)
-        return items, Layout.of(recent.lengths, device), users
+        return items, Layout.of(recent.lengths, device, times=self._times(recent)), users
+
+    def _times(self, recent: Sequences) -> tuple[np.ndarray, np.ndarray] | None:
+        """When events happened and what follows was asked for, where the network looks at it; else ConfigError."""
+        if not self.reads_times:
+            return None
+        followed = recent.followed()
+        if recent.times is None or followed is None:
+            raise ConfigError("times: the network looks at when events happened and when it is asked; give both")
+        return recent.times, followed
 
     @torch.inference_mode()
     def attention(self, history: Sequences) -> Float[np.ndarray, "L"] | None:

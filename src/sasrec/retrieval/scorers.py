@@ -91,6 +91,18 @@ class Composed(Scorer, Protocol):
     parts: dict[str, tuple[float, Scorer]]
 
 
+@runtime_checkable
+class Timed(Protocol):
+    """A scorer that may look at when events happened and at when it is asked."""
+
+    reads_times: bool
+
+
+def reads_times(scorer: Scorer) -> bool:
+    """Whether the histories that are scored must hold `times` and `asked`."""
+    return isinstance(scorer, Timed) and scorer.reads_times
+
+
 def extent(scorer: Scorer) -> str:
     """How much a scorer holds, in words."""
     tensors = scorer.to_parts()[1]

@@ -37,7 +37,7 @@ def scored_blocks(
     The scores are the caller's to change until the next block, which may take their memory: products that are written
     where the caches still hold what was there take half the time.
     """
-    if not isinstance(scorer, Factored):
+    if len(histories) == 1 or not isinstance(scorer, Factored):  # one gains nothing from what is for many
         for rows in blocks(len(histories), items=scorer.items):
             block = histories.take(rows)
             yield rows, block, scorer.scores(block)

@@ -98,13 +98,18 @@ class Served:
 
         Raises:
             DataError: The titles cannot be read, or fit none of the items.
-            BundleError: The model knows no item.
+            BundleError: The model knows no item, or looks at times.
             ScoreError: The model gives scores that are not numbers.
         """
         self.model, self.version, self.store = model, version, store
         self.items, self.users = Names(model.items), Names(model.users)
         if not self.items.texts:
             raise BundleError("the model knows no item, so it can recommend nothing")
+        if model.reads_times:
+            raise BundleError(
+                "the model looks at times, which a server does not tell it; use it from Python or with "
+                "`sasrec recommend`, or serve one without"
+            )
         self.titles = _titles(titles, model.items)
         self.since = time.time()
         # A model that was trained on events of this store says so in its record; these are part of its own histories.

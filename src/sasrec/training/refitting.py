@@ -16,10 +16,10 @@ from sasrec.retrieval.linked import Linked
 from sasrec.retrieval.neural import Neural
 from sasrec.retrieval.recommender import Recommender
 from sasrec.retrieval.scorers import Scorer
-from sasrec.training.loop import Training
 from sasrec.training.machine import torch_threads
 from sasrec.training.negatives import Draw
 from sasrec.training.progress import EpochResult, watched
+from sasrec.training.steps import Training
 
 
 def refit(
