@@ -40,6 +40,7 @@ __all__ = [
     "count",
     "diagnose",
     "evaluate",
+    "export_onnx",
     "folds",
     "indexed",
     "load",
@@ -75,10 +76,12 @@ if TYPE_CHECKING:
         UnknownIdError,
     )
     from sasrec.evaluation.protocol import Report, evaluate
+    from sasrec.export.exporting import export_onnx
     from sasrec.presets import preset
     from sasrec.report.page import write_page
     from sasrec.retrieval.indexing import indexed
-    from sasrec.retrieval.recommender import Recommender, load
+    from sasrec.retrieval.loading import load
+    from sasrec.retrieval.recommender import Recommender
     from sasrec.serving.server import serve
     from sasrec.studies.compare import Comparison, compare
     from sasrec.studies.diagnose import Diagnosis, diagnose
@@ -103,10 +106,11 @@ else:
         "folds": "data.splits",
         "Report": "evaluation.protocol",
         "evaluate": "evaluation.protocol",
+        "export_onnx": "export.exporting",
         "preset": "presets",
         "indexed": "retrieval.indexing",
         "Recommender": "retrieval.recommender",
-        "load": "retrieval.recommender",
+        "load": "retrieval.loading",
         "Checkpoint": "training.checkpoint",
         "train": "training.loop",
         "count": "training.counting",

@@ -37,6 +37,7 @@ COMMANDS = {
     "recommend": ("recommendation", "Recommend items to known users, after a history, or to everybody."),
     "similar": ("recommendation", "List the items most like one item."),
     "info": ("information", "Say what a model or a log is."),
+    "export": ("exporting", "Write a network in another format, to be served without torch."),
     "serve": ("serving", "Answer over HTTP with a model, and keep the events that come in."),
     "activate": ("serving", "Let a running server answer with another model."),
     "rollback": ("serving", "Let a running server go back to the version before."),

@@ -83,7 +83,7 @@ def compare(
         quiet: Print no progress.
     """
     from sasrec.evaluation.protocol import check_protocol
-    from sasrec.retrieval.recommender import load
+    from sasrec.retrieval.loading import load
     from sasrec.studies import compare as study
 
     output.check()
@@ -155,7 +155,7 @@ class _Trainings:
         Raises:
             TrainingError: One was not trained; its process has said why.
         """
-        from sasrec.retrieval.recommender import load
+        from sasrec.retrieval.loading import load
         from sasrec.studies.compare import announce
 
         made = {}

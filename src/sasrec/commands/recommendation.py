@@ -86,7 +86,7 @@ def recommend(
         raise ConfigError("--all writes to a file and needs --out FILE.parquet; --out goes with --all alone")
     if whom.times and not whom.history:
         raise ConfigError("--times goes with --history alone; of known users the model knows the times")
-    from sasrec.retrieval.recommender import load
+    from sasrec.retrieval.loading import load
 
     if out is not None:
         _check_plain(rules, shape)
@@ -118,7 +118,7 @@ def similar(
         item: The item.
         k: Items to list.
     """
-    from sasrec.retrieval.recommender import load
+    from sasrec.retrieval.loading import load
 
     made = load(model)
     shape.show(made.similar(made.items.parse(item), k=k), made.items)

@@ -26,7 +26,7 @@ from sasrec.retrieval.recommender import Recommender
 from sasrec.retrieval.scorers import Scorer, reads_times
 
 _REFIT = "refit on train + validation; "
-_NAMES = {"knn": "Item kNN", "ease": "EASE"}
+_NAMES = {"knn": "Item kNN", "ease": "EASE", "onnx": "ONNX"}
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,6 +1,6 @@
 """The network as a scorer.
 
-Axes: B histories, P real positions, D width, V catalogue.
+Axes: B histories, P real positions, L latest events of one history, D width, V catalogue.
 """
 
 from typing import Any, Self, TypedDict, final
@@ -15,6 +15,7 @@ from sasrec.data.sequences import Sequences
 from sasrec.errors import BundleError, ConfigError
 from sasrec.model.attention import Layout
 from sasrec.model.building import Network, build
+from sasrec.model.inspection import attention_of
 from sasrec.retrieval.topk import multiply
 
 _POSITIONS = 2048  # read at a time: so few that what is made of them stays in the caches
@@ -35,10 +36,10 @@ class Neural:
         self.reads_times = config.times != "none"
 
     @torch.inference_mode()
-    def scores(self, histories: Sequences) -> Float[Tensor, "B V"]:
+    def scores(self, histories: Sequences) -> Float[np.ndarray, "B V"]:
         """A score for every item after each history."""
         states, table = self.states(histories), self.table()
-        return multiply(states, table, out=states.new_empty(len(states), len(table))).cpu()
+        return multiply(states, table, out=states.new_empty(len(states), len(table))).cpu().numpy()
 
     @property
     def length(self) -> int:
@@ -78,16 +79,24 @@ class Neural:
         return recent.times, followed
 
     @torch.inference_mode()
+    def attention(self, history: Sequences) -> Float[np.ndarray, "L"] | None:
+        """What the last position of one history looks at; None where the network has no attention."""
+        seen = attention_of(self.network, *self.given(history))
+        if not seen:
+            return None
+        return torch.stack([weights[:, -1].mean(dim=0) for weights in seen]).mean(dim=0).cpu().numpy()
+
+    @torch.inference_mode()
     def table(self) -> Float[Tensor, "V state"]:
         """What a state is multiplied by to score each item."""
         return self.network.table()
 
     @torch.inference_mode()
-    def similarities(self, item: int) -> Float[Tensor, "V"]:
+    def similarities(self, item: int) -> Float[np.ndarray, "V"]:
         """Cosine of item vectors."""
         vectors = self.network.items()
         norms = vectors.norm(dim=1).clamp_min(1e-12)
-        return (vectors @ vectors[item]) / (norms * norms[item])
+        return ((vectors @ vectors[item]) / (norms * norms[item])).cpu().numpy()
 
     def to_parts(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """The network's settings and weights."""

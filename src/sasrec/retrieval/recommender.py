@@ -10,7 +10,6 @@ from typing import Any, final, get_args
 
 import numpy as np
 import polars as pl
-import torch
 
 from sasrec import bundle
 from sasrec.data.clock import When, in_order, in_unit, now
@@ -19,15 +18,11 @@ from sasrec.data.sequences import Sequences
 from sasrec.data.vocab import Id, Vocabulary
 from sasrec.errors import BundleError, ConfigError, UnknownIdError
 from sasrec.retrieval.answers import Ids, Unknown, framed, listed
-from sasrec.retrieval.blend import PARTS, Blend
 from sasrec.retrieval.counting import Popularity
 from sasrec.retrieval.scorers import Scorer, Shortcut, reads_times
 from sasrec.retrieval.search import Ranking, Selection, scoring, search
 from sasrec.retrieval.stream import write_parquet
 from sasrec.retrieval.topk import best, check_finite, hide_items
-
-_SCORERS: dict[str, type[Scorer]] = {**PARTS, Blend.kind: Blend}
-
 
 _REQUEST_TIME = "that of the event to predict, in training, validation and evaluation"
 
@@ -181,7 +176,6 @@ class Recommender:
         nobody = np.arange(1 - len(histories)) if unknown == "popular" else None
         return framed(self._answer(answer, selection, nobody), kind or self._frame)
 
-    @torch.inference_mode()
     def similar(self, item: Id, *, k: int = 10, allow: Ids | None = None, deny: Ids | None = None) -> Any:
         """The items most like one item, by cosine; never the item itself.
 
@@ -193,13 +187,12 @@ class Recommender:
         """
         row = int(self.items.known_rows([item])[0])
         selection = self._selection(k, exclude_seen=False, allow=allow, deny=deny)
-        scores = self.scorer.similarities(row).clone().unsqueeze(0)
-        scores[0, row] = float("-inf")
+        scores = self.scorer.similarities(row)[np.newaxis]
+        scores[0, row] = -np.inf
         hide_items(scores, selection.hidden(len(self.items)))
         answer = Ranking.of(*best(scores, selection.k), np.zeros(1, np.int64))
         return framed(self._named(answer), self._frame)
 
-    @torch.inference_mode()
     def score(
         self, history: Ids, candidates: Ids, *, times: Sequence[When] | None = None, at: When | None = None
     ) -> Any:
@@ -223,9 +216,9 @@ class Recommender:
             raise UnknownIdError("history: is empty; a score needs at least one item")
         rows = self.items.known_rows(raw)
         asked = self._asked(replace(Sequences.of([past]), times=self._clock(times, events=len(past))), at)
-        scores = scoring(self.scorer, torch.from_numpy(rows))(asked)[0]
+        scores = scoring(self.scorer, rows)(asked)[0]
         check_finite(scores)
-        answer = pl.DataFrame({"item_id": self.items.raw(rows), "score": scores.numpy()})
+        answer = pl.DataFrame({"item_id": self.items.raw(rows), "score": scores})
         rank = pl.col("score").rank("min", descending=True).cast(pl.Int32)
         return framed(answer.with_columns(rank=rank), kind or self._frame)
 
@@ -332,40 +325,6 @@ class Recommender:
         columns = [] if users is None else [users[pl.Series(answer.places.astype(np.uint32))].alias("user_id")]
         items = self.items.raw(answer.items).alias("item_id")
         return pl.DataFrame([*columns, items, pl.Series("score", answer.scores), pl.Series("rank", answer.ranks)])
-
-
-def load(path: str | Path, *, frame: FrameKind = "polars") -> Recommender:
-    """Read a model that `Recommender.save` or `sasrec train` wrote, checking every byte of it.
-
-    Args:
-        frame: Kind of frame to answer with where the question does not come in one: "polars", "pandas" or "pyarrow".
-            That of the log is not kept, as its library need not be where the model is used.
-
-    Raises:
-        ConfigError: There is no such `frame`.
-        BundleError: The folder is missing, foreign, damaged or written by a newer sasrec.
-    """
-    if frame not in get_args(FrameKind):
-        raise ConfigError(f"frame: expected 'polars', 'pandas' or 'pyarrow', found {frame!r}")
-    content = bundle.load(Path(path))
-    scorer = _SCORERS.get(content.kind)
-    if scorer is None:
-        raise BundleError(f"{path}: holds a model of kind {content.kind!r}; this sasrec knows {', '.join(_SCORERS)}")
-    try:
-        made = scorer.from_parts(len(content.items), content.config, content.tensors)
-    except BundleError as error:
-        raise BundleError(f"{path}: {error}") from None
-    try:
-        return Recommender(
-            made,
-            users=content.users,
-            items=content.items,
-            histories=content.histories,
-            record=content.record,
-            frame=frame,
-        )
-    except BundleError as error:
-        raise BundleError(f"{path}: {error}") from None
 
 
 def _found(ids: Vocabulary, raw: list[Id], unknown: Unknown) -> np.ndarray:

@@ -54,6 +54,8 @@ def refit(
     record = model.record
     if "refit" in record:
         raise ConfigError("model: was refit already; give the one that it was made from")
+    if "export" in record:
+        raise ConfigError("model: is an exported network; refit the model that it was made from, then export that")
     if record.get("data") != data.fingerprint or "best" not in record:
         raise DataError(
             f"{data.log.source.name}: the model was trained on another log or split, or does not say how; read and "
