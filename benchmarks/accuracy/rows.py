@@ -52,6 +52,12 @@ ROWS = {
     "sampled-1024": Row("sampled softmax, 1,024 negatives", {"loss": "sampled-softmax"}),
     "sampled-4096": Row("sampled softmax, 4,096 negatives", {"loss": "sampled-softmax", "negatives": 4096}),
     "average": Row("moving average of the weights, decay 0.999", {"average": 0.999}),
+    "average-256": Row("moving average, width 256", {"average": 0.999, "width": 256}),
+    "average-times": Row(
+        "moving average, width 64, relative positions too, and the time of the request",
+        {"average": 0.999, "positions": "both", "times": "both"},
+    ),
+    "average-relative": Row("moving average, relative positions too", {"average": 0.999, "positions": "both"}),
     "average-128": Row("moving average, width 128", {"average": 0.999, "width": 128}),
     "average-smoothing": Row("moving average, label smoothing 0.1", {"average": 0.999, "label_smoothing": 0.1}),
     "smoothing": Row("label smoothing 0.1", {"label_smoothing": 0.1}),
