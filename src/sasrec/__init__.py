@@ -34,12 +34,14 @@ __all__ = [
     "Split",
     "TrainingError",
     "UnknownIdError",
+    "add_items",
     "blend",
     "compare",
     "count",
     "diagnose",
     "evaluate",
     "folds",
+    "hold_out_items",
     "indexed",
     "load",
     "preset",
@@ -60,7 +62,7 @@ if TYPE_CHECKING:
     from sasrec.data.filters import Filters
     from sasrec.data.log import Log
     from sasrec.data.reading import read_log
-    from sasrec.data.splits import Split, folds, split
+    from sasrec.data.splits import Split, folds, hold_out_items, split
     from sasrec.errors import (
         BundleError,
         ConfigError,
@@ -75,6 +77,7 @@ if TYPE_CHECKING:
     from sasrec.evaluation.protocol import Report, evaluate
     from sasrec.presets import preset
     from sasrec.report.page import write_page
+    from sasrec.retrieval.additions import add_items
     from sasrec.retrieval.indexing import indexed
     from sasrec.retrieval.recommender import Recommender, load
     from sasrec.serving.server import serve
@@ -97,9 +100,11 @@ else:
         "Split": "data.splits",
         "split": "data.splits",
         "folds": "data.splits",
+        "hold_out_items": "data.splits",
         "Report": "evaluation.protocol",
         "evaluate": "evaluation.protocol",
         "preset": "presets",
+        "add_items": "retrieval.additions",
         "indexed": "retrieval.indexing",
         "Recommender": "retrieval.recommender",
         "load": "retrieval.recommender",

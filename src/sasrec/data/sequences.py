@@ -70,6 +70,20 @@ class Sequences:
         lengths = self.lengths
         return self.slices(np.arange(len(self)), np.maximum(lengths - length, 0), lengths)
 
+    def without(self, items: np.ndarray) -> "Sequences":
+        """The same sequences without the events of some items."""
+        if not len(items):
+            return self
+        kept = np.flatnonzero(~np.isin(self.items, items))
+        counts = np.bincount(self.owners()[kept], minlength=len(self))
+        return Sequences(
+            self.items[kept],
+            np.concatenate(([0], np.cumsum(counts))),
+            None if self.times is None else self.times[kept],
+            None if self.weights is None else self.weights[kept],
+            self.users,
+        )
+
     def owners(self) -> np.ndarray:
         """For every event, the sequence that it belongs to; int64 of shape (events,)."""
         return np.repeat(np.arange(len(self), dtype=np.int64), self.lengths)

@@ -11,15 +11,13 @@ from torch import Tensor
 from sasrec.data.sequences import Sequences
 
 
-class Scorer(Protocol):
-    """Scores a catalogue of item rows; knows neither raw ids nor users.
+class Scoring(Protocol):
+    """What can be measured.
 
     Attributes:
-        kind: Name of this kind of model, as bundles and tables show it.
         items: Catalogue size V.
     """
 
-    kind: str
     items: int
 
     def scores(self, histories: Sequences) -> Float[Tensor, "B V"]:
@@ -28,6 +26,16 @@ class Scorer(Protocol):
         The result is the caller's to change, under `torch.inference_mode()`.
         """
         ...
+
+
+class Scorer(Scoring, Protocol):
+    """Scores a catalogue of item rows; knows neither raw ids nor users.
+
+    Attributes:
+        kind: Name of this kind of model, as bundles and tables show it.
+    """
+
+    kind: str
 
     def similarities(self, item: int) -> Float[Tensor, "V"]:
         """Cosine between one item and every item, in [-1, 1]."""

@@ -21,7 +21,7 @@ from sasrec.errors import OutputError, TrainingError
 from sasrec.evaluation.metrics import hit_rate, ndcg
 from sasrec.evaluation.ranking import rank_targets
 from sasrec.model.building import build
-from sasrec.retrieval.neural import Neural
+from sasrec.retrieval.neural import Neural, feature_tensors, widened
 from sasrec.retrieval.recommender import Recommender
 from sasrec.training.batches import (
     Batch,
@@ -36,6 +36,7 @@ from sasrec.training.losses import ExactCrossEntropy, sampled
 from sasrec.training.machine import describe, keep_freed_memory, torch_threads
 from sasrec.training.negatives import Draw, Negatives, NegativeSampler
 from sasrec.training.noise import swapped
+from sasrec.training.occurring import among, occurring_in
 from sasrec.training.optim import Optimiser, rate
 from sasrec.training.progress import EpochResult, Watcher, watched
 from sasrec.training.settling import check, has_repeats, loss_in_words, settled
@@ -60,7 +61,8 @@ def train(
         history: A file to which a line of JSON is added after every epoch.
         draw: A sampler of negatives of one's own, in place of the one that `config.sampler` names: takes rows of T
             training histories, a number N and a NumPy generator, and gives item rows of shape (T, N), -1 for none.
-        features: Categories of the items, whose vectors are added to the items' own; see `sasrec.read_features`.
+        features: Categories and vectors of the items, which are added to the items' own vectors; see
+            `sasrec.read_features`. Items that never occur in the training part are then what their features say.
         progress: True shows progress, False nothing; None shows a bar if standard error is a terminal.
 
     Returns:
@@ -86,6 +88,7 @@ def train(
         "split": data.rule,
         "exclude_seen": exclude_seen,
         "features": None if features is None else str(features),
+        "item_table": None if features is None else asdict(features.recipe),
         "loss": loss_in_words(asked, config, items=items),
         **_course(results, stopped),
         "steps": len(results) * training.steps,
@@ -93,7 +96,7 @@ def train(
         "cpu_seconds": round(time.process_time() - worked, 3),
         **describe(),
     }
-    return Recommender.of_log(Neural(training.network, config), data.log, record=record)
+    return Recommender.of_log(training.scorer(), data.log, record=record)
 
 
 @final
@@ -116,9 +119,14 @@ class Training:
             items: Catalogue size V.
             config: Settings without "auto"; see `settled`.
             draw: A sampler of negatives of the caller's own.
-            features: Categories of the items.
+            features: Categories and vectors of the items.
         """
         keep_freed_memory()
+        self.features = features
+        self.known = np.arange(items) if features is None else occurring_in(train)
+        if features is not None and len(self.known) < items:
+            train, draw = among(self.known, train, draw, items=items)
+            features, items = features.take(self.known), len(self.known)
         self.train, self.items, self.config = train, items, config
         self.generator = torch.Generator().manual_seed(config.seed)
         self.rng = np.random.default_rng(config.seed)
@@ -126,10 +134,7 @@ class Training:
             config,
             items=items,
             users=len(train),
-            features=None
-            if features is None
-            else (torch.from_numpy(features.rows), torch.from_numpy(features.offsets)),
-            values=0 if features is None else len(features.values),
+            **feature_tensors(features),
             generator=self.generator,
         )
         # Initial weights are drawn on the CPU, so that they are the same wherever the network goes.
@@ -143,6 +148,11 @@ class Training:
         self.step = 0
         self.negatives = None if config.loss == "softmax" else NegativeSampler(config, train, items=items, draw=draw)
         self.cross_entropy = ExactCrossEntropy(getattr(torch, config.precision))
+
+    def scorer(self) -> Neural:
+        """The network as it is now, for the whole catalogue."""
+        learned = Neural(self.network, self.config)
+        return learned if self.features is None else widened(learned, self.known, self.features)
 
     def epoch(self, number: int, watcher: Watcher) -> float:
         """Learn from every window once; the mean loss of the steps.
@@ -217,7 +227,7 @@ def _until_no_better(
             started = time.perf_counter()
             loss, score, hits, better = training.epoch(number, watcher), None, None, False
             if number % config.validate_every == 0 or number == config.epochs:
-                ranks = rank_targets(Neural(training.network, config), valid, exclude_seen=exclude_seen).ranks
+                ranks = rank_targets(training.scorer(), valid, exclude_seen=exclude_seen).ranks
                 score, hits = float(ndcg(ranks, 10).mean()), float(hit_rate(ranks, 10).mean())
                 better = score > best
                 waited += 1

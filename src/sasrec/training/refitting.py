@@ -90,7 +90,7 @@ class _Again:
             return Blend({name: (weight, self.made(part, records[name])) for name, (weight, part) in parts})
         if isinstance(scorer, Neural):
             # In a blend, one network may have learned from features and another not.
-            features = self.features if "items.values" in scorer.network.state_dict() else None
+            features = self.features if scorer.network.items.described else None
             return self._trained(scorer.config, features, epochs=int(record["best"]["epoch"]))
         if isinstance(scorer, Linked):
             return Linked.of(self.train, items=self.items, settings=scorer.settings)
@@ -111,4 +111,4 @@ class _Again:
             except KeyboardInterrupt:
                 raise TrainingError("interrupted; a refit is whole or nothing") from None
         training.network.to("cpu")
-        return Neural(training.network, config)
+        return training.scorer()
