@@ -165,9 +165,9 @@ def evaluate_all(
         exclude_seen: None does as the first model was trained.
     """
     cuts = check_protocol(data, k=k, exclude_seen=exclude_seen, on=on, candidates=candidates)
-    catalogue = next(iter(models.values())).items
-    if len(catalogue) > len(data.log.items) and (catalogue.rows(data.log.items.ids) >= 0).all():
-        data = data.within(catalogue)  # the model was given items that nobody has had yet
+    first = next(iter(models.values()))
+    if len(first.items) > len(data.log.items) and first.record.get("data") == data.fingerprint:
+        data = data.within(first.items)  # of this very log, so the other items were added: nobody has had them yet
     for model in models.values():
         if not model.items.ids.equals(data.log.items.ids):
             raise DataError(
