@@ -28,7 +28,7 @@ COLOURS = ["red", "green", "blue"]
 
 @pytest.fixture(scope="module")
 def table(walks):
-    """Two categories and a vector for each of the 25 items, and for four others, whose ids lie among and around them."""
+    """Two categories and a vector for each of the 25 items, and for four others whose ids lie among them."""
     ids = [*walks.items.ids, "a-first", "i00-second", "i10b", "z-last"]
     return pl.DataFrame(
         {
@@ -265,7 +265,7 @@ def test_items_that_never_occur_are_what_their_features_say_and_no_wrong_answer(
 @pytest.mark.parametrize("settings", [{}, {"loss": "bce"}, {"loss": "sampled-softmax", "negatives": 8}])
 @pytest.mark.parametrize("updates", ["all", "touched"])
 def test_features_of_items_held_out_change_nothing_that_is_learned(held, small_config, features, settings, updates):
-    """Nothing of an item that nobody has had may reach the weights: neither as a negative nor through its features."""
+    """Nothing of an item that nobody has had may reach the weights, neither as a negative nor by its features."""
     if updates == "touched" and not settings:
         pytest.skip("exact cross-entropy moves every item")
     config = sasrec.Config(**small_config.to_dict() | settings | {"item_updates": updates, "sampler": "uniform"})
@@ -313,3 +313,40 @@ def test_refit_knows_new_items_by_their_features_too(held, small_config, feature
     weights = again.scorer.network.items.weight
     assert not weights[held.new].any()
     assert weights.any(dim=1).sum() == 20
+
+
+# On the command line
+
+
+def test_new_items_are_measured_added_and_recommended_from_the_bundle_alone(walks, table, tmp_path, capsys):
+    from sasrec.cli import main
+
+    users = walks.users.raw(walks.histories.owners())
+    pl.DataFrame({"user_id": users, "item_id": walks.items.raw(walks.histories.items)}).write_csv(tmp_path / "log.csv")
+    table.head(27).write_parquet(tmp_path / "items.parquet")
+    table.tail(2).write_parquet(tmp_path / "more.parquet")
+    log, model, wider, widest = (str(tmp_path / name) for name in ("log.csv", "m", "wider", "widest"))
+    given = ["--features", str(tmp_path / "items.parquet"), "--vector", "text", "--feature", "colours"]
+    small = ["--separator", "|", "--time", "", "--epochs", "2", "--width", "8", "--new-items", "0.2", "--new-seed", "4"]
+
+    trained = main(["train", log, "--out", model, *given, *small])
+    said = capsys.readouterr().out
+    evaluated = main(["evaluate", model, log])
+    report = capsys.readouterr().out
+    added = [main(["add-items", model, str(tmp_path / "items.parquet"), "--out", wider])]
+    added.append(main(["add-items", wider, str(tmp_path / "more.parquet"), "--out", widest]))
+    told = capsys.readouterr().out
+    again = main(["evaluate", widest, log])
+
+    assert [trained, evaluated, *added, again] == [0] * 5
+    assert "features: colours (3 values), vectors of 4 numbers (text); 0 of 25 items have none" in said
+    assert "5 of 25 items are new in the test (seed 4)" in said
+    assert "new targets: the" in report
+    assert "Content" in report
+    assert "added 2 items to 25" in told
+    assert "added 2 items to 27" in told
+    assert "whole catalogue of 29 items ranked" in capsys.readouterr().out
+    assert main(["recommend", widest, "--user", "u03", "-k", "29"]) == 0
+    assert "z-last" in capsys.readouterr().out
+    assert main(["add-items", widest, str(tmp_path / "more.parquet"), "--out", str(tmp_path / "none")]) == 3
+    assert "there is nothing to add" in capsys.readouterr().err

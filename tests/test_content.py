@@ -29,7 +29,10 @@ def by_categories():
 
 @pytest.mark.parametrize("kinds", [("vectors",), ("categories",), ("vectors", "categories")])
 def test_a_score_is_the_weighted_likeness_to_the_items_of_the_history(kinds):
-    features = torch.tensor(sum(VALUES, [])), torch.tensor([0, *np.cumsum([len(own) for own in VALUES])])
+    features = (
+        torch.tensor(np.concatenate(VALUES).astype(np.int64)),
+        torch.tensor([0, *np.cumsum([len(own) for own in VALUES])]),
+    )
     items = ItemVectors(
         5,
         2,
