@@ -14,7 +14,7 @@ PAGES = (
     "README.md",
     *(
         f"docs/{page}.md"
-        for page in ("accuracy", "evaluation", "diagnose", "report", "data", "tuning", "migration", "presets", "large")
+        for page in ("accuracy", "evaluation", "diagnose", "report", "data", "items", "tuning", "migration", "presets", "large")
     ),
 )
 

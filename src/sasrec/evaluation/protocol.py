@@ -12,6 +12,7 @@ from typing import get_args
 
 import numpy as np
 
+from sasrec.data.sequences import Sequences
 from sasrec.data.splits import Part, Split
 from sasrec.errors import ConfigError, DataError
 from sasrec.evaluation.candidates import Candidates, check_candidates, draw_candidates, rank_among
@@ -183,15 +184,7 @@ def evaluate_all(
         seen = False
     refitted = check_alike(models, on=on)
     train, items = data.refit.train if refitted else data.train, len(data.log.items)
-    # A counting model that is evaluated itself may have counted more than the training part.
-    told = [one for model in models.values() if isinstance(one := model.scorer, Neural) and one.network.items.described]
-    scorers: dict[str, Scoring] = {
-        **{name: model.scorer for name, model in models.items()},
-        **({"Content": Content(told[0].network.items)} if told else {}),
-        "Rules": Linked.of(train, items=items),
-        "Markov": Markov.of(train, items=items),
-        "Popularity": Popularity.of(train, items=items),
-    }
+    scorers = _scorers(models, train, items)
     notes: tuple[str, ...] = ()
     if candidates is None:
         ranked = {name: rank_targets(one, holdout, exclude_seen=seen, cuts=cuts) for name, one in scorers.items()}
@@ -208,8 +201,23 @@ def evaluate_all(
     )
     new = np.bincount(train.items, minlength=items)[holdout.targets] == 0
     notes += (*_of_targets(rows[0].ranks, new), *_of_training(models, data))
-    known = new if told or len(data.new) else None
+    known = new if len(data.new) or "Content" in scorers else None
     return Report(protocol, notes, tuple(rows), cuts, holdout.users, on, seen, known)
+
+
+def _scorers(models: Mapping[str, Recommender], train: Sequences, items: int) -> dict[str, Scoring]:
+    """What is ranked, by the name of its row; with the likeness of items' features where a model knows these."""
+    own: dict[str, Scoring] = {name: model.scorer for name, model in models.items()}
+    networks = [one.network.items for one in own.values() if isinstance(one, Neural)]
+    described = [vectors for vectors in networks if vectors.described]
+    # A counting model that is evaluated itself may have counted more than the training part.
+    return {
+        **own,
+        **({"Content": Content(described[0])} if described else {}),
+        "Rules": Linked.of(train, items=items),
+        "Markov": Markov.of(train, items=items),
+        "Popularity": Popularity.of(train, items=items),
+    }
 
 
 def check_protocol(
