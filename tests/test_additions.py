@@ -309,7 +309,11 @@ def test_refit_knows_new_items_by_their_features_too(held, small_config, feature
     made = sasrec.train(held, small_config, features=features)
 
     again = sasrec.refit(made, held, features=features, progress=False)
+    other = features.take(np.arange(25))
+    other.vectors[3] *= 2.0
 
+    with pytest.raises(ConfigError, match="features: a refit needs those that the model was trained with"):
+        sasrec.refit(made, held, features=other, progress=False)
     weights = again.scorer.network.items.weight
     assert not weights[held.new].any()
     assert weights.any(dim=1).sum() == 20

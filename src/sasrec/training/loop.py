@@ -88,7 +88,7 @@ def train(
         "split": data.rule,
         "exclude_seen": exclude_seen,
         "features": None if features is None else str(features),
-        "item_table": None if features is None else asdict(features.recipe),
+        "item_table": None if features is None else asdict(features.recipe) | {"sha256": features.digest},
         "loss": loss_in_words(asked, config, items=items),
         **_course(results, stopped),
         "steps": len(results) * training.steps,

@@ -59,7 +59,9 @@ def refit(
             f"{data.log.source.name}: the model was trained on another log or split, or does not say how; read and "
             "split the log as in training"
         )
-    if (None if features is None else str(features)) != record.get("features"):
+    table = record.get("item_table") or {}  # a blend keeps none
+    same = (None if features is None else str(features)) == record.get("features")
+    if not same or (features is not None and table.get("sha256", features.digest) != features.digest):
         raise ConfigError("features: a refit needs those that the model was trained with, and no others")
     started, worked = time.perf_counter(), time.process_time()
     again = _Again(data.refit.train, len(data.log.items), features, draw, progress)
