@@ -14,7 +14,18 @@ PAGES = (
     "README.md",
     *(
         f"docs/{page}.md"
-        for page in ("accuracy", "evaluation", "diagnose", "report", "data", "items", "tuning", "migration", "presets", "large")
+        for page in (
+            "accuracy",
+            "evaluation",
+            "diagnose",
+            "report",
+            "data",
+            "items",
+            "tuning",
+            "migration",
+            "presets",
+            "large",
+        )
     ),
 )
 

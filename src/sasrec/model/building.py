@@ -53,6 +53,8 @@ def build(
         for name, buffer in kept.items():
             network.get_buffer(name).copy_(buffer)
         _draw(network, config.initial, generator)
+        if network.items.projection is not None:
+            network.items.projection.data.mul_(config.given_start)
     return network
 
 
