@@ -1,7 +1,10 @@
 """The measurements of accuracy: what is kept of a run, what two rows are apart, and that the docs show just that."""
 
 import math
+import os
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +13,7 @@ from benchmarks.accuracy.__main__ import main
 from benchmarks.accuracy.results import Result, pack
 from benchmarks.accuracy.rows import ROWS, Row
 
+PAGE = Path(__file__).parents[1] / "docs" / "accuracy.md"
 ONE = Result(
     log="beauty",
     row="default",
@@ -99,3 +103,19 @@ def test_a_run_can_be_made_again_and_is_not_made_twice(tmp_path, monkeypatch, ca
     assert [one.what for one in first] == ["blend", "network", "refit"]
     assert [(one.weights, one.ndcg, one.places) for one in first] == [(o.weights, o.ndcg, o.places) for o in again]
     assert len({one.weights for one in first}) == 3
+
+
+def test_the_documentation_shows_the_results_that_are_kept():
+    """To bring it up to date: UPDATE_DOCS=1 python -m pytest tests/test_accuracy.py -k documentation."""
+    shown = PAGE.read_text(encoding="utf-8")
+    true = re.sub(
+        r"(?s)(<!-- rows -->\n).*(\n<!-- end of rows -->)",
+        lambda found: found[1] + table.tables(results.results()) + found[2],
+        shown,
+    )
+
+    if os.environ.get("UPDATE_DOCS"):
+        PAGE.write_text(true, encoding="utf-8")
+
+    assert "<!-- rows -->\n**Beauty**" in true
+    assert shown == true or os.environ.get("UPDATE_DOCS")

@@ -91,6 +91,30 @@ def test_ages_count_from_the_end_and_lasts_are_the_ends(lengths):
     assert sum(bins * longest for bins, longest in layout.shapes) == len(layout.sources)
 
 
+@pytest.mark.parametrize(("lengths", "even"), [([4], True), ([3, 3, 3], True), ([3, 1], False), ([4, 2, 2], False)])
+def test_sequences_of_one_length_are_where_their_bins_are(lengths, even):
+    layout, states = Layout.of(np.array(lengths)), states_of(lengths)
+
+    assert layout.even == even
+    assert not even or torch.equal(layout.pad(states), states)
+
+
+@pytest.mark.parametrize("heads", [1, 2])
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("lasts_ask", [True, False])
+def test_attention_side_by_side_is_that_of_bins(heads, causal, lasts_ask):
+    layer = attention_of(heads=heads, project=False, causal=causal)
+    even, mixed = Layout.of(np.array([5, 5])), Layout.of(np.array([5, 5, 2]))
+    states = states_of([5, 5, 2])
+    if lasts_ask:
+        even, mixed = even.asked_by_lasts(), mixed.asked_by_lasts()
+
+    found = layer(even.asking(states[:10]), states[:10], even, keep_all)
+    expected = layer(mixed.asking(states), states, mixed, keep_all)
+
+    torch.testing.assert_close(found, expected[: len(found)])
+
+
 @pytest.mark.parametrize("lengths", [[], [0], [3, 0, 2], [-1]])
 def test_an_empty_sequence_has_no_layout(lengths):
     with pytest.raises(ValueError, match="at least one sequence, and every sequence at least one position"):

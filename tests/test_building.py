@@ -2,10 +2,12 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
 import sasrec
+from sasrec.model.attention import Layout
 from sasrec.model.building import build
 from sasrec.presets import PRESETS
 
@@ -28,6 +30,16 @@ def test_norms_start_as_the_identity_up_to_scale(norm, initial):
     for part in parts:
         assert (part.weight == 1).all()
         assert (part.bias == 0).all()
+
+
+@pytest.mark.parametrize("branch", ["identity", "mean", "convolution"])
+@pytest.mark.parametrize("initial", ["small", "xavier-uniform", "xavier-normal"])
+def test_branches_beside_attention_start_as_the_identity(branch, initial):
+    network = built(items=9, width=8, length=5, branch=branch, initial=initial)
+    states = torch.randn(5, 8, generator=torch.Generator().manual_seed(1))
+
+    for block in network.blocks:
+        assert torch.equal(block.attention.branch(states, Layout.of(np.array([2, 3]))), states)
 
 
 @pytest.mark.parametrize("initial", ["xavier-uniform", "xavier-normal"])

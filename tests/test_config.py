@@ -127,8 +127,13 @@ def test_a_switch_is_true_or_false_and_off_by_default(name, value):
         ({"bidirectional": True}, "bidirectional: .*set learn='last'"),
         ({"network": "stamp"}, "network='stamp': .*set learn='last'"),
         ({"network": "stamp", "learn": "last", "user_width": 8}, "user_width: network='stamp' tells no users apart"),
+        (
+            {"network": "stamp", "learn": "last", "branch": "mean"},
+            "branch: network='stamp' has no .*leave it at 'none'",
+        ),
         ({"swap_users": 0.5}, "swap_users: .*set user_width"),
         ({"user_width": 8, "similarity": "cosine"}, "similarity: user vectors need 'dot'"),
+        ({"label_smoothing": 0.1, "loss": "bce"}, "label_smoothing: .*found loss='bce'; set loss='softmax'"),
         ({"share_negatives": True, "sampler": "unseen"}, "share_negatives: .*set sampler="),
         ({"logq": True, "sampler": "unseen"}, "logq: .*set another sampler"),
         ({"logq": True, "sampler": "mixed", "swap_items": 0.1}, "logq: .*swap_items.*set another sampler"),
@@ -136,6 +141,7 @@ def test_a_switch_is_true_or_false_and_off_by_default(name, value):
         ({"item_updates": "touched", "loss": "bce", "beta2": 0.8}, "item_updates='touched': .*found 0.8"),
         ({"item_updates": "touched", "loss": "bce", "item_l2": 1e-6}, "item_updates='touched': .*item_l2=0"),
         ({"item_updates": "touched", "loss": "bce", "weight_decay": 1e-6}, "item_updates='touched': .*weight_decay=0"),
+        ({"item_updates": "touched", "loss": "bce", "average": 0.9}, "item_updates='touched': .*set average=0"),
         ({"width": 8, "user_width": 1, "heads": 2}, "heads: must divide .*heads=2 and 9"),
     ],
 )

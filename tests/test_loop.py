@@ -17,7 +17,7 @@ from sasrec.errors import ConfigError, DataError, OutputError, TrainingError
 from sasrec.evaluation.metrics import hit_rate, ndcg
 from sasrec.evaluation.ranking import rank_targets
 from sasrec.presets import PRESETS
-from sasrec.training import loop, machine, settling
+from sasrec.training import loop, machine, settling, steps
 from sasrec.training.losses import ExactCrossEntropy
 from sasrec.training.machine import granted_threads, torch_threads
 from sasrec.training.negatives import UnseenSampler
@@ -305,7 +305,7 @@ def test_a_loss_that_is_no_number_names_the_step_and_a_remedy(data, small_config
 
 
 def test_weights_that_leave_the_number_range_are_noticed(data, small_config, monkeypatch):
-    build = loop.build
+    build = steps.build
 
     def huge(config, **sizes):
         network = build(config, **sizes)
@@ -313,7 +313,7 @@ def test_weights_that_leave_the_number_range_are_noticed(data, small_config, mon
             network.items.weight.mul_(1e38)
         return network
 
-    monkeypatch.setattr(loop, "build", huge)
+    monkeypatch.setattr(steps, "build", huge)
 
     with pytest.raises(TrainingError, match=r"the loss is (nan|inf) at step 1 of epoch 1; lower learning_rate"):
         sasrec.train(data, small_config)
@@ -322,12 +322,28 @@ def test_weights_that_leave_the_number_range_are_noticed(data, small_config, mon
 # What is settled from the data
 
 
-@pytest.mark.parametrize(("mean", "dropout"), [(1, 0.5), (2, 0.5), (15, 0.5), (39, 0.35), (100, 0.2), (400, 0.2)])
-def test_dropout_is_settled_by_the_mean_length_of_training_histories(mean, dropout):
-    # 39 lies half way between 15 and 100 by the logarithm: sqrt(15 * 100) = 38.7.
-    train = Sequences.of([[0] * (mean - mean // 2), [0] * (mean + mean // 2)])
+@pytest.mark.parametrize(("each", "dropout"), [(1, 0.5), (15, 0.5), (41, 0.4), (301, 0.2), (819, 0.1), (9000, 0.1)])
+def test_dropout_is_settled_by_the_events_of_an_item(each, dropout):
+    # 0.1 less for e times as many: 15 e = 41, 15 e^3 = 301, 15 e^4 = 819.
+    train = Sequences.of([[0] * each, [1] * each])
 
-    assert settling.settled(sasrec.Config(), train, items=9).dropout == pytest.approx(dropout, abs=0.005)
+    assert settling.settled(sasrec.Config(), train, items=2).dropout == pytest.approx(dropout, abs=0.005)
+
+
+@pytest.mark.parametrize(("mean", "length"), [(2, 50), (49, 50), (50, 200), (400, 200)])
+def test_the_window_is_settled_by_the_mean_length_of_training_histories(mean, length):
+    train = Sequences.of([[0] * (mean - 1), [0] * (mean + 1)])
+
+    assert settling.settled(sasrec.Config(), train, items=9).length == length
+
+
+@pytest.mark.parametrize(
+    ("users", "batch"), [(2, 16), (1_600, 16), (3_200, 32), (6_040, 64), (22_363, 128), (10**6, 128)]
+)
+def test_the_batch_is_settled_by_the_number_of_users(users, batch):
+    train = Sequences(np.zeros(users, np.int32), np.arange(users + 1))
+
+    assert settling.settled(sasrec.Config(), train, items=9).batch == batch
 
 
 def test_dropout_that_was_set_stays(data):
@@ -599,6 +615,7 @@ EXACT = {
         ({"swap_items": 0.1}, 50_001, SAMPLED | {"sampler": "uniform"}),
         ({"weight_decay": 1e-8}, 50_001, SAMPLED | {"item_updates": "all"}),
         ({"item_l2": 1e-8}, 50_001, SAMPLED | {"item_updates": "all"}),
+        ({"average": 0.99}, 50_001, SAMPLED | {"item_updates": "all"}),
         ({"loss": "bce"}, 9, EXACT | {"loss": "bce"}),
         ({"loss": "bce"}, 50_001, EXACT | {"loss": "bce", "item_updates": "touched"}),
         ({"loss": "bce", "share_negatives": True}, 9, SAMPLED | {"loss": "bce", "logq": False, "item_updates": "all"}),
@@ -623,12 +640,18 @@ def test_no_preset_changes_its_loss_with_the_catalogue(data):
         assert {one: getattr(small, one) for one in EXACT} == {one: getattr(config, one) for one in EXACT}
 
 
-@pytest.mark.parametrize("loss", ["auto", "softmax"])
-def test_a_model_says_which_loss_was_chosen_for_it_and_why(data, small_config, loss):
-    record = sasrec.train(data, replace(small_config, epochs=1, loss=loss)).record
+def test_a_model_says_what_was_chosen_for_it_and_why(data, small_config):
+    automatic = replace(small_config, epochs=1, loss="auto", length="auto", dropout="auto", batch="auto")
+    chosen = replace(small_config, epochs=1, loss="softmax", length=5, dropout=0.3, batch=8)
 
-    expected = "exact cross-entropy (softmax), as 25 items are no more than 50,000"
-    assert record.get("loss") == (expected if loss == "auto" else None)
+    users, events = len(data.train), len(data.train.items)
+    assert sasrec.train(data, automatic).record["automatic"] == {
+        "length": f"50, as users have {events / users:.1f} training events on average",
+        "dropout": f"0.47, as items have {events / 25:.1f} training events on average",
+        "batch": f"16, as there are {users} users",
+        "loss": "exact cross-entropy (softmax), as 25 items are no more than 50,000",
+    }
+    assert sasrec.train(data, chosen).record["automatic"] == {}
 
 
 def test_a_catalogue_beyond_the_bound_is_trained_with_sampled_softmax(data, small_config, monkeypatch):
@@ -637,7 +660,7 @@ def test_a_catalogue_beyond_the_bound_is_trained_with_sampled_softmax(data, smal
     model = sasrec.train(data, replace(small_config, epochs=2))
 
     assert model.scorer.config.loss == "sampled-softmax"
-    assert model.record["loss"] == (
+    assert model.record["automatic"]["loss"] == (
         "sampled softmax over 1,024 negatives, as 25 items are more than 24; loss='softmax' is exact"
     )
     assert model.record["history"][1]["loss"] < model.record["history"][0]["loss"]
@@ -649,7 +672,7 @@ def test_a_catalogue_beyond_the_bound_is_trained_with_sampled_softmax(data, smal
 def training_of(histories, *, items=9, **settings):
     defaults = {"width": 4, "length": 6, "dropout": 0.0, "batch": 16, "precision": "float32", "schedule": "constant"}
     config = settling.settled(sasrec.Config(**defaults | settings), Sequences.of(histories), items=items)
-    return loop.Training(Sequences.of(histories), items=items, config=config)
+    return steps.Training(Sequences.of(histories), items=items, config=config)
 
 
 def moved(training):
@@ -696,7 +719,7 @@ def test_a_step_is_that_of_adam_with_these_betas(beta2):
 
     for number in range(1, 4):
         training.epoch(number, SimpleNamespace(step=lambda *_: None))
-        (batch,) = loop.batches(twin.train, twin._windows(), size=16, rng=twin.rng)
+        (batch,) = steps.batches(twin.train, twin._windows(), size=16, rng=twin.rng)
         adam.zero_grad()
         twin._loss(batch).backward()
         adam.step()
@@ -714,7 +737,7 @@ def test_every_step_has_the_rate_of_its_schedule():
             number, SimpleNamespace(step=lambda *_: rates.append(training.optimiser.adam.param_groups[0]["lr"]))
         )
 
-    assert rates == [loop.rate(training.config, step, 12) for step in range(12)]
+    assert rates == [steps.rate(training.config, step, 12) for step in range(12)]
     assert len({group["lr"] for group in training.optimiser.adam.param_groups}) == 1
 
 
@@ -750,7 +773,7 @@ def test_weights_of_events_are_the_odds_that_are_learned(weighted, odds):
     weights = np.where(items == 2, 10.0, 1.0).astype(np.float32)
     train = Sequences(items, np.arange(0, 33, 2), weights=weights)
     config = sasrec.Config(width=8, dropout=0.0, batch=16, learning_rate=0.02, weighted=weighted, precision="float32")
-    training = loop.Training(train, items=3, config=settling.settled(config, train, items=3))
+    training = steps.Training(train, items=3, config=settling.settled(config, train, items=3))
 
     for number in range(1, 301):
         training.epoch(number, SimpleNamespace(step=lambda *_: None))
@@ -758,6 +781,27 @@ def test_weights_of_events_are_the_odds_that_are_learned(weighted, odds):
 
     assert (scores[2] - scores[1]).exp().item() == pytest.approx(odds, rel=0.05)
     assert scores[0] < scores[1] - 2
+
+
+def test_label_smoothing_leaves_its_share_to_what_never_happened():
+    # Item 1 always follows item 0; a share of 0.3 spread over three items makes it 0.8, and 0.1 each for the others.
+    histories = [[0, 1]] * 16
+    training = training_of(histories, items=3, width=8, learning_rate=0.02, label_smoothing=0.3)
+
+    for number in range(1, 301):
+        training.epoch(number, SimpleNamespace(step=lambda *_: None))
+    scores = loop.Neural(training.network, training.config).scores(Sequences.of([[0]]))[0]
+
+    assert scores.softmax(dim=0).tolist() == pytest.approx([0.1, 0.8, 0.1], abs=0.01)
+
+
+def test_label_smoothing_is_refused_where_the_catalogue_is_too_large_for_the_exact_loss(
+    data, small_config, monkeypatch
+):
+    monkeypatch.setattr(settling, "_MANY_ITEMS", 24)
+
+    with pytest.raises(ConfigError, match=r"label_smoothing: .*found loss='sampled-softmax'; set loss='softmax'"):
+        sasrec.train(data, replace(small_config, label_smoothing=0.1))
 
 
 @pytest.mark.parametrize(
@@ -769,6 +813,8 @@ def test_weights_of_events_are_the_odds_that_are_learned(weighted, odds):
         {"loss": "sampled-softmax", "sampler": "mixed", "negatives": 7, "logq": True, "share_negatives": True},
         {"network": "stamp", "learn": "last"},
         {"norm": "query-only", "positions": "none"},
+        {"norm": "pre", "positions": "both", "heads": 2},
+        {"branch": "convolution", "label_smoothing": 0.1, "average": 0.9},
     ],
     ids=lambda settings: "-".join(map(str, settings.values())),
 )

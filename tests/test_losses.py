@@ -41,6 +41,34 @@ def test_exact_cross_entropy_is_torchs_in_value_and_gradients(positions, items):
         torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-13)
 
 
+@pytest.mark.parametrize("smoothing", [0.05, 0.3, 0.99])
+@pytest.mark.parametrize("positions", [1, 64, 131])
+@pytest.mark.parametrize("items", [1, 2, 97])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_label_smoothing_is_torchs_in_value_and_gradients(smoothing, positions, items, weighted):
+    states, table, targets = drawn(positions, items)
+    weights = torch.linspace(0.5, 3.0, positions, dtype=torch.float64) if weighted else None
+    each = torch.nn.functional.cross_entropy(states @ table.t(), targets, label_smoothing=smoothing, reduction="none")
+    expected = value_and_gradients((each if weights is None else each * weights / weights.mean()).mean(), states, table)
+
+    loss = ExactCrossEntropy(smoothing=smoothing)
+    found = value_and_gradients(loss(states, table, targets, weights), states, table)
+
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-13)
+
+
+def test_label_smoothing_adds_up_in_float32_where_products_are_in_bfloat16():
+    states, table, targets = drawn(300, 500, dtype=torch.float32)
+    kinds = (ExactCrossEntropy(kind, smoothing=0.1) for kind in (torch.bfloat16, torch.float32))
+
+    low, full = (value_and_gradients(loss(states, table, targets), states, table) for loss in kinds)
+
+    for ours, theirs in zip(low, full, strict=True):
+        assert ours.dtype == torch.float32
+        torch.testing.assert_close(ours, theirs, rtol=0.01, atol=0.01 * theirs.abs().max().item())
+
+
 @given(
     sizes=st.lists(st.tuples(st.integers(1, 200), st.integers(1, 40)), min_size=2, max_size=5), seed=st.integers(0, 99)
 )

@@ -30,8 +30,13 @@ every_architecture = pytest.mark.parametrize(
         {"norm": "pre", "gated": True, "activation": "swiglu", "feed_forward": 12},
         {"norm": "post", "projected": True, "activation": "gelu", "attention_width": 6, "heads": 3},
         {"positions": "sinusoidal", "unscaled": True},
+        {"positions": "relative", "heads": 2},
+        {"positions": "both", "norm": "post"},
         {"similarity": "cosine", "temperature": 0.1, "initial": "xavier-normal"},
         {"user_width": 4, "initial": "xavier-uniform"},
+        {"branch": "identity", "norm": "key"},
+        {"branch": "mean", "heads": 2},
+        {"branch": "convolution", "norm": "post", "attention_width": 6},
     ],
     ids=lambda settings: "-".join(str(value) for value in settings.values()),
 )

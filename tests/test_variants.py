@@ -6,9 +6,10 @@ import torch
 
 import sasrec
 from sasrec.data.sequences import Sequences
-from sasrec.model.attention import Layout
+from sasrec.model.attention import Attention, Layout, keep_all
 from sasrec.model.building import build
-from sasrec.model.variants import SinusoidalPositions
+from sasrec.model.inspection import attention_of
+from sasrec.model.variants import BesideAttention, SinusoidalPositions
 
 ITEMS = 13
 
@@ -128,3 +129,84 @@ def test_sinusoidal_positions_fit_any_width_and_depend_on_the_distance_from_the_
         for column in range(width):
             angle = age / 10_000 ** (2 * (column // 2) / width)
             assert found[row, column] == pytest.approx(np.cos(angle) if column % 2 else np.sin(angle), abs=1e-9)
+
+
+LENGTHS = np.array([3, 1, 6, 2])
+
+
+def smoothed(history, place, weight):
+    """A state drawn towards the mean of all up to it, written down with a plain loop."""
+    return history[place] + weight * (sum(history[: place + 1]) / (place + 1) - history[place])
+
+
+def filtered(history, place, weight):
+    """A state with the three before it added, as far as there are any."""
+    return history[place] + sum(weight[back - 1] * history[place - back] for back in (1, 2, 3) if back <= place)
+
+
+def beside(branch, *, share, causal=True):
+    generator = torch.Generator().manual_seed(2)
+    attention = Attention(5, inner=5, heads=1, project=False, causal=causal)
+    layer = BesideAttention(attention, branch=branch, width=5, share=share).double()
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
+    return layer
+
+
+def states_with_gradients():
+    generator = torch.Generator().manual_seed(3)
+    return torch.randn(LENGTHS.sum(), 5, generator=generator, dtype=torch.float64, requires_grad=True)
+
+
+@pytest.mark.parametrize("lasts_alone", [False, True])
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize(
+    ("branch", "formula"),
+    [("identity", lambda history, place, _: history[place]), ("mean", smoothed), ("convolution", filtered)],
+)
+def test_a_branch_is_its_formula_and_so_are_its_gradients(branch, formula, causal, lasts_alone):
+    layer, states, layout = beside(branch, share=0.7, causal=causal), states_with_gradients(), Layout.of(LENGTHS)
+    layout = layout.asked_by_lasts() if lasts_alone else layout
+    weight = getattr(layer.branch, "weight", torch.zeros(5, requires_grad=True))
+    plain = [
+        formula(history, place, weight)
+        for history in states.split(LENGTHS.tolist())
+        for place in ([len(history) - 1] if lasts_alone else range(len(history)))
+    ]
+    expected = 0.7 * torch.stack(plain) + 0.3 * layer.attention(layout.asking(states), states, layout, keep_all)
+
+    found = layer(layout.asking(states), states, layout, keep_all)
+
+    torch.testing.assert_close(found, expected)
+    factors = torch.arange(expected.numel(), dtype=torch.float64).view(expected.shape).sin()
+    for asked in [states, *([] if branch == "identity" else [weight])]:
+        gradients = [
+            torch.autograd.grad((one * factors).sum(), asked, retain_graph=True)[0] for one in (found, expected)
+        ]
+        torch.testing.assert_close(*gradients)
+
+
+@pytest.mark.parametrize("branch", ["identity", "mean", "convolution"])
+@pytest.mark.parametrize("norm", ["paper", "pre", "post", "query", "query-only", "key"])
+def test_every_block_can_have_a_branch_that_counts_its_share(norm, branch):
+    plain, without, mixed = (
+        network_of(norm=norm, **settings)
+        for settings in ({}, {"branch": branch, "branch_share": 0.0}, {"branch": branch, "branch_share": 0.5})
+    )
+    weights = {name.replace("attention.", "attention.attention.", 1): one for name, one in plain.state_dict().items()}
+    for network in (without, mixed):
+        network.load_state_dict(weights, strict=False)
+
+    states, same, others = (states_of(network, [[3, 1, 4, 1, 5]])[0] for network in (plain, without, mixed))
+
+    torch.testing.assert_close(same, states)
+    assert not torch.isclose(others, states).all(dim=1).any()
+
+
+def test_what_attention_looks_at_is_seen_beside_a_branch():
+    network = network_of(branch="mean", heads=2)
+
+    seen = attention_of(network, torch.tensor([3, 1, 4]), Layout.of(np.array([3])))
+
+    assert [one.shape for one in seen] == [(2, 3, 3)] * 2

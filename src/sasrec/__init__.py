@@ -16,6 +16,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "BundleError",
+    "Checkpoint",
     "Comparison",
     "Config",
     "ConfigError",
@@ -48,6 +49,7 @@ __all__ = [
     "read_features",
     "read_log",
     "refit",
+    "retrain",
     "serve",
     "split",
     "train",
@@ -85,9 +87,11 @@ if TYPE_CHECKING:
     from sasrec.studies.diagnose import Diagnosis, diagnose
     from sasrec.studies.tune import Range, tune
     from sasrec.training.blending import blend
+    from sasrec.training.checkpoint import Checkpoint
     from sasrec.training.counting import count
     from sasrec.training.loop import train
     from sasrec.training.refitting import refit
+    from sasrec.training.retraining import retrain
 else:
     # Hidden from type checkers: they take a module with __getattr__ to have every name that anybody mistypes.
     _HOMES = {
@@ -108,10 +112,12 @@ else:
         "indexed": "retrieval.indexing",
         "Recommender": "retrieval.recommender",
         "load": "retrieval.recommender",
+        "Checkpoint": "training.checkpoint",
         "train": "training.loop",
         "count": "training.counting",
         "blend": "training.blending",
         "refit": "training.refitting",
+        "retrain": "training.retraining",
         "serve": "serving.server",
         "Diagnosis": "studies.diagnose",
         "diagnose": "studies.diagnose",

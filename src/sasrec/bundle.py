@@ -6,7 +6,7 @@ MODEL/
   record.json              how it came to be: data, training, versions
   users.parquet            raw user ids, in row order
   items.parquet            raw item ids, in row order
-  histories.safetensors    what each user did, as rows of items
+  histories.safetensors    what each user did, as rows of items; when, if the model looks at times
   weights.safetensors      the model's arrays
 """
 
@@ -45,6 +45,7 @@ _FILES = (
     "histories.safetensors",
     _WEIGHTS,
 )
+_LATEST = 2.0**62  # beyond any time that a log can hold
 _MAPPED_BYTES = 64 * 2**20  # weights of this size or more stay in their file
 _FAULTS = (
     DataError,
@@ -266,6 +267,8 @@ def _regular(path: Path, name: str) -> Path:
 def _encode(bundle: Bundle) -> dict[str, bytes]:
     """All files but the weights."""
     histories = {"items": bundle.histories.items, "offsets": bundle.histories.offsets}
+    if bundle.histories.times is not None:
+        histories["times"] = bundle.histories.times
     return {
         "config.json": json.dumps(bundle.config, sort_keys=True, indent=1).encode(),
         "record.json": json.dumps(bundle.record, sort_keys=True, indent=1).encode(),
@@ -279,7 +282,7 @@ def _decode(kind: str, contents: dict[str, bytes], tensors: dict[str, Tensor]) -
     users = _ids_from_parquet(contents["users.parquet"], "user")
     items = _ids_from_parquet(contents["items.parquet"], "item")
     arrays = safetensors.numpy.load(contents["histories.safetensors"])
-    histories = Sequences(arrays["items"], arrays["offsets"])
+    histories = Sequences(arrays["items"], arrays["offsets"], arrays.get("times"))
     _check_histories(histories, users=len(users), items=len(items))
     return Bundle(
         kind=kind,
@@ -302,6 +305,11 @@ def _check_histories(histories: Sequences, *, users: int, items: int) -> None:
         raise BundleError("histories are empty, overlap or have gaps")
     if len(rows) and (rows.min() < 0 or rows.max() >= items):
         raise BundleError("histories name items beyond the catalogue")
+    times = histories.times
+    if times is not None and (times.dtype not in (np.int64, np.float64) or times.shape != rows.shape):
+        raise BundleError("histories do not fit their times")
+    if times is not None and not (np.abs(times, dtype=np.float64) < _LATEST).all():
+        raise BundleError("histories hold times that are none")
 
 
 def _ids_to_parquet(ids: Vocabulary) -> bytes:

@@ -24,11 +24,12 @@ class Config:
         network: "sasrec", or "stamp" (attention from the last item, without blocks), of which "stamp-memory" and
             "stamp-last" keep one of the two halves alone.
         width: Size of item vectors and states (the paper's d).
-        length: Most recent events of a history that the network looks at (the paper's n).
+        length: Most recent events of a history that the network looks at (the paper's n); "auto" takes it from the log:
+            200 where users have 50 events or more on average, else 50.
         blocks: Attention blocks; 0 scores the catalogue by the last item's vector alone.
         heads: Attention heads; must divide the width of the attention.
-        dropout: Share of values dropped in training; "auto" takes it from the log: 0.5 for short histories,
-            0.2 for long ones.
+        dropout: Share of values dropped in training; "auto" takes it from the log: 0.5 where items are seldom, less the
+            more events an item has, 0.1 at least.
         norm: Where a block normalises: "paper" as in the paper's code, "pre" as in its text, "post" after each half,
             "query" like "paper" but with residuals of raw states, "query-only" like "paper" but without a norm before
             the feed-forward half and with gains for every position, "key" the attention's keys and each half's result.
@@ -38,7 +39,16 @@ class Config:
         feed_forward: Inner width of the feed-forward half; "auto" is the width of the states.
         activation: Of the feed-forward half: "relu", "gelu" or "swiglu".
         gated: Multiply what each half of a block adds by a gate of its input, no last norm (LiGR); needs norm="pre".
-        positions: "learned", "sinusoidal" or "none"; counted from the end of the history.
+        branch: What is mixed with attention in every block: "identity", the states themselves; "mean", drawn for each
+            channel towards the mean of all so far; "convolution", with the three before added by learned weights. All
+            look back only and start as the identity (after BSARec).
+        branch_share: What the branch counts, from 0 to 1; attention counts the rest.
+        positions: "learned" or "sinusoidal" vectors, counted from the end of the history; "relative": each head learns
+            what to add to its attention for every distance between two events; "both", learned and relative; "none".
+        times: Look at the time from events to the request, which in training and evaluation is the time of the event
+            to predict, and else now or as it is given: "learned": a vector for the time from each event to the request
+            for what follows it; "relative": each head learns what to add to its attention for the time from any event
+            to the request; "both"; "none". Needs a log with times.
         unscaled: Let vectors of items and users enter the network as they are, not times the root of their size.
         bidirectional: Let a position see what comes after it too; needs learn="last".
         similarity: "dot" product or "cosine" of state and item vector.
@@ -46,8 +56,8 @@ class Config:
         user_width: Size of user vectors, which are joined to the item vectors (SSE-PT); 0 tells no users apart.
         initial: How weights are drawn: "small" gives item vectors a fixed spread of 0.02, "xavier-uniform" and
             "xavier-normal" one that shrinks with the catalogue, as several systems have it.
-        given_start: How many times as large as otherwise vectors given of items are at first, once they are projected; used
-            with such vectors alone. Beyond 1 new items gain and others lose: see docs/items.md.
+        given_start: How many times as large as otherwise vectors given of items are at first, once they are projected;
+            used with such vectors alone. Beyond 1 new items gain and others lose: see docs/items.md.
         windows: Which stretch of a long history an epoch learns from: the "last", a "random" one (SSE-PT++), or
             "rolling": a window for every event to predict.
         shortest: Fewest events before the predicted one in a rolling window.
@@ -58,6 +68,7 @@ class Config:
         loss: "softmax" is exact cross-entropy over the whole catalogue; "sampled-softmax" the same over drawn
             negatives; "bce" the paper's binary cross-entropy; "gbce" its calibrated form (gSASRec); "bpr" pairwise;
             "auto" takes "softmax" up to 50,000 items and "sampled-softmax" beyond.
+        label_smoothing: Share of a target's probability that is spread evenly over the catalogue; needs loss="softmax".
         negatives: Items drawn against each target; not for "softmax". "auto" draws 1, or 1,024 where all targets of a
             step share them.
         sampler: Where negatives come from: "unseen" draws evenly from what the user never had, "uniform" from the
@@ -67,17 +78,19 @@ class Config:
         share_negatives: Draw once for all targets of a step.
         logq: Take the logarithm of its expected count from a negative's score, which undoes the sampler's bias.
         calibration: The t of "gbce", from 0 (binary cross-entropy summed over negatives) to 1 (calibrated).
-        batch: Windows in a training step.
+        batch: Windows in a training step; "auto" takes it from the log: 128, and fewer where there are few users.
         learning_rate: Step size of Adam.
         beta2: Adam's decay of squared gradients; that of gradients is 0.9.
         item_updates: Which item vectors a step reads and writes: "all", as Adam usually does, at a cost that grows with
             the catalogue, or the "touched" ones alone, which make up for the steps that they missed when they are
             touched next: the same vectors but for rounding. "auto" is "touched" beyond 50,000 items where the loss
-            draws negatives, no penalty is set and beta2 is at least 0.9.
+            draws negatives, neither a penalty nor an average is set and beta2 is at least 0.9.
         weight_decay: L2 penalty that Adam adds to every gradient.
         item_l2: L2 penalty on item vectors alone, added to `weight_decay` there.
         schedule: "constant", "cosine" or "one-cycle" learning rate over `epochs`.
         warmup: Share of all steps in which "cosine" and "one-cycle" raise the rate.
+        average: Decay of a moving average of the weights over steps, which is validated and kept in their place: 0.999
+            looks back about 1,000 steps. 0 keeps the weights themselves.
         epochs: Most epochs to train.
         patience: Stop after so many validations without a better validation NDCG@10.
         validate_every: Epochs from one validation to the next.
@@ -93,7 +106,7 @@ class Config:
 
     network: Literal["sasrec", "stamp", "stamp-memory", "stamp-last"] = "sasrec"
     width: Annotated[int, Meta(ge=1, le=4096)] = 64
-    length: Annotated[int, Meta(ge=1, le=10_000)] = 50
+    length: Annotated[int, Meta(ge=1, le=10_000)] | Literal["auto"] = "auto"
     blocks: Annotated[int, Meta(ge=0, le=64)] = 2
     heads: Annotated[int, Meta(ge=1, le=64)] = 1
     dropout: Annotated[float, Meta(ge=0.0, lt=1.0)] | Literal["auto"] = "auto"
@@ -104,7 +117,10 @@ class Config:
     feed_forward: Annotated[int, Meta(ge=1, le=65536)] | Literal["auto"] = "auto"
     activation: Literal["relu", "gelu", "swiglu"] = "relu"
     gated: bool = False
-    positions: Literal["learned", "sinusoidal", "none"] = "learned"
+    branch: Literal["none", "identity", "mean", "convolution"] = "none"
+    branch_share: Annotated[float, Meta(ge=0.0, le=1.0)] = 0.7
+    positions: Literal["learned", "sinusoidal", "relative", "both", "none"] = "learned"
+    times: Literal["none", "learned", "relative", "both"] = "none"
     unscaled: bool = False
     bidirectional: bool = False
     similarity: Literal["dot", "cosine"] = "dot"
@@ -119,12 +135,13 @@ class Config:
     swap_items: Annotated[float, Meta(ge=0.0, lt=1.0)] = 0.0
     swap_users: Annotated[float, Meta(ge=0.0, lt=1.0)] = 0.0
     loss: Literal["softmax", "sampled-softmax", "bce", "gbce", "bpr", "auto"] = "auto"
+    label_smoothing: Annotated[float, Meta(ge=0.0, lt=1.0)] = 0.0
     negatives: Annotated[int, Meta(ge=1, le=10_000)] | Literal["auto"] = "auto"
     sampler: Literal["unseen", "uniform", "popularity", "in-batch", "mixed", "auto"] = "auto"
     share_negatives: bool = False
     logq: bool = False
     calibration: Annotated[float, Meta(ge=0.0, le=1.0)] = 0.75
-    batch: Annotated[int, Meta(ge=1, le=1_000_000)] = 128
+    batch: Annotated[int, Meta(ge=1, le=1_000_000)] | Literal["auto"] = "auto"
     learning_rate: Annotated[float, Meta(gt=0.0, le=10.0)] = 1e-3
     beta2: Annotated[float, Meta(gt=0.0, lt=1.0)] = 0.98
     item_updates: Literal["all", "touched", "auto"] = "auto"
@@ -132,6 +149,7 @@ class Config:
     item_l2: Annotated[float, Meta(ge=0.0, le=10.0)] = 0.0
     schedule: Literal["constant", "cosine", "one-cycle"] = "constant"
     warmup: Annotated[float, Meta(ge=0.0, lt=1.0)] = 0.05
+    average: Annotated[float, Meta(ge=0.0, lt=1.0)] = 0.0
     epochs: Annotated[int, Meta(ge=1, le=1_000_000)] = 200
     patience: Annotated[int, Meta(ge=1, le=1_000_000)] = 10
     validate_every: Annotated[int, Meta(ge=1, le=1_000_000)] = 1
@@ -167,10 +185,19 @@ class Config:
             f"network={self.network!r}: scores after the last position alone; set learn='last'": (
                 stamp and self.learn != "last"
             ),
+            f"times={self.times!r}: network={self.network!r} has no place for them; leave times at 'none'": (
+                stamp and self.times != "none"
+            ),
             f"user_width: network={self.network!r} tells no users apart; leave it at 0": stamp and self.user_width > 0,
+            f"branch: network={self.network!r} has no blocks with attention; leave it at 'none'": (
+                stamp and self.branch != "none"
+            ),
             "swap_users: there are no user vectors to swap; set user_width": self.swap_users > 0
             and not self.user_width,
             "similarity: user vectors need 'dot', found 'cosine'": self.user_width > 0 and self.similarity != "dot",
+            f"label_smoothing: needs all scores, found loss={self.loss!r}; set loss='softmax' or leave it at 0": (
+                self.label_smoothing > 0 and self.loss not in ("softmax", "auto")
+            ),
             "share_negatives: sampler='unseen' draws for each user; set sampler='uniform', 'popularity' or 'mixed'": (
                 self.share_negatives and self.sampler == "unseen"
             ),
@@ -182,6 +209,9 @@ class Config:
             ),
             "item_updates='touched': a penalty would move every item; set weight_decay=0 and item_l2=0": (
                 self.item_updates == "touched" and self.weight_decay + self.item_l2 > 0
+            ),
+            "item_updates='touched': an average of weights moves every item; set average=0 or item_updates='all'": (
+                self.item_updates == "touched" and self.average > 0
             ),
             f"item_updates='touched': needs beta2 of 0.9 or more, found {self.beta2:g}; set item_updates='all'": (
                 self.item_updates == "touched" and self.beta2 < 0.9

@@ -22,7 +22,7 @@ class Holdout:
 
     Attributes:
         users: User rows, ascending, int64 of shape (users,).
-        histories: What the model may see of each user: everything before the target.
+        histories: What the model may see of each user: everything before the target, and when that was asked for.
         targets: Item row to predict for each user, int32 of shape (users,).
     """
 
@@ -111,10 +111,11 @@ class Split:
     def _holdout(self, places: np.ndarray) -> Holdout:
         users = np.flatnonzero(places != _NONE)
         histories = self.log.histories
-        targets = histories.items[histories.offsets[users] + places[users]]
+        held = histories.offsets[users] + places[users]
+        asked = None if histories.times is None else histories.times[held]
         before = histories.slices(users, np.zeros(len(users), dtype=np.int64), places[users]).without(self.new)
-        held = Holdout(users, replace(before, users=users), targets)
-        return held.take(np.flatnonzero(before.lengths)) if len(self.new) else held
+        found = Holdout(users, replace(before, users=users, asked=asked), histories.items[held])
+        return found.take(np.flatnonzero(before.lengths)) if len(self.new) else found
 
     def __str__(self) -> str:
         tested, validated, train = len(self.test), len(self.valid), self.train

@@ -24,7 +24,7 @@ from sasrec.retrieval.counting import Markov, Popularity
 from sasrec.retrieval.linked import Linked
 from sasrec.retrieval.neural import Neural
 from sasrec.retrieval.recommender import Recommender
-from sasrec.retrieval.scorers import Scoring
+from sasrec.retrieval.scorers import Scoring, reads_times
 
 _REFIT = "refit on train + validation; "
 _NAMES = {"knn": "Item kNN", "ease": "EASE"}
@@ -183,6 +183,7 @@ def evaluate_all(
     if candidates == "sasrec2018":
         seen = False
     refitted = check_alike(models, on=on)
+    timed = check_times(models, data)
     train, items = data.refit.train if refitted else data.train, len(data.log.items)
     scorers = _scorers(models, train, items)
     notes: tuple[str, ...] = ()
@@ -197,7 +198,7 @@ def evaluate_all(
         ties = "at their expected rank" if sample.ties == "expected" else "won by the target"
     protocol = (
         f"protocol: {data.how} split, {on}; {_REFIT if refitted else ''}{len(holdout):,} users, {rule}, "
-        f"exclude_seen={seen}, ties {ties}; mean ± standard error over users"
+        f"exclude_seen={seen}, ties {ties}; {_requests(timed, models)}mean ± standard error over users"
     )
     new = np.bincount(train.items, minlength=items)[holdout.targets] == 0
     notes += (*_of_targets(rows[0].ranks, new), *_of_training(models, data))
@@ -260,6 +261,25 @@ def check_alike(models: Mapping[str, Recommender], *, on: Part) -> bool:
     if refitted and on == "valid":
         raise ConfigError(f"on: {refitted[0]!r} was refit and has seen the validation part; measure it on 'test'")
     return bool(refitted)
+
+
+def check_times(models: Mapping[str, Recommender], data: Split) -> list[str]:
+    """The models that look at the time of a request, by name; DataError where the log counts time otherwise."""
+    timed = [name for name, model in models.items() if reads_times(model.scorer)]
+    found = data.log.source.time_unit
+    for name in timed:
+        if models[name].time_unit != found:
+            raise DataError(
+                f"{data.log.source.name}: {name!r} was trained on times in {models[name].time_unit!r}, the log has "
+                f"{'none' if found is None else repr(found)}; read it as in training"
+            )
+    return timed
+
+
+def _requests(timed: Sequence[str], models: Mapping[str, Recommender]) -> str:
+    """What the protocol says about the times of requests: nothing where nobody looked at them."""
+    who = "" if len(timed) == len(models) else f" to {', '.join(timed)}"
+    return f"the time of each target is known{who} as that of the request; " if timed else ""
 
 
 def title(model: Recommender) -> str:

@@ -12,7 +12,7 @@ from sasrec.data.sequences import Sequences
 from sasrec.data.splits import Holdout
 from sasrec.errors import ScoreError
 from sasrec.retrieval.scorers import Scoring
-from sasrec.retrieval.topk import best, blocks, hide
+from sasrec.retrieval.topk import best, hide, scored_blocks
 
 _ROWS = 16  # histories whose scores stay in the innermost caches from one pass over them to the next
 
@@ -73,14 +73,12 @@ def rank_targets(
 
 
 def scored(scorer: Scoring, holdout: Holdout) -> Iterator[tuple[np.ndarray, Sequences, Float[Tensor, "B V"]]]:
-    """Block by block the rows of a holdout, their histories and the scores of the whole catalogue.
+    """Block by block the rows of a holdout, their histories and the scores of the whole catalogue; see `scored_blocks`.
 
     Raises:
         ScoreError: A score is NaN or infinite.
     """
-    for rows in blocks(len(holdout), items=scorer.items):
-        histories = holdout.histories.take(rows)
-        scores = scorer.scores(histories)
+    for rows, histories, scores in scored_blocks(scorer, holdout.histories):
         # One pass: a NaN or infinity anywhere leaves the sum NaN or infinite.
         if not bool(scores.sum().isfinite()):
             raise ScoreError("the model gave scores that are NaN or infinite; they cannot be ranked, so train it again")

@@ -6,14 +6,25 @@ import torch
 from torch import Tensor, nn
 
 from sasrec.config import Config
+from sasrec.model.attention import Attention, Bias
+from sasrec.model.biases import LearnedTimes, PlacesAndTimes, RelativePositions, RelativeTimes
 from sasrec.model.blocks import PaperBlock, PreNormBlock, Shape
 from sasrec.model.embeddings import ItemVectors, LearnedPositions, UserVectors
 from sasrec.model.network import SASRec
 from sasrec.model.stamp import Stamp, View
-from sasrec.model.variants import KeyNormBlock, PositionNorm, PostNormBlock, QueryOnlyBlock, SinusoidalPositions
+from sasrec.model.variants import (
+    BesideAttention,
+    Convolution,
+    KeyNormBlock,
+    PositionNorm,
+    PostNormBlock,
+    QueryOnlyBlock,
+    SinusoidalPositions,
+)
 
 _INITIAL_STD = 0.02
 _LAST_EPSILON = 1e-8  # as in the paper's code and whoever follows it, also where blocks have another
+_RELATIVE = ("relative", "both")
 _VIEWS: dict[str, View] = {"stamp": "both", "stamp-memory": "memory", "stamp-last": "last"}
 
 Network = SASRec | Stamp
@@ -60,9 +71,15 @@ def build(
 
 def _sasrec(vectors: ItemVectors, users: int, config: Config) -> SASRec:
     width = config.width + config.user_width
+
+    def beside(attention: Attention) -> nn.Module:
+        if config.branch == "none":
+            return attention
+        return BesideAttention(attention, branch=config.branch, width=width, share=config.branch_share)
+
     shape = Shape(
         width=width,
-        length=config.length,
+        length=int(config.length),
         heads=config.heads,
         attention_width=width if config.attention_width == "auto" else config.attention_width,
         feed_forward=width if config.feed_forward == "auto" else config.feed_forward,
@@ -70,6 +87,8 @@ def _sasrec(vectors: ItemVectors, users: int, config: Config) -> SASRec:
         causal=not config.bidirectional,
         projected=config.projected,
         epsilon=config.epsilon,
+        bias=lambda: _bias(config),
+        beside=beside,
     )
     blocks: dict[str, Callable[[], nn.Module]] = {
         "paper": lambda: PaperBlock(shape),
@@ -80,11 +99,15 @@ def _sasrec(vectors: ItemVectors, users: int, config: Config) -> SASRec:
         "key": lambda: KeyNormBlock(shape),
     }
     positions: dict[str, Callable[[], nn.Module | None]] = {
-        "learned": lambda: LearnedPositions(config.length, width),
+        "learned": lambda: LearnedPositions(int(config.length), width),
         "sinusoidal": SinusoidalPositions,
+        "relative": lambda: None,
+        "both": lambda: LearnedPositions(int(config.length), width),
         "none": lambda: None,
     }
     stack = [blocks[config.norm]() for _ in range(config.blocks)]
+    if config.times in ("learned", "both"):
+        stack.insert(0, LearnedTimes(width))
     if config.norm == "query-only":
         stack.append(PositionNorm(shape))
     # Blocks that end with a norm need no other; those of LiGR go without.
@@ -101,18 +124,30 @@ def _sasrec(vectors: ItemVectors, users: int, config: Config) -> SASRec:
     )
 
 
+def _bias(config: Config) -> Bias | None:
+    """What one attention layer adds to its scores."""
+    relative = config.positions in _RELATIVE
+    places = RelativePositions(int(config.length), config.heads, causal=not config.bidirectional) if relative else None
+    times = RelativeTimes(config.heads) if config.times in _RELATIVE else None
+    if places is None or times is None:
+        return times if places is None else places
+    return PlacesAndTimes(places, times)
+
+
 @torch.no_grad()
 def _draw(network: nn.Module, initial: str, generator: torch.Generator) -> None:
-    """Initial weights: tables of vectors as asked for, layers by Xavier's rule, norms as the identity."""
+    """Initial weights: vectors as asked for, layers by Xavier's rule, norms and branches as identities, distances 0."""
     xavier = {"xavier-normal": nn.init.xavier_normal_}.get(initial, nn.init.xavier_uniform_)
     norms = {name for name, part in network.named_modules() if isinstance(part, nn.LayerNorm | PositionNorm)}
+    idle = Convolution | RelativePositions | RelativeTimes | LearnedTimes
+    unused = {name for name, part in network.named_modules() if isinstance(part, idle)}
     for name, parameter in network.named_parameters():
         table = name.startswith(("items.", "positions.", "users."))
         if table and initial == "small":
             nn.init.normal_(parameter, std=_INITIAL_STD, generator=generator)
         elif name.rpartition(".")[0] in norms:
             nn.init.constant_(parameter, float(name.endswith("weight")))
-        elif parameter.dim() == 2:
+        elif parameter.dim() == 2 and name.rpartition(".")[0] not in unused:
             xavier(parameter, generator=generator)
         else:
             nn.init.zeros_(parameter)

@@ -79,10 +79,11 @@ class SASRec(nn.Module):
     ) -> Float[Tensor, "B state"]:
         """The state after the last position of every history; the last block computes no other."""
         states, own = self._entered(items, layout, drop, users)
-        for block in self.blocks[:-1]:
-            states = block(states, layout, drop)
         ends = layout.asked_by_lasts()
-        states = self.blocks[-1](states, ends, drop) if len(self.blocks) else ends.asking(states)
+        for number, block in enumerate(self.blocks, 1):
+            states = block(states, ends if number == len(self.blocks) else layout, drop)
+        if not self.blocks:
+            states = ends.asking(states)
         return self._finished(states, own)
 
     def table(self) -> Float[Tensor, "V state"]:

@@ -1,17 +1,22 @@
 """Parts that other systems build SASRec from; see `sasrec.presets` for which system has which.
 
-Axes: P real positions, Q those of them that ask, D width.
+Axes: P real positions, Q those of them that ask, B sequences, D width.
 """
 
 import math
-from typing import final
+from collections.abc import Callable
+from typing import Literal, final
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from sasrec.model.attention import Drop, Layout, keep_all
+from sasrec.model.attention import Attention, Drop, Layout, keep_all
 from sasrec.model.blocks import FeedForward, Shape
+
+Branch = Literal["identity", "mean", "convolution"]
+
+_EARLIER = 3  # states before its own that a convolution reads in each block
 
 
 @final
@@ -95,3 +100,95 @@ class SinusoidalPositions(nn.Module):
         )
         angles = ages.to(states.dtype).unsqueeze(1) * rates
         return states + torch.stack([angles.sin(), angles.cos()], dim=2).flatten(1)[:, :width]
+
+
+@final
+class BesideAttention(nn.Module):
+    """Attention and a branch that treats all histories alike: ``share * branch + (1 - share) * attention``.
+
+    The branch is given what keys and values are made from. It starts as the identity, sees no later position even
+    where attention does, and has no dropout of its own.
+
+    Source: Shin et al., AAAI 2024 (BSARec), arXiv:2312.10325. We differ: its filter is a Fourier
+    transform of the padded window, in which a position sees those after it, so that nothing but the last one can be
+    learned from; ours only look back. Residual and norm, which it has once for each of the two, follow their sum.
+    """
+
+    def __init__(self, attention: Attention, *, branch: Branch, width: int, share: float) -> None:
+        """Args: width: Size of the states (D). share: What the branch counts, in [0, 1]."""
+        super().__init__()
+        self.attention, self.share = attention, share
+        branches: dict[Branch, Callable[[], nn.Module]] = {
+            "identity": Identity,
+            "mean": lambda: Mean(width),
+            "convolution": lambda: Convolution(width),
+        }
+        self.branch = branches[branch]()
+
+    def forward(
+        self,
+        queries: Float[Tensor, "Q D"],
+        memory: Float[Tensor, "P D"],
+        layout: Layout,
+        drop: Drop,
+        *,
+        keys: Float[Tensor, "P D"] | None = None,
+    ) -> Float[Tensor, "Q D"]:
+        """What each position that asks takes from its sequence; arguments as those of `Attention.forward`."""
+        taken: Tensor = self.attention(queries, memory, layout, drop, keys=keys)
+        return taken.lerp(self.branch(memory, layout), self.share)
+
+
+@final
+class Identity(nn.Module):
+    """A branch that gives each position its own state."""
+
+    def forward(self, states: Float[Tensor, "P D"], layout: Layout) -> Float[Tensor, "Q D"]:
+        """The states of the positions that ask."""
+        return layout.asking(states)
+
+
+@final
+class Mean(nn.Module):
+    """A branch between each state and the mean of all up to it, at a place that is learned for every channel."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(width))
+
+    def forward(self, states: Float[Tensor, "P D"], layout: Layout) -> Float[Tensor, "Q D"]:
+        """The smoothed states of the positions that ask."""
+        if layout.lasts_ask:
+            mean = torch.segment_reduce(states, "mean", lengths=layout.lengths, axis=0)
+        else:
+            # Sums in bins, as in attention: a running sum over the batch takes twice as long, and carries the
+            # rounding of one history into the next.
+            padded = layout.pad(states).split([bins * longest for bins, longest in layout.shapes])
+            seen = [mask.squeeze(1).exp().to(states.dtype) for mask in layout.earlier]
+            sums = [one @ part.view(*one.shape[:2], -1) for one, part in zip(seen, padded, strict=True)]
+            mean = layout.unpad(torch.cat([one.flatten(0, 1) for one in sums])) / (_places(layout) + 1).unsqueeze(1)
+        return layout.asking(states).lerp(mean, self.weight)
+
+
+@final
+class Convolution(nn.Module):
+    """A branch that adds the few states before each one to it, with weights that are learned for every channel."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(_EARLIER, width))
+
+    def forward(self, states: Float[Tensor, "P D"], layout: Layout) -> Float[Tensor, "Q D"]:
+        """The filtered states of the positions that ask."""
+        places, made = layout.asking(_places(layout)), layout.asking(states)
+        for back, weight in enumerate(self.weight, start=1):
+            # What comes around, or from the history before, is struck out.
+            earlier = layout.asking(states.roll(back, 0))
+            made = made.addcmul(earlier * (places >= back).unsqueeze(1), weight)
+        return made
+
+
+def _places(layout: Layout) -> Int[Tensor, "P"]:
+    """For every real position, its distance from the start of its sequence."""
+    positions = torch.arange(len(layout.slots), device=layout.slots.device)
+    return positions - layout.spread(layout.lasts - layout.lengths + 1)

@@ -17,7 +17,7 @@ from sasrec.errors import BundleError
 from sasrec.retrieval.counting import Markov, Popularity
 from sasrec.retrieval.linked import Family, Linked
 from sasrec.retrieval.neural import Neural
-from sasrec.retrieval.scorers import Scorer
+from sasrec.retrieval.scorers import Scorer, reads_times
 
 PARTS: dict[str, type[Scorer]] = {
     **{one.kind: one for one in (Neural, Popularity, Markov)},
@@ -51,6 +51,7 @@ class Blend:
         """Args: parts: Weight and model by the name of the part; weights above 0 that sum to 1."""
         self.parts = dict(parts)
         self.items = next(iter(self.parts.values()))[1].items
+        self.reads_times = any(reads_times(scorer) for _, scorer in self.parts.values())
 
     @torch.inference_mode()
     def scores(self, histories: Sequences) -> Float[Tensor, "B V"]:

@@ -16,8 +16,9 @@ from sasrec.data.sequences import Sequences
 from sasrec.errors import BundleError, ConfigError
 from sasrec.model.attention import Layout
 from sasrec.model.building import Network, build
+from sasrec.retrieval.topk import multiply
 
-_PART = 1024  # items a product; whole rows of a length that no 16 divides take MKL twice as long
+_POSITIONS = 2048  # read at a time: so few that what is made of them stays in the caches
 _ROWS = 65_536  # of a table, looked at together
 
 
@@ -32,30 +33,50 @@ class Neural:
         self.network = network
         self.config = config
         self.items = len(network.items.weight)
+        self.reads_times = config.times != "none"
 
     @torch.inference_mode()
     def scores(self, histories: Sequences) -> Float[Tensor, "B V"]:
         """A score for every item after each history."""
         states, table = self.states(histories), self.table()
-        scores = states.new_empty(len(states), len(table))
-        size = _PART if len(states) > 1 else len(table)
-        for part, items in zip(scores.split(size, dim=1), table.split(size), strict=True):
-            torch.mm(states, items.t(), out=part)
-        return scores.cpu()
+        return multiply(states, table, out=states.new_empty(len(states), len(table))).cpu()
+
+    @property
+    def length(self) -> int:
+        """Most recent events of a history that the network looks at."""
+        return int(self.config.length)
 
     @torch.inference_mode()
     def states(self, histories: Sequences) -> Float[Tensor, "B state"]:
-        """The state after each history's last event."""
+        """The state after each history's last event; many histories are read in the order of their lengths."""
+        if len(histories) == 1:
+            return self._read(histories)
+        lengths = np.minimum(histories.lengths, self.config.length)
+        order = lengths.argsort(kind="stable")
+        parts = np.split(order, np.flatnonzero(np.diff(lengths[order].cumsum() // _POSITIONS)) + 1)
+        states = torch.cat([self._read(histories.take(rows)) for rows in parts])
+        return states[torch.from_numpy(order.argsort()).to(states.device)]
+
+    def _read(self, histories: Sequences) -> Tensor:
         items, layout, users = self.given(histories)
         return self.network.last(items, layout, users=users)
 
     def given(self, histories: Sequences) -> tuple[Int[Tensor, "P"], Layout, Int[Tensor, "B"] | None]:
         """What the network is given to read of these histories: items, layout and users."""
-        recent = histories.last(self.config.length)
+        recent = histories.last(self.length)
         device = self.network.items.weight.device
         users = None if recent.users is None else torch.from_numpy(recent.users).to(device)
         items = torch.from_numpy(recent.items.astype(np.int64)).to(device)
-        return items, Layout.of(recent.lengths, device), users
+        return items, Layout.of(recent.lengths, device, times=self._times(recent)), users
+
+    def _times(self, recent: Sequences) -> tuple[np.ndarray, np.ndarray] | None:
+        """When events happened and what follows was asked for, where the network looks at it; else ConfigError."""
+        if not self.reads_times:
+            return None
+        followed = recent.followed()
+        if recent.times is None or followed is None:
+            raise ConfigError("times: the network looks at when events happened and when it is asked; give both")
+        return recent.times, followed
 
     @torch.inference_mode()
     def table(self) -> Float[Tensor, "V state"]:

@@ -71,6 +71,18 @@ class Factored(Scorer, Protocol):
         ...
 
 
+@runtime_checkable
+class Timed(Protocol):
+    """A scorer that may look at when events happened and at when it is asked."""
+
+    reads_times: bool
+
+
+def reads_times(scorer: Scorer) -> bool:
+    """Whether the histories that are scored must hold `times` and `asked`."""
+    return isinstance(scorer, Timed) and scorer.reads_times
+
+
 class Shortcut(Protocol):
     """Finds the best items after a state without scoring all of them; see `sasrec.indexed`."""
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sasrec.data.sequences import Sequences
 from sasrec.retrieval.scorers import Factored, Scorer, Shortcut
-from sasrec.retrieval.topk import best, blocks, check_finite, hide, hide_items
+from sasrec.retrieval.topk import best, blocks, check_finite, hide, hide_items, scored_blocks
 
 _LEAST = 4096  # scores of a history that its state is worth in memory: short lists do not make endless blocks
 _SHORT = 16  # a list of this part of the catalogue is scored by itself even where there is an index
@@ -131,9 +131,7 @@ def search(
         for rows in blocks(len(histories), items=_LEAST):
             yield _by_index(scorer, index, histories.take(rows), places[rows], selection, hidden)
     elif listed is None:
-        for rows in blocks(len(histories), items=scorer.items):
-            block = histories.take(rows)
-            scores = scorer.scores(block)
+        for rows, block, scores in scored_blocks(scorer, histories):
             if selection.exclude_seen:
                 hide(scores, block)
             hide_items(scores, selection.denied)

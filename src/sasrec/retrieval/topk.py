@@ -13,8 +13,11 @@ from torch import Tensor
 
 from sasrec.data.sequences import Sequences
 from sasrec.errors import ScoreError
+from sasrec.retrieval.scorers import Factored, Scoring
 
 _BLOCK_BYTES = 8 * 2**20  # scores that stay in a CPU's cache between the passes over them
+_PART = 1024  # items a product; whole rows of a length that no 16 divides take MKL twice as long
+_READ = 16_384  # histories that a factored scorer is asked about at a time
 
 
 def blocks(count: int, *, items: int) -> Iterator[np.ndarray]:
@@ -22,6 +25,40 @@ def blocks(count: int, *, items: int) -> Iterator[np.ndarray]:
     size = max(1, _BLOCK_BYTES // (4 * max(items, 1)))
     for start in range(0, count, size):
         yield np.arange(start, min(start + size, count))
+
+
+@torch.inference_mode()
+def scored_blocks(
+    scorer: Scoring, histories: Sequences
+) -> Iterator[tuple[np.ndarray, Sequences, Float[Tensor, "B V"]]]:
+    """Block by block the rows of histories, these histories and the scores of the whole catalogue after them.
+
+    The scores are the caller's to change until the next block, which may take their memory: products that are written
+    where the caches still hold what was there take half the time.
+    """
+    if len(histories) == 1 or not isinstance(scorer, Factored):  # one gains nothing from what is for many
+        for rows in blocks(len(histories), items=scorer.items):
+            block = histories.take(rows)
+            yield rows, block, scorer.scores(block)
+        return
+    table, memory = scorer.table(), torch.empty(0)
+    for some in np.split(np.arange(len(histories)), range(_READ, len(histories), _READ)):
+        states = scorer.states(histories.take(some)) if len(some) else memory
+        for rows in blocks(len(some), items=scorer.items):
+            if len(memory) < len(rows):
+                memory = states.new_empty(len(rows), scorer.items)
+            scores = multiply(states[rows[0] : rows[-1] + 1], table, out=memory[: len(rows)])
+            yield some[rows], histories.take(some[rows]), scores.cpu()
+
+
+def multiply(
+    states: Float[Tensor, "B state"], table: Float[Tensor, "V state"], *, out: Float[Tensor, "B V"]
+) -> Float[Tensor, "B V"]:
+    """The product of every state and every vector of the table, written into `out`."""
+    size = _PART if len(states) > 1 else len(table)
+    for part, items in zip(out.split(size, dim=1), table.split(size), strict=True):
+        torch.mm(states, items.t(), out=part)
+    return out
 
 
 def hide(scores: Float[Tensor, "B V"], histories: Sequences) -> None:

@@ -34,10 +34,12 @@ class ExactCrossEntropy:
     Args:
         precision: Number format of the matrix products and of what they add up; the loss and the gradients that come
             out are in the format of the states and the table. States in float64 are computed in float64.
+        smoothing: Share of a target's probability that is spread evenly over all items, in [0, 1). What it adds needs
+            no scores: the mean of a state's scores is its score of the mean item vector.
     """
 
-    def __init__(self, precision: torch.dtype = torch.float32) -> None:
-        self.precision = precision
+    def __init__(self, precision: torch.dtype = torch.float32, *, smoothing: float = 0.0) -> None:
+        self.precision, self.smoothing = precision, smoothing
         self._buffers: dict[str, Tensor] = {}
 
     def __call__(
@@ -80,6 +82,7 @@ class _Exact(torch.autograd.Function):
             if weights is None
             else weights.to(states.dtype) / weights.sum().clamp_min(_TINY)
         )
+        smoothing = loss.smoothing
         total = states.new_zeros(())
         d_states = torch.empty_like(low_states)
         d_table = loss.buffer("d_table", tuple(table.shape), low_table)
@@ -92,21 +95,30 @@ class _Exact(torch.autograd.Function):
             real = here.stop - start
             own = scores[:real].gather(1, targets[here].unsqueeze(1)).squeeze(1)
             shifts, sums = _odds(scores, some, low_table)
-            total += ((sums.log() + shifts)[:real] - own).dot(shares[here])
+            total += torch.sub((sums.log() + shifts)[:real], own, alpha=1 - smoothing).dot(shares[here])
             factors[start : start + len(some)] /= sums
             torch.mm(scores, low_table, out=d_states[start : start + chunk])
             some = some * factors[start : start + len(some)].to(dtype).unsqueeze(1)
             torch.addmm(d_table, scores.t(), some, beta=float(start > 0), out=d_table)
-        own_items = nn.functional.embedding(targets, table) * shares.unsqueeze(1)
-        d_states = d_states[:positions] * factors[:positions].unsqueeze(1) - own_items
-        ctx.save_for_backward(d_states, d_table, targets, states * -shares.unsqueeze(1))
+        own_items, d_every_item = nn.functional.embedding(targets, table), None
+        d_own_items = states * -shares.unsqueeze(1)
+        if smoothing:
+            # What is spread evenly meets the mean item: in the loss, in the states' gradients and in all items'.
+            mean, d_mean = table.mean(dim=0), d_own_items.sum(dim=0) * smoothing
+            total += d_mean.dot(mean)
+            own_items, d_own_items = own_items.lerp(mean, smoothing), d_own_items * (1 - smoothing)
+            d_every_item = d_mean / items
+        d_states = d_states[:positions] * factors[:positions].unsqueeze(1) - own_items * shares.unsqueeze(1)
+        ctx.save_for_backward(d_states, d_table, targets, d_own_items, d_every_item)
         return total
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
-        d_states, low_d_table, targets, d_own_items = ctx.saved_tensors
+        d_states, low_d_table, targets, d_own_items, d_every_item = ctx.saved_tensors
         # A copy: torch may keep what it is given as the table's .grad, and the buffer is overwritten by the next loss.
         d_table = low_d_table.to(d_states.dtype, copy=True).index_add_(0, targets, d_own_items)
+        if d_every_item is not None:
+            d_table += d_every_item
         if gradients[0] != 1:
             d_table *= gradients[0]
         return d_states * gradients[0], d_table, None, None, None

@@ -16,10 +16,10 @@ from sasrec.retrieval.linked import Linked
 from sasrec.retrieval.neural import Neural
 from sasrec.retrieval.recommender import Recommender
 from sasrec.retrieval.scorers import Scorer
-from sasrec.training.loop import Training
 from sasrec.training.machine import torch_threads
 from sasrec.training.negatives import Draw
 from sasrec.training.progress import EpochResult, watched
+from sasrec.training.steps import Training
 
 
 def refit(
@@ -112,5 +112,8 @@ class _Again:
                         watcher.epoch(EpochResult(number, loss, None, None, seconds, best=number == epochs))
             except KeyboardInterrupt:
                 raise TrainingError("interrupted; a refit is whole or nothing") from None
-        training.network.to("cpu")
+        with training.judged() as network:
+            weights = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+        network.load_state_dict(weights)
+        network.to("cpu")
         return training.scorer()
