@@ -78,7 +78,7 @@ def test_help_names_every_command_and_loads_nothing_heavy():
 def test_a_summary_is_the_first_line_of_the_command_s_docstring(name):
     module, summary = cli.COMMANDS[name]
 
-    command = getattr(importlib.import_module(f"sasrec.commands.{module}"), name)
+    command = getattr(importlib.import_module(f"sasrec.commands.{module}"), name.replace("-", "_"))
 
     assert summary == inspect.getdoc(command).splitlines()[0]
 

@@ -17,6 +17,7 @@ PAGES = (
     "docs/diagnose.md",
     "docs/report.md",
     "docs/data.md",
+    "docs/items.md",
     "docs/tuning.md",
     "docs/migration.md",
     "docs/presets.md",

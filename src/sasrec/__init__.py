@@ -35,6 +35,7 @@ __all__ = [
     "Split",
     "TrainingError",
     "UnknownIdError",
+    "add_items",
     "blend",
     "compare",
     "count",
@@ -42,6 +43,7 @@ __all__ = [
     "evaluate",
     "export_onnx",
     "folds",
+    "hold_out_items",
     "indexed",
     "load",
     "preset",
@@ -63,7 +65,7 @@ if TYPE_CHECKING:
     from sasrec.data.filters import Filters
     from sasrec.data.log import Log
     from sasrec.data.reading import read_log
-    from sasrec.data.splits import Split, folds, split
+    from sasrec.data.splits import Split, folds, hold_out_items, split
     from sasrec.errors import (
         BundleError,
         ConfigError,
@@ -79,6 +81,7 @@ if TYPE_CHECKING:
     from sasrec.export.exporting import export_onnx
     from sasrec.presets import preset
     from sasrec.report.page import write_page
+    from sasrec.retrieval.additions import add_items
     from sasrec.retrieval.indexing import indexed
     from sasrec.retrieval.loading import load
     from sasrec.retrieval.recommender import Recommender
@@ -104,10 +107,12 @@ else:
         "Split": "data.splits",
         "split": "data.splits",
         "folds": "data.splits",
+        "hold_out_items": "data.splits",
         "Report": "evaluation.protocol",
         "evaluate": "evaluation.protocol",
         "export_onnx": "export.exporting",
         "preset": "presets",
+        "add_items": "retrieval.additions",
         "indexed": "retrieval.indexing",
         "Recommender": "retrieval.recommender",
         "load": "retrieval.loading",

@@ -56,6 +56,8 @@ class Config:
         user_width: Size of user vectors, which are joined to the item vectors (SSE-PT); 0 tells no users apart.
         initial: How weights are drawn: "small" gives item vectors a fixed spread of 0.02, "xavier-uniform" and
             "xavier-normal" one that shrinks with the catalogue, as several systems have it.
+        given_start: How many times as large as otherwise vectors given of items are at first, once they are projected;
+            used with such vectors alone. Beyond 1 new items gain and others lose: see docs/items.md.
         windows: Which stretch of a long history an epoch learns from: the "last", a "random" one (SSE-PT++), or
             "rolling": a window for every event to predict.
         shortest: Fewest events before the predicted one in a rolling window.
@@ -125,6 +127,7 @@ class Config:
     temperature: Annotated[float, Meta(gt=0.0, le=1000.0)] = 1.0
     user_width: Annotated[int, Meta(ge=0, le=4096)] = 0
     initial: Literal["small", "xavier-uniform", "xavier-normal"] = "small"
+    given_start: Annotated[float, Meta(gt=0.0, le=1000.0)] = 1.0
     windows: Literal["last", "random", "rolling"] = "last"
     shortest: Annotated[int, Meta(ge=1, le=10_000)] = 1
     learn: Literal["all", "last"] = "all"

@@ -80,25 +80,29 @@ class Origin:
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureFlags:
-    """Categories of the items, which the network learns vectors of.
+    """What is known of the items beside who had them, which the network learns to use.
 
     Attributes:
-        features: File of items with their categories, in any format that a log may have.
-        feature: Columns to take; of a file with the columns `feature` and `value`, features.
-        separator: What parts several values in one text.
+        features: File of items with their categories or vectors, in any format that a log may have; or an array
+            NAME.npy, with the ids of its rows in NAME.ids, one a line.
+        feature: Columns of categories; of a file with the columns `feature` and `value`, features.
+        separator: What parts several categories in one text.
+        vector: Column of vectors, each a list of numbers; or what the names of numbered columns begin with, as v of
+            v0, v1, v2.
     """
 
     features: Path | None = None
     feature: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = ()
     separator: str | None = None
+    vector: str | None = None
 
     def read(self, items: Vocabulary) -> Features | None:
         """The features, or None where no file is given; DataError as `read_features`."""
         if self.features is None:
-            if self.feature or self.separator:
-                raise ConfigError("--feature and --separator are of a file of items; pass --features FILE")
+            if self.feature or self.separator or self.vector:
+                raise ConfigError("--feature, --separator and --vector are of a file of items; pass --features FILE")
             return None
-        return read_features(self.features, items, columns=self.feature, separator=self.separator)
+        return read_features(self.features, items, columns=self.feature, separator=self.separator, vector=self.vector)
 
 
 def train(
@@ -109,7 +113,7 @@ def train(
     reading: LogFlags = Reading(),
     config: Annotated[Config, Parameter(name="*", group=Group("Network and training", sort_key=2))] = Config(),
     categories: Annotated[
-        FeatureFlags, Parameter(name="*", group=Group("Categories of items", sort_key=3))
+        FeatureFlags, Parameter(name="*", group=Group("Features of items", sort_key=3))
     ] = FeatureFlags(),
     origin: Annotated[Origin, Parameter(name="*")] = Origin(),  # noqa: ARG001  # `commands.defaults` reads it
     quiet: bool = False,

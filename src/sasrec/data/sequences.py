@@ -1,7 +1,7 @@
 """Ragged sequences as flat arrays: no padding, no lists of lists."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -73,6 +73,20 @@ class Sequences:
         """The last `length` events of every sequence; shorter ones stay whole."""
         lengths = self.lengths
         return self.slices(np.arange(len(self)), np.maximum(lengths - length, 0), lengths)
+
+    def without(self, items: np.ndarray) -> "Sequences":
+        """The same sequences without the events of some items."""
+        if not len(items):
+            return self
+        kept = np.flatnonzero(~np.isin(self.items, items))
+        counts = np.bincount(self.owners()[kept], minlength=len(self))
+        return replace(
+            self,
+            items=self.items[kept],
+            offsets=np.concatenate(([0], np.cumsum(counts))),
+            times=None if self.times is None else self.times[kept],
+            weights=None if self.weights is None else self.weights[kept],
+        )
 
     def followed(self) -> np.ndarray | None:
         """For every event the time of what follows it in its sequence, of the last ones `asked`; None if unknown."""

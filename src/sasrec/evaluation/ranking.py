@@ -11,7 +11,7 @@ from torch import Tensor
 from sasrec.data.sequences import Sequences
 from sasrec.data.splits import Holdout
 from sasrec.errors import ScoreError
-from sasrec.retrieval.scorers import Scorer
+from sasrec.retrieval.scorers import Scoring
 from sasrec.retrieval.topk import best, hide, scored_blocks
 
 _ROWS = 16  # histories whose scores stay in the innermost caches from one pass over them to the next
@@ -38,7 +38,7 @@ def _ignore(users: int) -> None:
 
 @torch.inference_mode()
 def rank_targets(
-    scorer: Scorer,
+    scorer: Scoring,
     holdout: Holdout,
     *,
     exclude_seen: bool,
@@ -72,7 +72,7 @@ def rank_targets(
     return Ranks(ranks, recommended)
 
 
-def scored(scorer: Scorer, holdout: Holdout) -> Iterator[tuple[np.ndarray, Sequences, Float[Tensor, "B V"]]]:
+def scored(scorer: Scoring, holdout: Holdout) -> Iterator[tuple[np.ndarray, Sequences, Float[Tensor, "B V"]]]:
     """Block by block the rows of a holdout, their histories and the scores of the whole catalogue; see `scored_blocks`.
 
     Raises:

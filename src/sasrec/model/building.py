@@ -38,6 +38,7 @@ def build(
     users: int = 0,
     features: tuple[Tensor, Tensor] | None = None,
     values: int = 0,
+    vectors: Tensor | None = None,
     generator: torch.Generator | None,
 ) -> Network:
     """The network that the settings describe, with drawn weights or with none.
@@ -47,13 +48,14 @@ def build(
         users: How many users are told apart, where the settings ask for user vectors.
         features: Values of the items' features; see `ItemVectors`.
         values: Number of different values of features.
+        vectors: Vectors that were given of the items; see `ItemVectors`.
         generator: Draws the initial weights; None leaves them without memory, to be loaded.
     """
     # Torch's layers would draw weights of their own, from a generator that belongs to the caller.
     with torch.device("meta"):
-        vectors = ItemVectors(items, config.width, features=features, values=values)
+        table = ItemVectors(items, config.width, features=features, values=values, vectors=vectors)
         network = (
-            Stamp(vectors, view=_VIEWS[config.network]) if config.network in _VIEWS else _sasrec(vectors, users, config)
+            Stamp(table, view=_VIEWS[config.network]) if config.network in _VIEWS else _sasrec(table, users, config)
         )
     if generator is not None:
         # Features are data, not weights: they keep their memory.
@@ -62,6 +64,8 @@ def build(
         for name, buffer in kept.items():
             network.get_buffer(name).copy_(buffer)
         _draw(network, config.initial, generator)
+        if network.items.projection is not None:
+            network.items.projection.data.mul_(config.given_start)
     return network
 
 

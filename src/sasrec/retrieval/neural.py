@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from sasrec.config import Config
+from sasrec.data.features import Features
 from sasrec.data.sequences import Sequences
 from sasrec.errors import BundleError, ConfigError
 from sasrec.model.attention import Layout
@@ -124,24 +125,66 @@ class Neural:
         if not all(part.isfinite().all() for tensor in tensors.values() for part in tensor.split(_ROWS)):
             raise BundleError("weights are not finite numbers")
         network.load_state_dict(tensors, assign=True)
+        network.items.settle()
         return cls(network, settings)
 
 
-class _Sizes(TypedDict):
-    users: int
+class FeatureTensors(TypedDict):
+    """What `build` is told of the items' features."""
+
     features: tuple[Tensor, Tensor] | None
     values: int
+    vectors: Tensor | None
+
+
+class _Sizes(FeatureTensors):
+    users: int
+
+
+def feature_tensors(features: Features | None) -> FeatureTensors:
+    """Features as tensors."""
+    if features is None:
+        return {"features": None, "values": 0, "vectors": None}
+    rows = (torch.from_numpy(features.rows), torch.from_numpy(features.offsets)) if features.values else None
+    vectors = None if features.vectors is None else torch.from_numpy(features.vectors)
+    return {"features": rows, "values": len(features.values), "vectors": vectors}
+
+
+def widened(scorer: Neural, places: np.ndarray, features: Features) -> Neural:
+    """The same network for a larger catalogue, in which the items that it has not learned are what their features say.
+
+    Their own vectors are 0: noise in these would move them to where nothing is known of them to belong.
+
+    Args:
+        places: Row of each of the scorer's items in the larger catalogue.
+        features: Those of the larger catalogue, by the values that the network knows.
+    """
+    weights = dict(scorer.network.state_dict())
+    own = weights["items.weight"]
+    weights["items.weight"] = own.new_zeros(len(features), own.shape[1])
+    weights["items.weight"][torch.from_numpy(places)] = own
+    told = feature_tensors(features)
+    users = len(weights["users.weight"]) - 1 if "users.weight" in weights else 0
+    network = build(scorer.config, items=len(features), users=users, generator=None, **told)
+    # Features are data and take the place of those of the smaller catalogue; weights are shared with it.
+    weights |= {name: buffer.to(own.device) for name, buffer in network.named_buffers() if name.startswith("items.")}
+    network.load_state_dict(weights, assign=True)
+    network.items.settle()
+    return Neural(network, scorer.config)
 
 
 def _sizes(tensors: dict[str, Tensor], items: int) -> _Sizes:
     """What the settings do not say about a network and its weights do.
 
     Raises:
-        BundleError: The items' features point beyond their values.
+        BundleError: The items' features point beyond their values, or their vectors are not of these items.
     """
     users = len(tensors["users.weight"]) - 1 if "users.weight" in tensors else 0
+    vectors = tensors.get("items.vectors")
+    if vectors is not None and (vectors.dim() != 2 or len(vectors) != items or vectors.dtype != torch.float32):
+        raise BundleError("the vectors given of items do not fit the catalogue")
     if "items.values" not in tensors:
-        return {"users": users, "features": None, "values": 0}
+        return {"users": users, "features": None, "values": 0, "vectors": vectors}
     rows, offsets = tensors.get("items.feature_rows"), tensors.get("items.feature_offsets")
     values = len(tensors["items.values"])
     fits = (
@@ -156,4 +199,4 @@ def _sizes(tensors: dict[str, Tensor], items: int) -> _Sizes:
     )
     if rows is None or offsets is None or not fits:
         raise BundleError("the features of items point beyond their values")
-    return {"users": users, "features": (rows, offsets), "values": values}
+    return {"users": users, "features": (rows, offsets), "values": values, "vectors": vectors}

@@ -16,15 +16,13 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-class Scorer(Protocol):
-    """Scores a catalogue of item rows; knows neither raw ids nor users.
+class Scoring(Protocol):
+    """What can be measured.
 
     Attributes:
-        kind: Name of this kind of model, as bundles and tables show it.
         items: Catalogue size V.
     """
 
-    kind: str
     items: int
 
     def scores(self, histories: Sequences) -> Float[np.ndarray, "B V"]:
@@ -33,6 +31,16 @@ class Scorer(Protocol):
         The result is the caller's to change.
         """
         ...
+
+
+class Scorer(Scoring, Protocol):
+    """Scores a catalogue of item rows; knows neither raw ids nor users.
+
+    Attributes:
+        kind: Name of this kind of model, as bundles and tables show it.
+    """
+
+    kind: str
 
     def similarities(self, item: int) -> Float[np.ndarray, "V"]:
         """Cosine between one item and every item, in [-1, 1]; the caller's to change."""

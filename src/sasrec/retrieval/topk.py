@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 
 from sasrec.data.sequences import Sequences
 from sasrec.errors import ScoreError
-from sasrec.retrieval.scorers import Factored, Scorer
+from sasrec.retrieval.scorers import Factored, Scoring
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,7 +30,7 @@ def blocks(count: int, *, items: int) -> Iterator[np.ndarray]:
 
 
 def scored_blocks(
-    scorer: Scorer, histories: Sequences
+    scorer: Scoring, histories: Sequences
 ) -> Iterator[tuple[np.ndarray, Sequences, Float[np.ndarray, "B V"]]]:
     """Block by block the rows of histories, these histories and the scores of the whole catalogue after them.
 

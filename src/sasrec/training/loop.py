@@ -14,7 +14,6 @@ from sasrec.errors import TrainingError
 from sasrec.evaluation.metrics import hit_rate, ndcg
 from sasrec.evaluation.ranking import rank_targets
 from sasrec.model.building import Network
-from sasrec.retrieval.neural import Neural
 from sasrec.retrieval.recommender import Recommender
 from sasrec.training.checkpoint import Checkpoint, State
 from sasrec.training.interrupts import Interrupts, held_back
@@ -46,7 +45,8 @@ def train(
         history: A file to which a line of JSON is added after every epoch.
         draw: A sampler of negatives of one's own, in place of the one that `config.sampler` names: takes rows of T
             training histories, a number N and a NumPy generator, and gives item rows of shape (T, N), -1 for none.
-        features: Categories of the items, whose vectors are added to the items' own; see `sasrec.read_features`.
+        features: Categories and vectors of the items, which are added to the items' own vectors; see
+            `sasrec.read_features`. Items that never occur in the training part are then what their features say.
         checkpoint: Where the state of the training is kept meanwhile, and whether to go on from it.
         progress: True shows progress, False nothing; None shows a bar if standard error is a terminal.
 
@@ -85,13 +85,16 @@ def train(
         **clock.record(),
         **describe(),
     }
-    return Recommender.of_log(Neural(training.network, config), data.log, record=record)
+    return Recommender.of_log(training.scorer(), data.log, record=record)
 
 
 def _learned(data: Split, features: Features | None, exclude_seen: bool) -> dict[str, object]:
     """What was learned from, for the record."""
-    said = None if features is None else str(features)
-    return {"data": data.fingerprint, "split": data.rule, "exclude_seen": exclude_seen, "features": said}
+    learned = {"data": data.fingerprint, "split": data.rule, "exclude_seen": exclude_seen}
+    if features is None:
+        return {**learned, "features": None, "item_table": None}
+    table = asdict(features.recipe) | {"sha256": features.digest}
+    return {**learned, "features": str(features), "item_table": table}
 
 
 @final
@@ -190,7 +193,7 @@ class _Run:
                         course.loss = training.epoch(number, between)
                     with training.judged() as network:
                         with interrupts.at_once():
-                            scores = self._scores(network, number)
+                            scores = self._scores(number)
                         result = course.finish(network, *scores)
                     watcher.epoch(result)
                     note(result)
@@ -201,12 +204,12 @@ class _Run:
         training.network.to("cpu")
         return stopped
 
-    def _scores(self, network: Network, number: int) -> tuple[float, float] | tuple[None, None]:
+    def _scores(self, number: int) -> tuple[float, float] | tuple[None, None]:
         """NDCG@10 and HR@10 of an epoch on validation, where it is its turn."""
         config = self.training.config
         if number % config.validate_every and number < config.epochs:
             return None, None
-        ranks = rank_targets(Neural(network, config), self.valid, exclude_seen=self.exclude_seen).ranks
+        ranks = rank_targets(self.training.scorer(), self.valid, exclude_seen=self.exclude_seen).ranks
         return float(ndcg(ranks, 10).mean()), float(hit_rate(ranks, 10).mean())
 
     def _interrupted(self, interrupts: Interrupts) -> str:

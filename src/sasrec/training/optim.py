@@ -123,7 +123,7 @@ class Taken(NamedTuple):
     """Items taken out of a catalogue.
 
     Attributes:
-        items: A catalogue of them alone, with copies of their vectors and of those of their features' values.
+        items: A catalogue of them alone, with copies of their vectors and of what their features need.
         rows: For each table of vectors by its name, the rows of the whole one that were copied, ascending.
         moments: For each table, what Adam remembers of these rows.
     """
@@ -170,7 +170,7 @@ class TouchedItems:
     @torch.no_grad()
     def take(self, items: Int[Tensor, "I"]) -> Taken:
         """Copies of some items, ascending and none twice."""
-        rows, features = {"weight": items}, None
+        rows, features, vectors = {"weight": items}, None, None
         if self._whole.feature_rows is not None and self._whole.feature_offsets is not None:
             starts, ends = self._whole.feature_offsets[items], self._whole.feature_offsets[items + 1]
             offsets = torch.cat([starts.new_zeros(1), (ends - starts).cumsum(0)])
@@ -178,8 +178,11 @@ class TouchedItems:
             values = self._whole.feature_rows[torch.arange(len(shifts), device=shifts.device) + shifts]
             rows["values"], places = values.unique(return_inverse=True)
             features = places, offsets
+        if self._whole.vectors is not None:
+            vectors = self._whole.vectors[items]
+            rows["projection"] = torch.arange(vectors.shape[1], device=items.device)  # every step reads all of it
         width = self._whole.weight.shape[1]
-        part = ItemVectors(len(items), width, features=features, values=len(rows.get("values", ())))
+        part = ItemVectors(len(items), width, features=features, values=len(rows.get("values", ())), vectors=vectors)
         taken = Taken(part, rows, {})
         for name, copies in part.named_parameters():
             copies.data, taken.moments[name] = self._up_to_date(name, rows[name])

@@ -1,7 +1,5 @@
 """Which training may go on where another stopped, and the saving that it takes."""
 
-import hashlib
-import json
 import time
 import warnings
 from collections.abc import Mapping
@@ -94,17 +92,11 @@ def identity(data: Split, config: Config, *, features: Features | None, own_samp
         config: Settings without "auto".
         own_sampler: Whether negatives are drawn by a function of the caller's, of which no more can be known.
     """
-    categories = None
-    if features is not None:
-        digest = hashlib.sha256(json.dumps(features.values).encode())
-        digest.update(features.rows.tobytes())
-        digest.update(features.offsets.tobytes())
-        categories = digest.hexdigest()
     return {
         "log": data.log.content_hash,
         "split": f"{data.how}: {data.rule}",
         "config": config.to_dict(),
-        "features": categories,
+        "features": None if features is None else features.digest,
         "own_sampler": own_sampler,
         "machine": describe(),
     }

@@ -16,6 +16,7 @@ from sasrec.data.features import Features
 from sasrec.data.sequences import Sequences
 from sasrec.errors import TrainingError
 from sasrec.model.building import Network, build
+from sasrec.retrieval.neural import Neural, feature_tensors, widened
 from sasrec.training.averaging import Average
 from sasrec.training.batches import (
     Batch,
@@ -31,6 +32,7 @@ from sasrec.training.losses import ExactCrossEntropy, sampled
 from sasrec.training.machine import keep_freed_memory
 from sasrec.training.negatives import Draw, Negatives, NegativeSampler
 from sasrec.training.noise import swapped
+from sasrec.training.occurring import among, occurring_in
 from sasrec.training.optim import Optimiser, rate
 from sasrec.training.progress import Watcher
 
@@ -77,9 +79,14 @@ class Training:
             items: Catalogue size V.
             config: Settings without "auto"; see `settled`.
             draw: A sampler of negatives of the caller's own.
-            features: Categories of the items.
+            features: Categories and vectors of the items.
         """
         keep_freed_memory()
+        self.features = features
+        self.known = np.arange(items) if features is None else occurring_in(train)
+        if features is not None and len(self.known) < items:
+            train, draw = among(self.known, train, draw, items=items)
+            features, items = features.take(self.known), len(self.known)
         # Batches carry times where histories have them, which only some networks look at.
         self.train = train if config.times != "none" else replace(train, times=None)
         self.items, self.config = items, config
@@ -89,10 +96,7 @@ class Training:
             config,
             items=items,
             users=len(train),
-            features=None
-            if features is None
-            else (torch.from_numpy(features.rows), torch.from_numpy(features.offsets)),
-            values=0 if features is None else len(features.values),
+            **feature_tensors(features),
             generator=self.generator,
         )
         # Initial weights are drawn on the CPU, so that they are the same wherever the network goes.
@@ -149,6 +153,11 @@ class Training:
         """The network with the weights that are judged and kept: its own, or their average."""
         with nullcontext() if self.average is None else self.average.in_place():
             yield self.network
+
+    def scorer(self) -> Neural:
+        """The network as it is now, for the whole catalogue."""
+        learned = Neural(self.network, self.config)
+        return learned if self.features is None else widened(learned, self.known, self.features)
 
     def state(self) -> State:
         """All that changes, for `restore`; between two steps."""
