@@ -80,8 +80,7 @@ def train(
     record = {
         **_learned(data, features, exclude_seen),
         "automatic": reasons(asked, config, parts, items=items),
-        **course.record(stopped),
-        "steps": len(course.results) * training.steps,
+        **course.record(stopped, steps=training.steps),
         **clock.record(),
         **describe(),
     }
@@ -141,12 +140,13 @@ class Course:
         self.began = self.loss = None
         return result
 
-    def record(self, stopped: str) -> dict[str, object]:
-        """How training went, for the record; not the time of each epoch, which differs from run to run."""
+    def record(self, stopped: str, *, steps: int) -> dict[str, object]:
+        """How training went, with `steps` an epoch; not the time of each epoch, which differs from run to run."""
         names = ("epoch", "loss", "ndcg", "hit_rate")
         history = [{name: getattr(one, name) for name in names} for one in self.results]
         best = asdict(self.best) if self.best else None
-        return {"stopped": stopped, "best": best, "epochs": len(self.results), "history": history}
+        trained = len(self.results)
+        return {"stopped": stopped, "best": best, "epochs": trained, "history": history, "steps": trained * steps}
 
     def state(self) -> State:
         """All of it, for `restore`."""
