@@ -51,5 +51,10 @@ ROWS = {
     "sampled-256": Row("sampled softmax, 256 negatives", {"loss": "sampled-softmax", "negatives": 256}),
     "sampled-1024": Row("sampled softmax, 1,024 negatives", {"loss": "sampled-softmax"}),
     "sampled-4096": Row("sampled softmax, 4,096 negatives", {"loss": "sampled-softmax", "negatives": 4096}),
+    "average": Row("moving average of the weights, decay 0.999", {"average": 0.999}),
+    "smoothing": Row("label smoothing 0.1", {"label_smoothing": 0.1}),
+    "identity": Row("half of attention's part is the state itself", {"branch": "identity", "branch_share": 0.5}),
+    "mean": Row("running mean beside attention, share 0.7", {"branch": "mean"}),
+    "convolution": Row("short convolution beside attention, share 0.7", {"branch": "convolution"}),
     "heads-2": Row("two heads", {"heads": 2}),
 }
