@@ -101,7 +101,7 @@ def test_training_takes_every_setting_as_a_flag_with_its_documentation_and_defau
         assert f"--{name.replace('_', '-')} " in words
         if value is not False:  # that a switch is off goes without saying
             assert f"[default: {value}]" in words
-    assert "Most recent events of a history that the network looks at (the paper's n)." in words
+    assert "Most recent events of a history that the network looks at (the paper's n); " in words
 
 
 def test_the_documentation_shows_the_help_that_the_program_prints(run, monkeypatch):
@@ -337,7 +337,8 @@ def test_training_shows_log_split_settings_progress_and_outcome(run, tmp_path):
         "log.csv (csv): user 'user_id', item 'item_id', time 'timestamp'",
         "60 users, 12 items, 360 events",
         "split: each user's last event is the test",
-        "settings: width=8, length=10, blocks=1, heads=1, dropout=0.5,",
+        "settings: width=8, length=10, blocks=1, heads=1, dropout=0.47,",
+        "dropout: 0.47, as items have 20.0 training events on average",
         "best is epoch",
         f"saved to {tmp_path / 'm'}",
     ):
@@ -448,7 +449,7 @@ def test_flags_go_before_the_settings_file_and_the_file_before_defaults(run, tmp
 
     config = sasrec.load(tmp_path / "m").scorer.config
     assert (code, err) == (0, "")
-    assert (config.width, config.norm, config.heads, config.length, config.batch) == (6, "paper", 3, 5, 128)
+    assert (config.width, config.norm, config.heads, config.length, config.beta2) == (6, "paper", 3, 5, 0.98)
 
 
 @pytest.mark.parametrize(
@@ -710,7 +711,7 @@ def test_a_diagnosis_trains_with_the_settings_of_flags_then_file_then_model(run,
     run("diagnose", "log.csv", "--model", "walk.model", "--seed", "9")
     run("diagnose", "log.csv", "--model", "walk.model", "--config", tmp_path / "run.toml", "--blocks", "1")
 
-    assert [(one.width, one.length, one.blocks, one.seed) for one in found] == [(8, 10, 1, 9), (12, 50, 1, 0)]
+    assert [(one.width, one.length, one.blocks, one.seed) for one in found] == [(8, 10, 1, 9), (12, "auto", 1, 0)]
 
 
 def test_a_diagnosis_reads_the_log_as_its_model_was_trained(run, tmp_path):

@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 import torch
 
+import sasrec
 from sasrec.client import Client
 from sasrec.errors import ServingError
 from sasrec.model.attention import Layout
 from sasrec.model.inspection import attention_seen
+from sasrec.retrieval.blend import Blend
 from sasrec.retrieval.counting import Markov, Popularity
 from sasrec.retrieval.recommender import Recommender
 
@@ -148,10 +150,66 @@ def test_a_markov_chain_goes_by_the_last_event_alone(client):
 def test_the_model_lists_what_can_rank_and_a_name_that_is_none_of_them_is_refused(client):
     assert client.model().scorers == ["sasrec", "markov", "popularity"]
 
-    for ask in (lambda: client.recommend(scorer="magic"), lambda: client.explain("i03", scorer="magic")):
+    for ask in (
+        lambda: client.recommend(scorer="magic"),
+        lambda: client.explain("i03", scorer="magic"),
+        lambda: client.rank(["i03"], scorer="magic"),
+        lambda: client.similar("i03", scorer="magic"),
+    ):
         with pytest.raises(ServingError, match="/scorer: 'magic' is none of sasrec, markov, popularity") as refused:
             ask()
         assert refused.value.status == 422
+
+
+@pytest.fixture(scope="module")
+def hybrid(small_model, walks):
+    """A blend of the network with two models that count; each has a weight, whatever it is worth."""
+    data = sasrec.split(walks)
+    parts = [small_model, *(sasrec.count(data, name, progress=False) for name in ("rules", "markov"))]
+    scorer = Blend(
+        {part.scorer.kind: (weight, part.scorer) for weight, part in zip((0.5, 0.3, 0.2), parts, strict=True)}
+    )
+    return {part.scorer.kind: part for part in [Recommender.of_log(scorer, walks, record={}), *parts]}
+
+
+@pytest.fixture(scope="module")
+def asked(serving, hybrid, tmp_path_factory):
+    with (
+        serving(hybrid["blend"], data=tmp_path_factory.mktemp("hybrid") / "data") as running,
+        Client(running.url) as client,
+    ):
+        yield client
+
+
+def test_a_blend_offers_itself_its_parts_and_what_counts_the_same_histories(asked):
+    assert asked.model().scorers == ["blend", "sasrec", "rules", "markov", "popularity"]
+
+
+@pytest.mark.parametrize("name", ["blend", "sasrec", "rules", "markov"])
+def test_a_part_of_a_blend_ranks_and_finds_similar_items_as_it_does_alone(asked, hybrid, name):
+    alone, history = hybrid[name], ["i03", "i04"]
+    candidates = ["i20", "i07", "i01"]
+
+    recommended = asked.recommend(history=history, k=25, exclude_seen=False, scorer=name)
+    ranked = asked.rank(candidates, history=history, scorer=name)
+    similar = asked.similar("i03", k=24, scorer=name)
+
+    for answer, expected in (
+        (recommended, alone.continue_from(history, k=25, exclude_seen=False)),
+        (ranked, alone.score(history, candidates)),
+        (similar, alone.similar("i03", k=24)),
+    ):
+        found = {one.item: one.score for one in answer.items}
+        assert found == pytest.approx(dict(expected.select("item_id", "score").iter_rows()), abs=1e-5)
+
+
+def test_the_network_of_a_blend_tells_what_it_looks_at(asked, client):
+    history = ["i03", "i04", "i05"]
+
+    of_part = asked.explain("i20", history=history, exclude_seen=False, scorer="sasrec")
+
+    assert of_part.events == client.explain("i20", history=history, exclude_seen=False).events
+    assert asked.explain("i20", history=history).events[0].attention is None
 
 
 # Latest events

@@ -322,12 +322,28 @@ def test_weights_that_leave_the_number_range_are_noticed(data, small_config, mon
 # What is settled from the data
 
 
-@pytest.mark.parametrize(("mean", "dropout"), [(1, 0.5), (2, 0.5), (15, 0.5), (39, 0.35), (100, 0.2), (400, 0.2)])
-def test_dropout_is_settled_by_the_mean_length_of_training_histories(mean, dropout):
-    # 39 lies half way between 15 and 100 by the logarithm: sqrt(15 * 100) = 38.7.
-    train = Sequences.of([[0] * (mean - mean // 2), [0] * (mean + mean // 2)])
+@pytest.mark.parametrize(("each", "dropout"), [(1, 0.5), (15, 0.5), (41, 0.4), (301, 0.2), (819, 0.1), (9000, 0.1)])
+def test_dropout_is_settled_by_the_events_of_an_item(each, dropout):
+    # 0.1 less for e times as many: 15 e = 41, 15 e^3 = 301, 15 e^4 = 819.
+    train = Sequences.of([[0] * each, [1] * each])
 
-    assert settling.settled(sasrec.Config(), train, items=9).dropout == pytest.approx(dropout, abs=0.005)
+    assert settling.settled(sasrec.Config(), train, items=2).dropout == pytest.approx(dropout, abs=0.005)
+
+
+@pytest.mark.parametrize(("mean", "length"), [(2, 50), (49, 50), (50, 200), (400, 200)])
+def test_the_window_is_settled_by_the_mean_length_of_training_histories(mean, length):
+    train = Sequences.of([[0] * (mean - 1), [0] * (mean + 1)])
+
+    assert settling.settled(sasrec.Config(), train, items=9).length == length
+
+
+@pytest.mark.parametrize(
+    ("users", "batch"), [(2, 16), (1_600, 16), (3_200, 32), (6_040, 64), (22_363, 128), (10**6, 128)]
+)
+def test_the_batch_is_settled_by_the_number_of_users(users, batch):
+    train = Sequences(np.zeros(users, np.int32), np.arange(users + 1))
+
+    assert settling.settled(sasrec.Config(), train, items=9).batch == batch
 
 
 def test_dropout_that_was_set_stays(data):
@@ -624,12 +640,18 @@ def test_no_preset_changes_its_loss_with_the_catalogue(data):
         assert {one: getattr(small, one) for one in EXACT} == {one: getattr(config, one) for one in EXACT}
 
 
-@pytest.mark.parametrize("loss", ["auto", "softmax"])
-def test_a_model_says_which_loss_was_chosen_for_it_and_why(data, small_config, loss):
-    record = sasrec.train(data, replace(small_config, epochs=1, loss=loss)).record
+def test_a_model_says_what_was_chosen_for_it_and_why(data, small_config):
+    automatic = replace(small_config, epochs=1, loss="auto", length="auto", dropout="auto", batch="auto")
+    chosen = replace(small_config, epochs=1, loss="softmax", length=5, dropout=0.3, batch=8)
 
-    expected = "exact cross-entropy (softmax), as 25 items are no more than 50,000"
-    assert record.get("loss") == (expected if loss == "auto" else None)
+    users, events = len(data.train), len(data.train.items)
+    assert sasrec.train(data, automatic).record["automatic"] == {
+        "length": f"50, as users have {events / users:.1f} training events on average",
+        "dropout": f"0.47, as items have {events / 25:.1f} training events on average",
+        "batch": f"16, as there are {users} users",
+        "loss": "exact cross-entropy (softmax), as 25 items are no more than 50,000",
+    }
+    assert sasrec.train(data, chosen).record["automatic"] == {}
 
 
 def test_a_catalogue_beyond_the_bound_is_trained_with_sampled_softmax(data, small_config, monkeypatch):
@@ -638,7 +660,7 @@ def test_a_catalogue_beyond_the_bound_is_trained_with_sampled_softmax(data, smal
     model = sasrec.train(data, replace(small_config, epochs=2))
 
     assert model.scorer.config.loss == "sampled-softmax"
-    assert model.record["loss"] == (
+    assert model.record["automatic"]["loss"] == (
         "sampled softmax over 1,024 negatives, as 25 items are more than 24; loss='softmax' is exact"
     )
     assert model.record["history"][1]["loss"] < model.record["history"][0]["loss"]

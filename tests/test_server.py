@@ -3,14 +3,11 @@
 import http.client
 import json
 import os
-import re
-import select
 import signal
 import socket
 import subprocess
 import sys
 import threading
-from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 import pytest
@@ -32,23 +29,7 @@ def saved(tmp_path_factory, small_model):
     return path
 
 
-@contextmanager
-def process(model, *flags, data):
-    """`sasrec serve` as a process that answers; gives it and its address."""
-    command = [sys.executable, "-m", "sasrec", "serve", str(model), "--port", "0", "--data", str(data), *flags]
-    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    try:
-        assert select.select([running.stdout], [], [], PATIENCE)[0], "the server did not start"
-        lines = [running.stdout.readline() for _ in range(3)]
-        found = re.fullmatch(r"at (http://127\.0\.0\.1:\d+)\n", lines[2])
-        assert found, (lines, running.stderr.read())
-        yield running, found[1]
-    finally:
-        running.kill()
-        running.communicate()
-
-
-def test_a_termination_loses_nothing_that_was_begun(saved, tmp_path):
+def test_a_termination_loses_nothing_that_was_begun(process, saved, tmp_path):
     with process(saved, "--drain", "0.5", data=tmp_path / "data") as (running, url):
         place, ends, begun = urlsplit(url).netloc, [], threading.Semaphore(0)
 
@@ -81,7 +62,7 @@ def test_a_termination_loses_nothing_that_was_begun(saved, tmp_path):
     assert (running.returncode, out, errors) == (0, "stopped\n", "")
 
 
-def check_kills(saved, data, rounds):
+def check_kills(process, saved, data, rounds):
     """Kill the server while events come in; what was acknowledged is there after the next start, once."""
     acknowledged, sent, kept = set(), set(), threading.Semaphore(0)
     for number in range(rounds):
@@ -116,13 +97,13 @@ def check_kills(saved, data, rounds):
     assert len(events) == len(set(events))
 
 
-def test_no_acknowledged_event_is_lost_when_the_server_is_killed(saved, tmp_path):
-    check_kills(saved, tmp_path / "data", rounds=1)
+def test_no_acknowledged_event_is_lost_when_the_server_is_killed(process, saved, tmp_path):
+    check_kills(process, saved, tmp_path / "data", rounds=1)
 
 
 @pytest.mark.slow
-def test_no_acknowledged_event_is_lost_in_ten_kills_of_the_server(saved, tmp_path):
-    check_kills(saved, tmp_path / "data", rounds=10)
+def test_no_acknowledged_event_is_lost_in_ten_kills_of_the_server(process, saved, tmp_path):
+    check_kills(process, saved, tmp_path / "data", rounds=10)
 
 
 def test_too_much_at_once_is_refused_quickly_and_the_rest_answered(serving, small_model, tmp_path, monkeypatch):

@@ -16,6 +16,7 @@ from playwright.sync_api import expect, sync_playwright
 
 import sasrec
 from sasrec.client import Client
+from sasrec.retrieval.blend import Blend
 from sasrec.serving.administration import Command, send
 from sasrec.serving.pages import FILES
 
@@ -201,6 +202,28 @@ def test_the_switch_lets_a_counting_model_rank(page, client):
     expect(page.locator("#recommended thead th")).to_have_count(3)  # nothing looks at anything
     expected = client.recommend(history=["i03"], scorer="markov")
     assert shown(page) == ids(expected)
+
+
+@browser_test
+def test_the_switch_of_a_hybrid_has_its_parts_and_what_is_similar_follows_it(page, serving, model, odd_log, tmp_path):
+    rules = sasrec.count(sasrec.split(odd_log), "rules", progress=False)
+    scorer = Blend({"sasrec": (0.5, model.scorer), "rules": (0.5, rules.scorer)})
+    hybrid = sasrec.Recommender.of_log(scorer, odd_log, record={})
+    with serving(hybrid, data=tmp_path / "data") as running, Client(running.url) as client:
+        page.goto(running.url)
+        add(page, "i03")
+        after(page, 1)
+        names = page.locator("#scorers label").all_text_contents()
+        page.get_by_role("radio", name="Sequence rules").check()
+        expect(page.locator("#recommended thead th")).to_have_count(3)  # nothing looks at anything
+        shown_by_rules = shown(page)
+        page.locator("#added .open").click()
+        expect(page.locator("#added .chip")).to_have_count(6)
+        similar = [chip.locator("bdi").last.text_content() for chip in page.locator("#added .chip").all()]
+
+        assert names == ["Hybrid", "Network", "Sequence rules", "Markov chain", "Popularity"]
+        assert shown_by_rules == ids(client.recommend(history=["i03"], scorer="rules"))
+        assert similar == ids(client.similar("i03", k=6, scorer="rules"))
 
 
 @browser_test

@@ -46,6 +46,7 @@ __all__ = [
     "read_features",
     "read_log",
     "refit",
+    "retrain",
     "serve",
     "split",
     "train",
@@ -85,6 +86,7 @@ if TYPE_CHECKING:
     from sasrec.training.counting import count
     from sasrec.training.loop import train
     from sasrec.training.refitting import refit
+    from sasrec.training.retraining import retrain
 else:
     # Hidden from type checkers: they take a module with __getattr__ to have every name that anybody mistypes.
     _HOMES = {
@@ -107,6 +109,7 @@ else:
         "count": "training.counting",
         "blend": "training.blending",
         "refit": "training.refitting",
+        "retrain": "training.retraining",
         "serve": "serving.server",
         "Diagnosis": "studies.diagnose",
         "diagnose": "studies.diagnose",

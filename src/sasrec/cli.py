@@ -40,6 +40,7 @@ COMMANDS = {
     "serve": ("serving", "Answer over HTTP with a model, and keep the events that come in."),
     "activate": ("serving", "Let a running server answer with another model."),
     "rollback": ("serving", "Let a running server go back to the version before."),
+    "retrain": ("retraining", "Train the model that is served once more, with the events that came in since."),
 }
 """For every command its module in `sasrec.commands`, and its summary: the first line of its docstring."""
 

@@ -26,6 +26,7 @@ from sasrec.serving.api import (
     ModelFacts,
     NewEvent,
     PastEvents,
+    Rank,
     Recommend,
     Recommendation,
     Recommendations,
@@ -93,9 +94,20 @@ class Client:
             "/v1/recommend:batch", {"requests": requests, "deadline_ms": self._deadline}, Recommendations
         ).answers
 
-    def rank(self, candidates: Iterable[Id], user: Id | None = None, history: Iterable[Id] = ()) -> Recommendation:
-        """Up to 1,000 candidates in the order of their scores; those that the model does not know are listed."""
-        asked = {"candidates": list(candidates), "user": user, "history": list(history), "deadline_ms": self._deadline}
+    def rank(
+        self,
+        candidates: Iterable[Id],
+        user: Id | None = None,
+        history: Iterable[Id] = (),
+        *,
+        scorer: str | None = None,
+    ) -> Recommendation:
+        """Up to 1,000 candidates in the order of their scores; those that the model does not know are listed.
+
+        Args:
+            scorer: What ranks, one of `model().scorers`; None is the model.
+        """
+        asked = Rank(list(candidates), user, list(history), scorer, self._deadline)
         return self._post("/v1/rank", asked, Recommendation)
 
     def explain(
@@ -118,9 +130,14 @@ class Client:
         asked = Explain(item, user, list(history), exclude_seen, scorer, events, self._deadline)
         return self._post("/v1/explain", asked, Explanation)
 
-    def similar(self, item: Id, *, k: int = 10) -> Similars:
-        """The items most like one item."""
-        return self._get("/v1/similar", {"item": item, "k": k, "deadline_ms": self._deadline}, Similars)
+    def similar(self, item: Id, *, k: int = 10, scorer: str | None = None) -> Similars:
+        """The items most like one item.
+
+        Args:
+            scorer: What tells how alike they are, one of `model().scorers`; None is the model.
+        """
+        chosen = {} if scorer is None else {"scorer": scorer}
+        return self._get("/v1/similar", {"item": item, "k": k, **chosen, "deadline_ms": self._deadline}, Similars)
 
     def add(self, user: Id, item: Id, *, time: float | None = None, event: str | None = None) -> EventsStored:
         """Store one event.

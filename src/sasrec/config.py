@@ -24,11 +24,12 @@ class Config:
         network: "sasrec", or "stamp" (attention from the last item, without blocks), of which "stamp-memory" and
             "stamp-last" keep one of the two halves alone.
         width: Size of item vectors and states (the paper's d).
-        length: Most recent events of a history that the network looks at (the paper's n).
+        length: Most recent events of a history that the network looks at (the paper's n); "auto" takes it from the log:
+            200 where users have 50 events or more on average, else 50.
         blocks: Attention blocks; 0 scores the catalogue by the last item's vector alone.
         heads: Attention heads; must divide the width of the attention.
-        dropout: Share of values dropped in training; "auto" takes it from the log: 0.5 for short histories,
-            0.2 for long ones.
+        dropout: Share of values dropped in training; "auto" takes it from the log: 0.5 where items are seldom, less the
+            more events an item has, 0.1 at least.
         norm: Where a block normalises: "paper" as in the paper's code, "pre" as in its text, "post" after each half,
             "query" like "paper" but with residuals of raw states, "query-only" like "paper" but without a norm before
             the feed-forward half and with gains for every position, "key" the attention's keys and each half's result.
@@ -70,7 +71,7 @@ class Config:
         share_negatives: Draw once for all targets of a step.
         logq: Take the logarithm of its expected count from a negative's score, which undoes the sampler's bias.
         calibration: The t of "gbce", from 0 (binary cross-entropy summed over negatives) to 1 (calibrated).
-        batch: Windows in a training step.
+        batch: Windows in a training step; "auto" takes it from the log: 128, and fewer where there are few users.
         learning_rate: Step size of Adam.
         beta2: Adam's decay of squared gradients; that of gradients is 0.9.
         item_updates: Which item vectors a step reads and writes: "all", as Adam usually does, at a cost that grows with
@@ -98,7 +99,7 @@ class Config:
 
     network: Literal["sasrec", "stamp", "stamp-memory", "stamp-last"] = "sasrec"
     width: Annotated[int, Meta(ge=1, le=4096)] = 64
-    length: Annotated[int, Meta(ge=1, le=10_000)] = 50
+    length: Annotated[int, Meta(ge=1, le=10_000)] | Literal["auto"] = "auto"
     blocks: Annotated[int, Meta(ge=0, le=64)] = 2
     heads: Annotated[int, Meta(ge=1, le=64)] = 1
     dropout: Annotated[float, Meta(ge=0.0, lt=1.0)] | Literal["auto"] = "auto"
@@ -131,7 +132,7 @@ class Config:
     share_negatives: bool = False
     logq: bool = False
     calibration: Annotated[float, Meta(ge=0.0, le=1.0)] = 0.75
-    batch: Annotated[int, Meta(ge=1, le=1_000_000)] = 128
+    batch: Annotated[int, Meta(ge=1, le=1_000_000)] | Literal["auto"] = "auto"
     learning_rate: Annotated[float, Meta(gt=0.0, le=10.0)] = 1e-3
     beta2: Annotated[float, Meta(gt=0.0, lt=1.0)] = 0.98
     item_updates: Literal["all", "touched", "auto"] = "auto"
@@ -182,7 +183,7 @@ class Config:
             "swap_users: there are no user vectors to swap; set user_width": self.swap_users > 0
             and not self.user_width,
             "similarity: user vectors need 'dot', found 'cosine'": self.user_width > 0 and self.similarity != "dot",
-            f"label_smoothing: needs the whole catalogue, found loss={self.loss!r}; set loss='softmax' or 0": (
+            f"label_smoothing: needs all scores, found loss={self.loss!r}; set loss='softmax' or leave it at 0": (
                 self.label_smoothing > 0 and self.loss not in ("softmax", "auto")
             ),
             "share_negatives: sampler='unseen' draws for each user; set sampler='uniform', 'popularity' or 'mixed'": (

@@ -9,6 +9,7 @@ from cyclopts.config import Dict
 _MODELS: Mapping[tuple[str, ...], str | int] = {
     ("evaluate",): 0,
     ("refit",): 0,
+    ("retrain",): 0,
     ("compare",): 1,
     ("blend",): 1,
     ("diagnose",): "--model",
@@ -20,8 +21,8 @@ def fill(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> 
     """Fill what was not typed, after a command line is parsed and before its values are checked.
 
     `train --preset NAME --config FILE` takes settings from the file, and the others from the preset; `evaluate MODEL
-    LOG`, `refit MODEL LOG`, `compare LOG MODEL` and `blend LOG MODEL` read the log as training did; `diagnose LOG` does
-    all of this, and takes the settings of `--model` where neither file nor preset has them.
+    LOG`, `refit MODEL LOG`, `retrain MODEL LOG`, `compare LOG MODEL` and `blend LOG MODEL` read the log as training
+    did; `diagnose LOG` does all of this, and takes the settings of `--model` where neither file nor preset has them.
 
     Raises:
         ConfigError: The settings file is refused, or there is no such preset.

@@ -61,15 +61,20 @@ def _about(model: "Recommender", path: Path) -> str:
         if "parts" in config
         else chosen(config),
         "features": record.get("features") or "",
-        "log": record.get("log", ""),
+        "log": record.get("log", "") + _and_events(record),
         "read with": in_words(dict(record.get("reading", {}).items() - Reading().to_dict().items())),
         "split": record.get("split", ""),
-        "loss": record.get("loss") or "",
+        "automatic": "; ".join(f"{name} {reason}" for name, reason in record.get("automatic", {}).items()),
         "made": outcome(record) if "best" in record else "",
         "parts": "; ".join(map(worth, record.get("parts", ()))),
         "made with": ", ".join(f"{name} {record[name]}" for name in ("python", "torch", "processor") if name in record),
     }
     return "\n".join(wrapped(f"{name:<12}{words}", indent=12) for name, words in known.items() if words)
+
+
+def _and_events(record: Mapping[str, Any]) -> str:
+    taken = record.get("events")
+    return f", with {taken['taken']:,} events of a server, up to place {taken['through']:,}" if taken else ""
 
 
 def in_words(settings: Mapping[str, Any]) -> str:

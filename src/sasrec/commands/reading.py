@@ -44,15 +44,7 @@ class Reading:
     share: float = 0.1
 
     def log(self, path: Path) -> Log:
-        """The log in a file; errors as `read_log` and `Filters.named`."""
-        filters = self.filters
-        if self.named is not None:
-            cores = Filters.named(self.named)
-            filters = replace(
-                filters, min_weight=cores.min_weight, user_core=cores.user_core, item_core=cores.item_core
-            )
-            if self.filters not in (filters, replace(filters, min_weight=None, user_core=0, item_core=0)):
-                raise ConfigError(f"--named {self.named} sets the rating and both cores; leave out flags of these")
+        """The log in a file; errors as `read_log` and `kept`."""
         return read_log(
             path,
             user=self.user,
@@ -61,8 +53,24 @@ class Reading:
             weight=self.weight,
             format=self.format,
             time_unit=self.time_unit,
-            filters=filters,
+            filters=self.kept(),
         )
+
+    def kept(self) -> Filters:
+        """Which events stay; ConfigError as `Filters.named`, or where flags contradict the name."""
+        filters = self.filters
+        if self.named is not None:
+            cores = Filters.named(self.named)
+            filters = replace(
+                filters, min_weight=cores.min_weight, user_core=cores.user_core, item_core=cores.item_core
+            )
+            if self.filters not in (filters, replace(filters, min_weight=None, user_core=0, item_core=0)):
+                raise ConfigError(f"--named {self.named} sets the rating and both cores; leave out flags of these")
+        return filters
+
+    def unfiltered(self) -> "Reading":
+        """The same, but every event that can be read stays."""
+        return replace(self, filters=Filters(bad_rows=self.filters.bad_rows), named=None)
 
     def divided(self, log: Log) -> Split:
         """The log with what is held out; errors as `split`."""

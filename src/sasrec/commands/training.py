@@ -114,8 +114,8 @@ def train(
         say(str(content.summary()), "", str(data), *([str(features)] if features else []), "")
         taken = settling.settled(config, data.train, items=len(content.items))
         say(wrapped(f"settings: {chosen(taken.to_dict())}"))
-        if reason := settling.loss_in_words(config, taken, items=len(content.items)):
-            say(wrapped(f"loss: {reason}"))
+        for name, reason in settling.reasons(config, taken, data.train, items=len(content.items)).items():
+            say(wrapped(f"{name}: {reason}"))
         say("")
     model = loop.train(data, config, history=written.history, features=features, progress=not quiet)
     model.record |= {"log": log.name, "reading": reading.to_dict(), "peak_memory": peak_memory()}

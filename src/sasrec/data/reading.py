@@ -57,13 +57,13 @@ def read_log(
     # A reader of text gives an empty line, as at the end of many files, as a row without any value.
     blank = rows.select(pl.all_horizontal(pl.all().is_null() & (not table.typed))).to_series()
     usable, dropped = without_bad_rows(fields, blank=blank, filters=filters, name=table.name)
-    events, users, items = _encoded(usable)
+    events, users, items = encoded(usable)
     events, filtered = apply_filters(events, filters, name=table.name)
     notes = (*_notes(users, rows[columns.user], "user"), *_notes(items, rows[columns.item], "item"))
     origin = Source(table.name, table.format, table.frame, columns, unit, len(rows), dropped | filtered, notes)
     if not len(events):
         raise DataError(f"{table.name}: no event is left; {origin.left_out}; loosen the filters")
-    return _assembled(events, users, items, origin)
+    return assembled(events, users, items, origin)
 
 
 def _opened(source: str | os.PathLike[str] | IntoFrame, format: str | None) -> AbstractContextManager[Table]:
@@ -74,7 +74,7 @@ def _opened(source: str | os.PathLike[str] | IntoFrame, format: str | None) -> A
     return nullcontext(frame_table(source))
 
 
-def _encoded(fields: pl.DataFrame) -> tuple[Events, pl.Series, pl.Series]:
+def encoded(fields: pl.DataFrame) -> tuple[Events, pl.Series, pl.Series]:
     """The events sorted by user and time, and the sorted distinct ids of users and items."""
     users, user_rows = _distinct(fields["user"])
     items, item_rows = _distinct(fields["item"])
@@ -91,7 +91,7 @@ def _distinct(ids: pl.Series) -> tuple[pl.Series, np.ndarray]:
     return distinct, rows.cast(pl.Int64).to_numpy()
 
 
-def _assembled(events: Events, users: pl.Series, items: pl.Series, source: Source) -> Log:
+def assembled(events: Events, users: pl.Series, items: pl.Series, source: Source) -> Log:
     """The log of the events that are left; ids without an event leave too."""
     user_counts, item_counts = np.bincount(events.users), np.bincount(events.items, minlength=len(items))
     lengths = user_counts[user_counts > 0]

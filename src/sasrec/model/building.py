@@ -73,7 +73,7 @@ def _sasrec(vectors: ItemVectors, users: int, config: Config) -> SASRec:
 
     shape = Shape(
         width=width,
-        length=config.length,
+        length=int(config.length),
         heads=config.heads,
         attention_width=width if config.attention_width == "auto" else config.attention_width,
         feed_forward=width if config.feed_forward == "auto" else config.feed_forward,
@@ -92,7 +92,7 @@ def _sasrec(vectors: ItemVectors, users: int, config: Config) -> SASRec:
         "key": lambda: KeyNormBlock(shape),
     }
     positions: dict[str, Callable[[], nn.Module | None]] = {
-        "learned": lambda: LearnedPositions(config.length, width),
+        "learned": lambda: LearnedPositions(int(config.length), width),
         "sinusoidal": SinusoidalPositions,
         "none": lambda: None,
     }

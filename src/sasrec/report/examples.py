@@ -97,7 +97,7 @@ def attention_maps(scorer: Neural, few: Holdout, names: Names) -> list[Element]:
     """What the blocks look at when they predict for the first of a few users; none where there is no attention."""
     history = few.histories.take(np.array([0]))
     seen = attention_of(scorer.network, *scorer.given(history))
-    recent = history.items[-min(_LOOKED_AT, scorer.config.length) :]
+    recent = history.items[-min(_LOOKED_AT, scorer.length) :]
     return [
         heat_map(
             Caption(

@@ -42,6 +42,11 @@ class Neural:
             torch.mm(states, items.t(), out=part)
         return scores.cpu()
 
+    @property
+    def length(self) -> int:
+        """Most recent events of a history that the network looks at."""
+        return int(self.config.length)
+
     @torch.inference_mode()
     def states(self, histories: Sequences) -> Float[Tensor, "B state"]:
         """The state after each history's last event."""
@@ -50,7 +55,7 @@ class Neural:
 
     def given(self, histories: Sequences) -> tuple[Int[Tensor, "P"], Layout, Int[Tensor, "B"] | None]:
         """What the network is given to read of these histories: items, layout and users."""
-        recent = histories.last(self.config.length)
+        recent = histories.last(self.length)
         device = self.network.items.weight.device
         users = None if recent.users is None else torch.from_numpy(recent.users).to(device)
         items = torch.from_numpy(recent.items.astype(np.int64)).to(device)

@@ -16,6 +16,7 @@ from sasrec.data.sequences import Sequences
 from sasrec.data.titles import read_titles
 from sasrec.data.vocab import Vocabulary
 from sasrec.errors import BundleError, ServingError
+from sasrec.retrieval.blend import Blend
 from sasrec.retrieval.counting import Markov, Popularity
 from sasrec.retrieval.recommender import Recommender
 from sasrec.retrieval.scorers import Scorer
@@ -112,7 +113,9 @@ class Served:
         trained_on = model.record.get("events", {})
         self._through = int(trained_on.get("through", 0)) if trained_on.get("store") == store.id else 0
         self._popularity = Popularity.of(model.histories, items=len(model.items))
-        self.scorers = list(dict.fromkeys((model.scorer.kind, Markov.kind, Popularity.kind)))
+        parts = model.scorer.parts if isinstance(model.scorer, Blend) else {}
+        self._parts = {model.scorer.kind: model.scorer} | {name: part for name, (_, part) in parts.items()}
+        self.scorers = list(dict.fromkeys((*self._parts, Markov.kind, Popularity.kind)))
         self._rank([Question(np.zeros(1, np.int32), -1, 1, _NONE, None, [], model.scorer)])
 
     def answer(self, requests: Sequence[Request]) -> list[Answer | Problem]:
@@ -149,28 +152,37 @@ class Served:
 
     def _scorer(self, name: str | None) -> Scorer:
         """What ranks under one of the names in `scorers`."""
-        if name is None or name == self.model.scorer.kind:
+        if name is None:
             return self.model.scorer
-        return self._markov if name == Markov.kind else self._popularity
+        # A part of a blend that counts goes before what counts the whole histories.
+        return self._parts.get(name) or (self._markov if name == Markov.kind else self._popularity)
+
+    def _unlisted(self, name: str | None) -> Problem | None:
+        """Why nothing ranks under a name; None where something does."""
+        if name in (None, *self.scorers):
+            return None
+        return invalid(f"{name!r} is none of {', '.join(self.scorers)} - at `$.scorer`")
 
     def _about_one(self, request: Similar | Explain) -> Answer | Problem:
         if str(request.item) not in self.items.rows:
             return Problem(UNKNOWN_ITEM, f"the model {self.version} does not know the item {str(request.item)!r}")
-        return self._similar(request) if isinstance(request, Similar) else explain(self, request)
+        if isinstance(request, Explain):
+            return explain(self, request)
+        return self._unlisted(request.scorer) or self._similar(request)
 
     def _known(self, user: str) -> tuple[np.ndarray, int, list[Stored]]:
         """Item rows of the training data, the user's row there, and the events since."""
-        since = self.store.history(user, after=self._through)
         row = self.users.rows.get(user, -1)
         forgotten = self.store.forgotten(user)
         if row < 0 or (forgotten is not None and forgotten > self._through):
-            return _NONE, -1, since
-        return self.model.histories[row], row, since
+            # All events: what was trained on holds none of them, or no longer may.
+            return _NONE, -1, self.store.history(user)
+        return self.model.histories[row], row, self.store.history(user, after=self._through)
 
     def understood(self, request: Recommend) -> Question | Problem:
         """A request in rows, or why it cannot be answered."""
-        if request.scorer not in (None, *self.scorers):
-            return invalid(f"{request.scorer!r} is none of {', '.join(self.scorers)} - at `$.scorer`")
+        if problem := self._unlisted(request.scorer):
+            return problem
         try:
             own, user, since = (_NONE, -1, []) if request.user is None else self._known(str(request.user))
         except ServingError as error:
@@ -239,7 +251,7 @@ class Served:
     @torch.inference_mode()
     def _similar(self, request: Similar) -> Similars:
         row = self.items.rows[request.item]
-        scores = self.model.scorer.similarities(row).clone().unsqueeze(0)
+        scores = self._scorer(request.scorer).similarities(row).clone().unsqueeze(0)
         scores[0, row] = float("-inf")
         values, items = best(scores, request.k)
         check_finite(values)

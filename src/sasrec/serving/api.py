@@ -68,6 +68,7 @@ class Rank(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     candidates: Annotated[list[Id], Meta(min_length=1, max_length=1000)]
     user: Id | None = None
     history: History = []
+    scorer: ScorerName = None
     deadline_ms: Deadline = 1000
 
 
@@ -76,6 +77,7 @@ class Similar(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     item: Text
     k: K = 10
+    scorer: ScorerName = None
     deadline_ms: Deadline = 1000
 
 
@@ -300,7 +302,10 @@ class ModelFacts(msgspec.Struct, frozen=True):
     kind: str
     items: int
     users: int
-    scorers: Annotated[list[str], Meta(description="What can rank: the model, then what counts the same histories.")]
+    scorers: Annotated[
+        list[str],
+        Meta(description="What can rank: the model, the parts of a blend, then what counts the same histories."),
+    ]
     exclude_seen: Annotated[bool, Meta(description="Whether seen items are left out unless a request says otherwise.")]
     ids: Annotated[dict[str, Literal["text", "integer"]], Meta(description="What raw ids are, of users and of items.")]
     trained: Annotated[dict[str, str | int | float], Meta(description="How it came to be, as far as it is recorded.")]

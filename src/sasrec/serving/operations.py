@@ -103,7 +103,9 @@ async def recommend_batch(desk: Desk, asked: api.RecommendBatch) -> api.Recommen
 async def rank(desk: Desk, asked: api.Rank) -> api.Recommendation:
     """Given candidates in the order of their scores."""
     candidates = asked.candidates
-    question = api.Recommend(asked.user, asked.history, k=len(candidates), exclude_seen=False, allow=candidates)
+    question = api.Recommend(
+        asked.user, asked.history, k=len(candidates), exclude_seen=False, allow=candidates, scorer=asked.scorer
+    )
     return (await desk.ask([question], asked.deadline_ms))[0]
 
 
@@ -183,6 +185,7 @@ async def describe_model(desk: Desk, asked: api.Nothing) -> api.ModelFacts:  # n
     model, record = served.model, served.model.record
     plain = {name: record[name] for name in ("log", "data", "stopped", "epochs", "seconds") if name in record}
     best = {f"validation_{name}": record["best"][name] for name in ("ndcg", "hit_rate") if "best" in record}
+    taken = {f"events_{name}": record["events"][name] for name in ("taken", "through") if "events" in record}
     return api.ModelFacts(
         model_version=served.version,
         kind=model.scorer.kind,
@@ -191,7 +194,7 @@ async def describe_model(desk: Desk, asked: api.Nothing) -> api.ModelFacts:  # n
         scorers=served.scorers,
         exclude_seen=model.exclude_seen,
         ids={one.kind + "s": "integer" if one.integer else "text" for one in (model.users, model.items)},
-        trained=msgspec.convert(plain | best, dict[str, str | int | float]),
+        trained=msgspec.convert(plain | best | taken, dict[str, str | int | float]),
         activated=served.since,
         earlier=list(course.before),
     )

@@ -104,7 +104,7 @@ def serve(
 
 def run(model: Path, place: Place, *, started: Callable[[Running], None] | None = None) -> None:
     """Serve the model of a folder; errors as `serve`."""
-    data = place.data or model.absolute().with_name(model.absolute().name + ".data")
+    data = place.data or data_of(model)
     with ExitStack() as held:
         listening = held.enter_context(closing(_bound(place)))
         lifetime = _extra()  # and with it torch, which takes a second or two
@@ -124,6 +124,11 @@ def run(model: Path, place: Place, *, started: Callable[[Running], None] | None 
                 started(Running(url, data, live.service.served.version, live.facts(), live.stop))
 
         live.run(listening, tell)
+
+
+def data_of(model: Path) -> Path:
+    """The data folder of a server of a model, unless another one is named."""
+    return model.absolute().with_name(model.absolute().name + ".data")
 
 
 def _extra() -> "type[Lifetime]":

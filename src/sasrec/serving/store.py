@@ -22,6 +22,7 @@ Outcome = Literal["stored", "duplicate", "conflict"]
 HISTORY = 1_000  # events of one user that are read back at most, the latest
 
 _FORMAT, _APPLICATION = 1, 0x5A5EC
+_PAGE = 10_000  # events that are read at a time where all are: a read holds up the writer when it erases somebody
 _GROUP = 256  # jobs that share one transaction at most, and so one wait for the disk
 _WAITING = 1024  # jobs that wait for the writer at most
 _SCHEMA = """
@@ -123,7 +124,7 @@ class SqliteStore:
         """Open the file, or make it.
 
         Args:
-            writable: False reads a store that a server may be writing to meanwhile.
+            writable: False reads a store that a server may be writing to meanwhile, and checks what is read alone.
 
         Raises:
             ServingError: The file cannot be opened, is damaged, foreign or of a newer format.
@@ -137,7 +138,9 @@ class SqliteStore:
             connection = self._connect()
             if writable:
                 _prepare(connection, path)
-            _check(connection, path)
+            _recognise(connection, path)
+            if writable:
+                _check(connection, path)
             self.id = str(connection.execute("SELECT id FROM facts").fetchone()[0])
         except sqlite3.Error as error:
             raise ServingError(f"{path}: events cannot be read: {error}; restore the file or move it away") from None
@@ -168,13 +171,18 @@ class SqliteStore:
         return None if found is None else int(found[0])
 
     def events(self, *, through: int) -> Iterator[Stored]:
-        """See `EventStore`."""
-        rows = self._read(
-            "SELECT id, user, item, time, place, given, checksum FROM events WHERE place <= ? "
-            "ORDER BY user, time, place",
-            (through,),
-        )
-        return map(self._checked, rows)
+        """See `EventStore`. Who is forgotten meanwhile may be there in part."""
+        after = ("", -(2**63), 0)
+        while True:
+            rows = self._read(
+                "SELECT id, user, item, time, place, given, checksum FROM events "
+                "WHERE (user, time, place) > (?, ?, ?) AND place <= ? ORDER BY user, time, place LIMIT ?",
+                (*after, through, _PAGE),
+            ).fetchall()
+            yield from map(self._checked, rows)
+            if len(rows) < _PAGE:
+                return
+            after = (rows[-1][1], rows[-1][3], rows[-1][4])
 
     def last(self) -> int:
         """See `EventStore`."""
@@ -260,12 +268,16 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
         )
 
 
-def _check(connection: sqlite3.Connection, path: Path) -> None:
-    """Refuse a file that is foreign, newer or damaged."""
+def _recognise(connection: sqlite3.Connection, path: Path) -> None:
+    """Refuse a file that is foreign or newer."""
     if connection.execute("PRAGMA application_id").fetchone()[0] != _APPLICATION:
         raise ServingError(f"{path}: is not a store of events; choose another data folder")
     if (version := connection.execute("PRAGMA user_version").fetchone()[0]) > _FORMAT:
         raise ServingError(f"{path}: has format {version}, this sasrec reads up to {_FORMAT}; update sasrec")
+
+
+def _check(connection: sqlite3.Connection, path: Path) -> None:
+    """Refuse a file that is damaged."""
     found = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
     if found != "ok":
         raise ServingError(f"{path}: is damaged: {found}; restore the file or move it away")

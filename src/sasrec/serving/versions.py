@@ -100,10 +100,7 @@ class Folder:
 
     def course(self) -> Course:
         """What was served last; an empty course where that is unknown."""
-        try:
-            return msgspec.json.decode((self.path / "current.json").read_bytes(), type=Course)
-        except (OSError, msgspec.MsgspecError):
-            return Course()
+        return _course(self.path)
 
     def knows(self, version: str) -> bool:
         """Whether the folder holds a version."""
@@ -152,6 +149,25 @@ class Folder:
     def close(self) -> None:
         """Let another server have the folder."""
         os.close(self._lock)
+
+
+def served(data: Path, model: Path) -> Path:
+    """The model that a server of a data folder answers with, or would if it were started with a model.
+
+    Raises:
+        BundleError: As `fingerprint`.
+    """
+    course = _course(data)
+    if course.version is None or course.given != fingerprint(model):
+        return model
+    return data / "models" / course.version
+
+
+def _course(data: Path) -> Course:
+    try:
+        return msgspec.json.decode((data / "current.json").read_bytes(), type=Course)
+    except (OSError, msgspec.MsgspecError):
+        return Course()
 
 
 def fingerprint(model: Path) -> str:

@@ -115,7 +115,7 @@ def diagnose(
     config = settled(config or (given.config if given else Config()), data.train, items=len(data.log.items))
     tell = told(progress)
     # A network that learns from the end of each history would learn from less than those with rolling windows.
-    common = without_older(data, config.length) if config.windows == "last" else data
+    common = without_older(data, int(config.length)) if config.windows == "last" else data
     smaller = _smaller(config, common, LENGTHS if retrain else LENGTHS[:1])
     tell(_plan(common, config, trainings=len(smaller) + (model is None)))
     if model is None:
@@ -126,15 +126,15 @@ def diagnose(
         _rank_as_it_is(trials, network, data, seed=config.seed)
         for name, settings in smaller.items():
             made = _trained(common, settings, features, name, tell, progress)
-            trials.run(name, "retrained", made.scorer, length=settings.length)
+            trials.run(name, "retrained", made.scorer, length=int(settings.length))
     unlike = features is None and bool(model.record.get("features"))
     notes = ("what was trained for a line knows no categories of items, unlike the whole network",) if unlike else ()
-    return _concluded(trials, data, network.config.length, notes, seed=config.seed)
+    return _concluded(trials, data, network.length, notes, seed=config.seed)
 
 
 def _rank_as_it_is(trials: Trials, network: Neural, data: Split, *, seed: int) -> None:
     """Every line that takes no training, the whole network first."""
-    length, items = network.config.length, len(data.log.items)
+    length, items = network.length, len(data.log.items)
     trials.run("whole network", "whole", network)
     for name, keep_last in (("shuffled, the last item kept", True), ("shuffled as a whole", False)):
         change = partial(shuffled, rng=np.random.default_rng(seed), length=length, keep_last=keep_last)
@@ -156,9 +156,9 @@ def _smaller(config: Config, data: Split, lengths: tuple[int, ...]) -> Mapping[s
     last of each history. Their steps are as large as those of the whole network, in targets.
     """
     targets, histories = _steps(data), int((data.train_lengths >= 2).sum())
-    batch = config.batch if config.learn == "last" else round(config.batch * targets / max(histories, 1))
+    batch = int(config.batch) if config.learn == "last" else round(int(config.batch) * targets / max(histories, 1))
     rolling = changed(config, windows="rolling", shortest=1, learn="last", batch=min(max(batch, 1), 1_000_000))
-    made = {f"trained on the last {one}": changed(rolling, length=one) for one in lengths if one < config.length}
+    made = {f"trained on the last {one}": changed(rolling, length=one) for one in lengths if one < int(config.length)}
     return made | {"trained without blocks": changed(rolling, network="sasrec", blocks=0, length=1)}
 
 

@@ -39,7 +39,7 @@ from sasrec.training.negatives import Draw, Negatives, NegativeSampler
 from sasrec.training.noise import swapped
 from sasrec.training.optim import Optimiser, rate
 from sasrec.training.progress import EpochResult, Watcher, watched
-from sasrec.training.settling import check, has_repeats, loss_in_words, settled
+from sasrec.training.settling import check, has_repeats, reasons, settled
 
 
 def train(
@@ -87,7 +87,7 @@ def train(
         "split": data.rule,
         "exclude_seen": exclude_seen,
         "features": None if features is None else str(features),
-        "loss": loss_in_words(asked, config, items=items),
+        "automatic": reasons(asked, config, parts, items=items),
         **_course(results, stopped),
         "steps": len(results) * training.steps,
         "seconds": round(time.perf_counter() - started, 3),
@@ -141,7 +141,7 @@ class Training:
         self.drop = Dropout(float(config.dropout), noise)
         self.optimiser = Optimiser(self.network, config)
         self.average = Average(self.network, decay=config.average) if config.average else None
-        self.steps = math.ceil(len(self._windows().rows) / config.batch)
+        self.steps = math.ceil(len(self._windows().rows) / int(config.batch))
         self.step = 0
         self.negatives = None if config.loss == "softmax" else NegativeSampler(config, train, items=items, draw=draw)
         self.cross_entropy = ExactCrossEntropy(getattr(torch, config.precision), smoothing=config.label_smoothing)
@@ -157,7 +157,7 @@ class Training:
         epoch = batches(
             self.train,
             self._windows(),
-            size=config.batch,
+            size=int(config.batch),
             learn=config.learn,
             weighted=config.weighted,
             device=self.device,
@@ -182,7 +182,7 @@ class Training:
             yield self.network
 
     def _windows(self) -> Windows:
-        length = self.config.length
+        length = int(self.config.length)
         if self.config.windows == "random":
             return random_windows(self.train, length=length, rng=self.rng)
         if self.config.windows == "rolling":

@@ -17,6 +17,7 @@ from sasrec.training.machine import found_device, granted_threads, has_device, h
 # Beyond, an exact step costs several times a sampled one, and more with every item; see docs/performance.md.
 _MANY_ITEMS = 50_000
 _SHARED_NEGATIVES = 1_024
+_LONG = 50  # mean training events of a user from which on the network looks further back
 _REPEATS_MATTER = 0.01  # share of validation targets that the user had before, above which they are not excluded
 
 
@@ -35,26 +36,32 @@ def check(data: Split, train: Sequences, valid: Holdout, config: Config, feature
 
 
 def settled(config: Config, train: Sequences, *, items: int) -> Config:
-    """The settings with every "auto" replaced by what it stands for here.
+    """The settings with every "auto" replaced by what it stands for here; `reasons` has the words.
 
-    Dropout: 0.5 up to a mean of 15 training events a user, 0.2 from 100 on, and in between by the logarithm. Short
-    histories leave little to learn each item from, so a network remembers them; long ones do not.
+    Length: 200 where users have 50 training events or more on average, else 50. Short histories fit into any window.
 
-    Loss: see `loss_in_words`.
+    Dropout: 0.5 up to 15 training events an item, 0.1 less for each time that there are e times as many, at least 0.1.
+    What occurs seldom is learnt by heart.
+
+    Batch: 128 users, or the power of two from 16 on that comes next to a hundredth of all, so that an epoch has steps.
 
     Args:
         items: Catalogue size V.
     """
-    dropout = config.dropout
+    length, dropout, batch = config.length, config.dropout, config.batch
+    if length == "auto":
+        length = 200 if _events_per_user(train) >= _LONG else 50
     if dropout == "auto":
-        mean = max(len(train.items) / max(len(train), 1), 1.0)
-        dense = min(max(math.log(mean / 15) / math.log(100 / 15), 0.0), 1.0)
-        dropout = round(0.5 - 0.3 * dense, 2)
+        dropout = round(min(max(0.5 - 0.1 * math.log(max(_events_per_item(train, items), 1e-9) / 15), 0.1), 0.5), 2)
+    if batch == "auto":
+        batch = 2 ** min(max(round(math.log2(max(len(train), 1) / 100)), 4), 7)
     device = found_device() if config.device == "auto" else config.device
     width = config.width + config.user_width
     return replace(
         config,
+        length=length,
         dropout=dropout,
+        batch=batch,
         attention_width=width if config.attention_width == "auto" else config.attention_width,
         feed_forward=width if config.feed_forward == "auto" else config.feed_forward,
         threads=granted_threads() if config.threads == "auto" else config.threads,
@@ -91,21 +98,37 @@ def _settled_loss(config: Config, items: int) -> dict[str, Any]:
     }
 
 
-def loss_in_words(asked: Config, taken: Config, *, items: int) -> str | None:
-    """Which loss "auto" stands for, and why; None where another one was asked for.
+def reasons(asked: Config, taken: Config, train: Sequences, *, items: int) -> dict[str, str]:
+    """What each "auto" that depends on the log stands for, and why; nothing of settings that were asked for.
 
     Args:
         taken: The settings that were asked for as `settled` gives them.
         items: Catalogue size V.
     """
-    if asked.loss != "auto":
-        return None
+    told = {
+        "length": f"{taken.length}, as users have {_events_per_user(train):,.1f} training events on average",
+        "dropout": f"{taken.dropout}, as items have {_events_per_item(train, items):,.1f} training events on average",
+        "batch": f"{taken.batch}, as there are {len(train):,} users",
+        "loss": _loss_in_words(taken, items),
+    }
+    return {name: words for name, words in told.items() if getattr(asked, name) == "auto"}
+
+
+def _loss_in_words(taken: Config, items: int) -> str:
     if taken.loss == "softmax":
         return f"exact cross-entropy (softmax), as {items:,} items are no more than {_MANY_ITEMS:,}"
     return (
         f"sampled softmax over {taken.negatives:,} negatives, as {items:,} items are more than {_MANY_ITEMS:,}; "
         "loss='softmax' is exact"
     )
+
+
+def _events_per_user(train: Sequences) -> float:
+    return len(train.items) / max(len(train), 1)
+
+
+def _events_per_item(train: Sequences, items: int) -> float:
+    return len(train.items) / max(items, 1)
 
 
 def check_enough(data: Split, train: Sequences, valid: Holdout) -> None:

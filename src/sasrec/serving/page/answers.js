@@ -88,7 +88,7 @@ export function answers(add) {
     const why = tag("div");
     const similar = tag("div");
     panel.replaceChildren(why, similar);
-    showSimilar(similar, item, add);
+    showSimilar(similar, item, add, about.scorer);
     drawWhy(why, await explaining("POST", "v1/explain", { ...about, item: item.item, events: EVENTS }));
   }
 

@@ -5,13 +5,24 @@ import { ask, showLatency } from "./server.js";
 
 const BEAT = 3_000; // milliseconds between looks at the events
 const SHOWN = 12; // events
-const NAMES = { sasrec: "Network", markov: "Markov chain", popularity: "Popularity", blend: "Hybrid" };
+const NAMES = {
+  sasrec: "Network",
+  blend: "Hybrid",
+  rules: "Sequence rules",
+  knn: "Item kNN",
+  ease: "EASE",
+  markov: "Markov chain",
+  popularity: "Popularity",
+};
 
 const day = new Intl.DateTimeFormat("en", { dateStyle: "medium", timeStyle: "short" });
 const clock = new Intl.DateTimeFormat("en", { timeStyle: "medium", hourCycle: "h23" });
 
-/** What a scorer is called. */
-export const scorerName = (kind) => NAMES[kind] ?? kind;
+/** What a scorer is called; the second network of a hybrid has a number after its kind. */
+export const scorerName = (name) => {
+  const [kind, ...number] = name.split(" ");
+  return [NAMES[kind] ?? kind, ...number].join(" ");
+};
 
 /** Show the model that answers; gives what the server tells of it, or null. */
 export async function showModel() {

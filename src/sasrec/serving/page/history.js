@@ -12,8 +12,9 @@ const REMEMBERED = "sasrec";
  * The history and whose it is; both survive a reload, in this tab alone.
  * @param {function()} changed Called whenever either has changed.
  * @param {function()} stored Called when events have been stored.
+ * @param {function(): ?string} scorer Gives what ranks at the moment.
  */
-export function history(changed, stored) {
+export function history(changed, stored, scorer) {
   const asking = inTurn();
   let { user, added } = remembered();
   let known = [];
@@ -45,7 +46,7 @@ export function history(changed, stored) {
     const toggle = () => {
       panel.hidden = !panel.hidden;
       open.setAttribute("aria-expanded", String(!panel.hidden));
-      if (!panel.hidden) showSimilar(panel, item, add);
+      if (!panel.hidden) showSimilar(panel, item, add, scorer());
     };
     const attributes = { type: "button", "aria-expanded": "false", title: "Similar items", onclick: toggle };
     const open = tag("button.open", attributes, named(item));

@@ -10,7 +10,11 @@ import { troubles } from "./server.js";
 let scorer = null;
 let version = null;
 
-const past = history(recommend, () => feed.look());
+const past = history(
+  recommend,
+  () => feed.look(),
+  () => scorer,
+);
 const list = answers(past.add);
 const feed = watchEvents(past.show, versionIs);
 

@@ -8,9 +8,10 @@ const K = 6;
 /**
  * Fill a panel with the items most like one.
  * @param {function(Object)} add Called with an item that somebody adds to the history.
+ * @param {?string} scorer What tells how alike items are; null is the model.
  */
-export async function showSimilar(panel, item, add) {
-  const got = await ask("GET", "v1/similar", { item: item.item, k: K });
+export async function showSimilar(panel, item, add, scorer) {
+  const got = await ask("GET", "v1/similar", { item: item.item, k: K, ...(scorer === null ? {} : { scorer }) });
   if (got === null) return;
   const chips = got.answer.items.map((one) => {
     const attributes = { type: "button", title: "Add to the history", onclick: () => add(one) };

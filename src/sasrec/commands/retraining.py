@@ -1,0 +1,148 @@
+"""`sasrec retrain`: from a log and what a server was told since to the next version of its model."""
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Group, Parameter
+
+from sasrec.commands.counting import Saved
+from sasrec.commands.information import outcome
+from sasrec.commands.output import in_bytes, say, suggest
+from sasrec.commands.reading import LogFlagsAsTrained, Reading
+from sasrec.commands.training import FeatureFlags
+from sasrec.errors import ServingError
+from sasrec.evaluation.intervals import Interval, paired_interval
+from sasrec.evaluation.metrics import ndcg
+from sasrec.serving.server import data_of
+from sasrec.serving.snapshot import Snapshot, with_events
+from sasrec.serving.store import SqliteStore
+
+if TYPE_CHECKING:
+    from sasrec.data.features import Features
+    from sasrec.data.log import Log
+    from sasrec.data.splits import Split
+    from sasrec.evaluation.protocol import Report
+    from sasrec.retrieval.recommender import Recommender
+
+
+@dataclass(frozen=True, kw_only=True)
+class Server:
+    """The server whose events are taken; it may be running, and goes on meanwhile.
+
+    Attributes:
+        data: Its data folder; by default the model's name with `.data` after it.
+        store: File of its events, such as a copy on another machine; else the one in the data folder.
+        activate: Let the running server answer with the new model in the end, unless it is worse than the one before.
+    """
+
+    data: Path | None = None
+    store: Path | None = None
+    activate: bool = False
+
+
+def retrain(
+    model: Path,
+    log: Path,
+    /,
+    *,
+    saved: Annotated[Saved, Parameter(name="*")],
+    server: Annotated[Server, Parameter(name="*", group=Group("Server", sort_key=0))] = Server(),
+    refit: bool = False,
+    reading: LogFlagsAsTrained = Reading(),
+    categories: Annotated[
+        FeatureFlags, Parameter(name="*", group=Group("Categories of items, as in training", sort_key=3))
+    ] = FeatureFlags(),
+    quiet: bool = False,
+) -> None:
+    """Train the model that is served once more, with the events that came in since.
+
+    Takes the log and every event of the server as one log, splits it as in training, and makes a model with the
+    settings of the one that is served. Then says how good it is on the test part, beside the one that is served and
+    models that only count. Users and items that are new are learned; who was forgotten is left out of everything.
+
+    Args:
+        model: Folder that the server was started with; where it has activated another one since, that is taken.
+        log: The log that it was trained on, or a newer one.
+        refit: In the end, train once more on training and validation part together, for release. Where the model that
+            is served was refit, this is always done.
+        quiet: Print nothing but warnings and errors.
+    """
+    from sasrec.retrieval.recommender import load
+    from sasrec.serving.administration import SOCKET
+    from sasrec.serving.versions import served
+    from sasrec.training.machine import peak_memory
+
+    saved.check()
+    data = server.data or data_of(model)
+    if server.activate and not (data / SOCKET).exists():
+        raise ServingError(f"{data}: no server runs on this data folder; start it, or leave --activate out")
+    before = load(served(data, model))
+    content, snapshot = _content(reading, log, server.store or data / "events.sqlite", before)
+    split, features = reading.divided(content), categories.read(content.items)
+    if not quiet:
+        say(str(snapshot), "", str(content.summary()), "", str(split), *([str(features)] if features else []), "")
+    made, report = _made(before, split, features, refit=refit, quiet=quiet)
+    made.record |= {"log": log.name, "reading": reading.to_dict(), "events": snapshot.to_dict()}
+    made.record["peak_memory"] = peak_memory()
+    made.save(saved.out, replace=saved.replace)
+    gain = paired_interval(*(ndcg(row.ranks, 10) for row in report.rows[:2]))
+    if not quiet:
+        difference = f"{gain.difference:+.4f} ({gain.low:+.4f} to {gain.high:+.4f})"
+        say(str(report), f"NDCG@10 of this model minus that of the one served until now: {difference}", "")
+        say(outcome(made.record), f"saved to {saved.out} ({in_bytes(saved.out)})", "")
+    if server.activate:
+        _activate(saved.out, data, gain, quiet=quiet)
+    elif not quiet:
+        suggest(["activate", data, saved.out])
+
+
+def _content(reading: Reading, log: Path, events: Path, before: "Recommender") -> "tuple[Log, Snapshot]":
+    """The log with the events of a store, filtered as one, and which events these are."""
+    if not events.is_file():
+        raise ServingError(f"{events}: there is no store of events; say where the server keeps its data (--data)")
+    rows = reading.unfiltered().log(log)
+    store = SqliteStore(events, writable=False)
+    try:
+        content, snapshot = with_events(rows, store, filters=reading.kept())
+    finally:
+        store.close()
+    earlier = before.record.get("events", {})
+    if earlier.get("taken") and earlier.get("store") != snapshot.store:
+        warnings.warn(
+            f"the model that is served holds {earlier['taken']:,} events of another store; what the log has not of "
+            "them is not in the new model",
+            stacklevel=2,
+        )
+    return content, snapshot
+
+
+def _made(
+    before: "Recommender", data: "Split", features: "Features | None", *, refit: bool, quiet: bool
+) -> "tuple[Recommender, Report]":
+    """The new model, and how good it is beside the one before."""
+    from sasrec.evaluation.earlier import beside
+    from sasrec.evaluation.protocol import evaluate
+    from sasrec.training import refitting, retraining
+
+    made = retraining.retrain(before, data, features=features, progress=not quiet)
+    if "refit" in before.record:  # the two are measured as they are served: both refit, or neither
+        made = refitting.refit(made, data, features=features, progress=not quiet)
+    report = beside(evaluate(made, data), before, data, name="served until now")
+    if refit and "refit" not in made.record:
+        made = refitting.refit(made, data, features=features, progress=not quiet)
+    return made, report
+
+
+def _activate(model: Path, data: Path, gain: Interval, *, quiet: bool) -> None:
+    from sasrec.serving.administration import Command, send
+
+    if gain.high < 0:
+        raise ServingError(
+            f"{model}: NDCG@10 is lower than that of the model that is served ({gain.low:+.4f} to {gain.high:+.4f}), "
+            f"so it was saved and not activated; sasrec activate {data} {model} does it all the same"
+        )
+    version = send(Command("activate", str(model.absolute())), data)
+    if not quiet:
+        say(f"version {version} answers now")

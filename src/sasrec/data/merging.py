@@ -1,0 +1,115 @@
+"""A log with the events that came after it, as if they had been further rows of its file."""
+
+from collections.abc import Collection
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+
+from sasrec.data.filters import Filters, apply_filters
+from sasrec.data.log import Log
+from sasrec.data.reading import assembled, encoded
+from sasrec.data.vocab import Vocabulary
+from sasrec.errors import DataError
+
+_MICROSECONDS = {"s": 1_000_000, "ms": 1_000, "us": 1}  # in each unit that counts from 1970, but for nanoseconds
+_WHO = ("user", "item", "time")
+
+
+def merge(log: Log, events: pl.DataFrame, *, without: Collection[str] = (), filters: Filters = Filters()) -> Log:
+    """Add events to a log.
+
+    Where the log's times count from 1970, an event stands where its time puts it, after rows of the same time; where
+    the log has no times or a clock of its own, all events come after all rows. An event with the user, item and time
+    of a row is that row, and is not added. Where the log has weights, an event gets the median of those that count.
+
+    Args:
+        log: Read without filters, which see rows and events together here.
+        events: Columns user and item (text) and time (microseconds since 1970, int64), those of one time in their
+            order. Ids of an integer column stay integers as long as all of the events are their decimal text; else
+            the ids of log and events are text, and a note says so.
+        without: Users whose rows are left out, as text; events of theirs are not.
+        filters: Which rows and events stay.
+
+    Returns:
+        A log whose source counts the events among the rows read, and says what was left out.
+
+    Raises:
+        DataError: Nothing is left.
+    """
+    rows = _rows(log)
+    forgotten = rows["user"].cast(pl.String).is_in(list(without))
+    rows, before = rows.filter(~forgotten), len(events)
+    added = _timed(events, log)
+    if log.source.time_unit in (*_MICROSECONDS, "ns"):
+        added = _not_in(added, rows)
+    if "weight" in rows.columns:
+        added = added.with_columns(weight=pl.lit(_usual_weight(rows["weight"].to_numpy(), filters), dtype=pl.Float32))
+    ids = {name: _joined(rows[name], added[name]) for name in ("user", "item")}
+    fields = pl.concat([rows.drop(*ids), added.drop(*ids)]).with_columns(**ids)
+    kept, users, items = encoded(fields)
+    kept, filtered = apply_filters(kept, filters, name=log.source.name)
+    dropped = {"of users who were forgotten": int(forgotten.sum()), "events that are rows already": before - len(added)}
+    source = replace(
+        log.source,
+        rows_read=log.source.rows_read + before,
+        dropped={**log.source.dropped, **{reason: count for reason, count in dropped.items() if count}, **filtered},
+        notes=(*log.source.notes, *(note for ids in (log.users, log.items) for note in _notes(ids, fields[ids.kind]))),
+    )
+    if not len(kept):
+        raise DataError(f"{log.source.name}: no event is left; {source.left_out}; loosen the filters")
+    return assembled(kept, users, items, source)
+
+
+def _rows(log: Log) -> pl.DataFrame:
+    """The log as rows again, each user's in their order."""
+    histories = log.histories
+    arrays = {"time": histories.times, "weight": histories.weights}
+    return pl.DataFrame(
+        {"user": log.users.raw(histories.owners()), "item": log.items.raw(histories.items)}
+        | {name: array for name, array in arrays.items() if array is not None}
+    )
+
+
+def _timed(events: pl.DataFrame, log: Log) -> pl.DataFrame:
+    """The events with times as the log counts them, or without times where it has none."""
+    known, unit = log.histories.times, log.source.time_unit
+    if known is None or unit is None:
+        return events.select("user", "item")
+    times = events["time"].to_numpy()
+    if unit in _MICROSECONDS:
+        times = times // _MICROSECONDS[unit] if known.dtype == np.int64 else times / _MICROSECONDS[unit]
+    elif unit == "ns":
+        times = np.clip(times, -(2**63) // 1000, (2**63 - 1) // 1000) * 1000
+    else:  # a clock of the log's own, which they follow in their order
+        times = np.floor(known.max()).astype(np.int64) + events["time"].rank("dense").to_numpy()
+    return events.with_columns(pl.Series("time", times.astype(known.dtype))).select(_WHO)
+
+
+def _not_in(events: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
+    """The events that no row has the user, item and time of."""
+    near = rows.select(pl.col("user", "item").cast(pl.String), "time")
+    near = near.filter(pl.col("user").is_in(events["user"].unique().implode()))
+    return events.join(near, on=_WHO, how="anti", maintain_order="left")
+
+
+def _usual_weight(weights: np.ndarray, filters: Filters) -> float:
+    counting = weights if filters.min_weight is None else weights[weights >= filters.min_weight]
+    return float(np.median(counting)) if len(counting) else 1.0
+
+
+def _joined(ids: pl.Series, more: pl.Series) -> pl.Series:
+    """Ids of the log, then those of events, as one column."""
+    for whole in () if ids.dtype == pl.String else (pl.Int64, pl.UInt64):
+        own, other = ids.cast(whole, strict=False), more.cast(whole, strict=False)
+        # 007 and +7 are numbers too, but not the text of 7.
+        if not own.null_count() and other.cast(pl.String).eq_missing(more).all():
+            return pl.concat([own, other])
+    return pl.concat([ids.cast(pl.String), more])
+
+
+def _notes(ids: Vocabulary, found: pl.Series) -> list[str]:
+    if not ids.integer or found.dtype != pl.String:
+        return []
+    odd = found.filter(found.cast(pl.Int64, strict=False).cast(pl.String).ne_missing(found))
+    return [f"{ids.kind} ids were integers and are text now, as an event has {odd[-1]!r}"]

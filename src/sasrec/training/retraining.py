@@ -1,0 +1,74 @@
+"""Retraining: a model of the same kind and settings, of newer data."""
+
+from typing import Any
+
+from sasrec.data.features import Features
+from sasrec.data.splits import Split
+from sasrec.errors import ConfigError
+from sasrec.retrieval.blend import Blend
+from sasrec.retrieval.counting import Markov, Popularity
+from sasrec.retrieval.linked import Linked
+from sasrec.retrieval.neural import Neural
+from sasrec.retrieval.recommender import Recommender
+from sasrec.retrieval.scorers import Scorer
+from sasrec.training.blending import blend
+from sasrec.training.counting import Countable, count
+from sasrec.training.loop import train
+
+
+def retrain(
+    model: Recommender, data: Split, *, features: Features | None = None, progress: bool | None = None
+) -> Recommender:
+    """Make a model like another one from other data, such as the log of a month later.
+
+    A network is trained with the settings of the other one, from its first weights until validation gets no better. A
+    model that counts is counted with the best of its settings on validation. A blend is made of the parts that the
+    other one uses, each made again, with weights found anew. Nothing else is taken over.
+
+    Args:
+        model: What to make again; it stays as it is.
+        data: A split of the other data.
+        features: Categories of its items, where the model learned from such.
+        progress: As `train`.
+
+    Returns:
+        A recommender as `train`, `count` or `blend` gives it: its record has what validation says, and no "refit".
+
+    Raises:
+        ConfigError: The model was trained with features and none are given, or the other way round; or a setting
+            does not fit the data or the machine.
+        DataError: There is nothing to learn from or to validate on.
+        TrainingError: As `train`.
+    """
+    if (features is None) != (model.record.get("features") is None):
+        if features is not None:
+            raise ConfigError("features: the model was trained without them; leave them out")
+        raise ConfigError(f"features: the model was trained with them ({model.record['features']}); give those of now")
+    scorer = model.scorer
+    if not isinstance(scorer, Blend):
+        return _made(scorer, model.record, data, features, progress)
+    records = {part["name"]: part for part in model.record.get("parts", ())}
+    made: list[Recommender] = []
+    for name, (_, part) in scorer.parts.items():
+        # In a blend, one network may have learned from features and another not.
+        own = features if isinstance(part, Neural) and "items.values" in part.network.state_dict() else None
+        made.append(_made(part, records.get(name, {}), data, own, progress))
+    return blend(data, made, progress=progress) if len(made) > 1 else made[0]
+
+
+def _made(
+    scorer: Scorer, record: dict[str, Any], data: Split, features: Features | None, progress: bool | None
+) -> Recommender:
+    """Args: record: What chose the scorer, under "best"."""
+    if isinstance(scorer, Neural):
+        return train(data, scorer.config, features=features, progress=progress)
+    name: Countable
+    if isinstance(scorer, Linked):
+        name = scorer.settings.kind
+    elif isinstance(scorer, Markov):
+        name = "markov"
+    elif isinstance(scorer, Popularity):
+        name = "recent" if "recent" in record.get("best", {}) else "popularity"
+    else:
+        raise ConfigError(f"model: a {scorer.kind} cannot be trained; give the model that it was made from")
+    return count(data, name, progress=progress)

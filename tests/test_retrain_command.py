@@ -1,0 +1,276 @@
+"""`sasrec retrain`: from a log and a server's events to the version that answers, while the server goes on."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import polars as pl
+import pytest
+
+import sasrec
+from sasrec import cli
+from sasrec.client import Client
+from sasrec.retrieval.neural import Neural
+from sasrec.serving.administration import Command, send
+from sasrec.serving.api import NewEvent
+from sasrec.serving.store import Event, SqliteStore
+from sasrec.serving.versions import fingerprint
+
+START = 1_700_000_000
+# Enough to learn the walk, so that chance does not make the second training look worse.
+SETTINGS = "--width 16 --length 10 --blocks 1 --epochs 15 --learning-rate 0.01 --dropout 0 --threads 1 --quiet".split()
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A log of 60 users who walk round 12 items, and a network trained on it, in the working directory."""
+    events = [
+        (f"u{user:02}", f"i{(user + step) % 12:02}", START + 60 * user + step)
+        for user in range(60)
+        for step in range(4 + user % 5)
+    ]
+    pl.DataFrame(events, schema=["who", "what", "timestamp"], orient="row").write_csv(tmp_path / "log.csv")
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["train", "log.csv", "--user", "who", "--item", "what", "--out", "walk.sasrec", *SETTINGS]) == 0
+    return tmp_path
+
+
+@pytest.fixture
+def events(folder):
+    """Adds events to the store of a server of the model that does not run."""
+    (folder / "walk.sasrec.data").mkdir()
+
+    def add(*some):
+        store = SqliteStore(folder / "walk.sasrec.data" / "events.sqlite")
+        store.add([Event(str(place), *one) for place, one in enumerate(some)]).result()
+        store.close()
+        return store
+
+    return add
+
+
+def rows_of(user):
+    return pl.read_csv("log.csv").filter(pl.col("who") == user)["what"].to_list()
+
+
+def whole_history(client, user):
+    return [one.item for one in client.history(user, limit=1000).events]
+
+
+@pytest.mark.slow
+def test_no_event_is_lost_or_doubled_from_before_the_training_to_after_a_rollback(folder, process):
+    read = ["--user", "who", "--item", "what"]
+    assert cli.main(["count", "log.csv", *read, "--out", "rules.sasrec", "--quiet"]) == 0
+    data, told = folder / "data", {"u07": [], "somebody new": []}
+
+    def post(client, name, count):
+        """Events of two users that the answer says are stored."""
+        for number in range(count):
+            user, item = ("u07", "somebody new")[number % 2], (f"i{number % 12:02}", "novel")[number % 5 == 0]
+            client.add_all([NewEvent(f"{name}-{number}", user, item)])
+            told[user].append(item)
+
+    with process("rules.sasrec", data=data) as (_, url), Client(url, timeout=60) as client:
+        first = client.model().model_version
+        client.add_all([NewEvent("again", "u08", rows_of("u08")[0], START + 60 * 8), NewEvent("late", "u09", "x", 5)])
+        client.add_all([NewEvent("gone", "u10", "i01")])
+        client.forget("u10")
+        client.add_all([NewEvent("back", "u10", "i05")])
+        command = [sys.executable, "-m", "sasrec", "retrain", "rules.sasrec", "log.csv", "--out", "new.sasrec"]
+        training = subprocess.Popen(
+            [*command, "--data", data, "--activate"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        post(client, "before or after", 100)
+        lines = [training.stdout.readline()]  # what is taken stands first, and is taken by then
+        post(client, "after", 40)
+        out, errors = training.communicate(timeout=60)
+        second = client.model().model_version
+        after = {user: whole_history(client, user) for user in ("u07", "somebody new", "u08", "u09", "u10")}
+        answer = client.recommend("somebody new", k=1)
+        back = send(Command("rollback"), data)
+        before = {user: whole_history(client, user) for user in after}
+        again = send(Command("activate", str(folder / "new.sasrec")), data)
+    with process("rules.sasrec", data=data) as (_, url), Client(url) as client:
+        restarted = client.model().model_version
+        later = {user: whole_history(client, user) for user in after}
+
+    through = sasrec.load("new.sasrec").record["events"]["through"]
+    assert training.returncode == 0, errors
+    assert lines == [
+        f"events: {through - 2} of 5 users, up to place {through}; 1 users of the log were forgotten and are left out\n"
+    ]
+    assert out.endswith(f"version {second} answers now\n")
+    assert 5 <= through <= 5 + 100  # of 145 places, so that 40 events at least came afterwards
+    assert second == again == restarted == fingerprint(folder / "new.sasrec")
+    assert first == back == fingerprint(folder / "rules.sasrec")
+    walked = {user: rows_of(user) + told.get(user, []) for user in after}
+    assert after == later == walked | {"u09": ["x", *rows_of("u09")], "u10": ["i05"]}
+    # As it was before: what the model knows comes first, and a row that was sent as an event counts twice.
+    assert before == walked | {
+        "u08": rows_of("u08") + rows_of("u08")[:1],
+        "u09": [*rows_of("u09"), "x"],
+        "u10": ["i05"],
+    }
+    assert answer.source == "model"
+
+
+def test_the_new_model_is_that_of_the_log_with_the_events_as_rows(folder, events, capsys):
+    store = events(("u03", "i07", (START + 9000) * 10**6), ("new", "novel", 0), ("new", "i01", 1), ("new", "i02", 2))
+
+    code = cli.main(["retrain", "walk.sasrec", "log.csv", "--out", "new.sasrec"])
+
+    out = capsys.readouterr().out
+    old, new = pl.read_csv("log.csv"), pl.read_csv("log.csv")
+    added = [("u03", "i07", START + 9000), ("new", "novel", 0), ("new", "i01", 0), ("new", "i02", 0)]
+    new = pl.concat([old, pl.DataFrame(added, schema=old.schema, orient="row")])
+    data = sasrec.split(sasrec.read_log(new, user="who", item="what", time_unit="s"))
+    before, found = sasrec.load("walk.sasrec"), sasrec.load("new.sasrec")
+    expected = sasrec.train(data, before.scorer.config, progress=False)
+    assert code == 0
+    assert fingerprint_of(found) == fingerprint_of(expected)
+    assert found.record["events"] == {"store": store.id, "through": 4, "taken": 4, "users": 2, "forgotten": 0}
+    assert found.record["reading"] == before.record["reading"]
+    assert "events: 4 of 2 users, up to place 4" in out
+    assert cli.main(["info", "new.sasrec"]) == 0
+    assert "log.csv, with 4 events of a server, up to place 4" in capsys.readouterr().out
+    for row in str(sasrec.evaluate(expected, data)).splitlines()[1:]:
+        if not row.startswith(("note", " ")):
+            assert (
+                row.split()[-4:] == next(x for x in out.splitlines() if x.startswith(row.split("  ")[0])).split()[-4:]
+            )
+    assert "served until now" in out
+    assert "minus that of the one served until now: " in out
+    assert "activate" in out.splitlines()[-1]
+
+
+def fingerprint_of(model):
+    config, tensors = model.scorer.to_parts()
+    return config, {name: tensor.tolist() for name, tensor in tensors.items()}, model.items.ids.to_list()
+
+
+def test_what_the_server_has_activated_since_is_what_is_retrained(folder, events):
+    events(("u03", "i07"))
+    assert cli.main(["count", "log.csv", "--user", "who", "--item", "what", "--out", "rules", "--quiet"]) == 0
+    data = folder / "walk.sasrec.data"
+    (data / "models").mkdir()
+    version = fingerprint(folder / "rules")
+    (folder / "rules").rename(data / "models" / version)
+    course = {"version": version, "before": [], "given": fingerprint(folder / "walk.sasrec")}
+
+    kinds = []
+    for given in (course["given"], "0" * 12):  # the second server was started with another model
+        (data / "current.json").write_text(json.dumps(course | {"given": given}))
+        assert cli.main(["retrain", "walk.sasrec", "log.csv", "--out", "new", "--quiet", "--replace"]) == 0
+        kinds.append(sasrec.load("new").scorer.kind)
+
+    assert kinds == ["rules", "sasrec"]
+
+
+def test_filters_see_rows_and_events_together_and_nobody_filtered_is_lost_to_the_server(folder, serving):
+    flags = ["--user", "who", "--item", "what", "--user-core", "5", "--item-core", "2", *SETTINGS]
+    assert cli.main(["train", "log.csv", "--out", "core.sasrec", *flags]) == 0
+    data = folder / "data"
+    with serving("core.sasrec", data=data) as running, Client(running.url) as client:
+        client.add_all([NewEvent("1", "u00", "i06"), NewEvent("2", "short", "i01"), NewEvent("3", "short", "i02")])
+        done = cli.main(
+            ["retrain", "core.sasrec", "log.csv", "--out", "n", "--data", str(data), "--activate", "--quiet"]
+        )
+        answer = client.recommend("short", k=1)
+        trained = client.model().trained
+        histories = {user: whole_history(client, user) for user in ("u00", "short")}
+
+    known = sasrec.load("n").users.ids.to_list()
+    assert done == 0
+    assert "u00" in known  # four rows and an event
+    assert "u05" not in known
+    assert "short" not in known
+    assert histories == {"u00": [*rows_of("u00"), "i06"], "short": ["i01", "i02"]}
+    assert (answer.source, answer.used_history) == ("model", 2)
+    assert (trained["events_taken"], trained["events_through"]) == (3, 3)
+
+
+def test_a_model_that_is_worse_is_saved_and_not_activated(folder, serving, capsys):
+    good = sasrec.train(
+        sasrec.split(sasrec.read_log("log.csv", user="who", item="what")),
+        sasrec.Config(width=16, length=10, blocks=1, epochs=40, threads=1, learning_rate=0.01, dropout=0.0),
+        progress=False,
+    )
+    scorer = Neural(good.scorer.network, replace(good.scorer.config, epochs=1, learning_rate=1e-9))
+    good.record["reading"] = {"user": "who", "item": "what"}
+    sasrec.Recommender(scorer, users=good.users, items=good.items, histories=good.histories, record=good.record).save(
+        "good"
+    )
+    with serving("good", data=folder / "data") as running, Client(running.url) as client:
+        client.add("u01", "i03")
+        code = cli.main(["retrain", "good", "log.csv", "--out", "bad", "--data", "data", "--activate", "--quiet"])
+        still = client.model().model_version
+
+    error = capsys.readouterr().err
+    assert code == 9
+    assert "bad: NDCG@10 is lower than that of the model that is served" in error
+    assert "sasrec activate data bad does it all the same" in error
+    assert still == running.version
+    assert sasrec.load("bad").scorer.kind == "sasrec"
+
+
+@pytest.mark.parametrize("flags", [["--refit"], []])
+def test_a_release_is_made_when_asked_for_or_when_the_one_before_was_one(folder, events, capsys, flags):
+    events(("u03", "i07"))
+    before = "walk.sasrec"
+    if not flags:
+        assert cli.main(["refit", "walk.sasrec", "log.csv", "--out", "release", "--quiet"]) == 0
+        before, flags = "release", ["--data", "walk.sasrec.data"]
+
+    code = cli.main(["retrain", before, "log.csv", "--out", "new", *flags])
+
+    out = capsys.readouterr().out
+    content = sasrec.load("new")
+    assert code == 0
+    assert "refit" in content.record
+    # What the one before has seen as well decides which of the two is measured beside it.
+    assert ("refit on train + validation; 60 users" in " ".join(out.split())) == (before == "release")
+    assert "served until now" in out
+
+
+def test_a_blend_is_retrained_as_a_whole(folder, events):
+    events(("u03", "i07"))
+    command = ["blend", "log.csv", "walk.sasrec", "--counts", "rules", "markov", "--out", "blend", "--quiet"]
+    assert cli.main(command) == 0
+
+    code = cli.main(["retrain", "blend", "log.csv", "--data", "walk.sasrec.data", "--out", "new", "--quiet"])
+
+    assert code == 0
+    assert "i07" in sasrec.load("new").items.raw(sasrec.load("new").histories[3]).to_list()
+    assert "parts" in sasrec.load("new").record or len(sasrec.load("blend").scorer.parts) == 1
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--out", "new"], "walk.sasrec.data/events.sqlite: there is no store of events; say where"),
+        (["--out", "new", "--store", "copy.sqlite"], "copy.sqlite: there is no store of events"),
+        (["--out", "new", "--activate"], "walk.sasrec.data: no server runs on this data folder; start it, or leave"),
+        (["--out", "walk.sasrec"], "walk.sasrec: exists already"),
+    ],
+)
+def test_a_mistake_is_told_before_anything_is_trained(folder, capsys, flags, words):
+    code = cli.main(["retrain", "walk.sasrec", "log.csv", *flags])
+
+    shown = capsys.readouterr()
+    assert code in (6, 9)
+    assert words in shown.err
+    assert shown.out == ""
+
+
+@pytest.mark.filterwarnings("default")
+def test_events_of_another_store_that_the_model_holds_are_named(folder, events, capsys):
+    model = sasrec.load("walk.sasrec")
+    model.record["events"] = {"store": "0" * 32, "through": 9, "taken": 8}
+    model.save("walk.sasrec", replace=True)
+    events(("u03", "i07"))
+
+    code = cli.main(["retrain", "walk.sasrec", "log.csv", "--out", "new", "--quiet"])
+
+    assert code == 0
+    assert "warning: the model that is served holds 8 events of another store" in capsys.readouterr().err
