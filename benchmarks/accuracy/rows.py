@@ -52,6 +52,8 @@ ROWS = {
     "sampled-1024": Row("sampled softmax, 1,024 negatives", {"loss": "sampled-softmax"}),
     "sampled-4096": Row("sampled softmax, 4,096 negatives", {"loss": "sampled-softmax", "negatives": 4096}),
     "average": Row("moving average of the weights, decay 0.999", {"average": 0.999}),
+    "average-128": Row("moving average, width 128", {"average": 0.999, "width": 128}),
+    "average-smoothing": Row("moving average, label smoothing 0.1", {"average": 0.999, "label_smoothing": 0.1}),
     "smoothing": Row("label smoothing 0.1", {"label_smoothing": 0.1}),
     "identity": Row("half of attention's part is the state itself", {"branch": "identity", "branch_share": 0.5}),
     "mean": Row("running mean beside attention, share 0.7", {"branch": "mean"}),
