@@ -83,6 +83,6 @@ def test_scores_are_those_of_the_padded_forward_pass(norm, heads, positions, tim
     base = Sequences.of(HISTORIES)
     histories = Sequences(base.items, base.offsets, times=np.concatenate(TIMES) + 10**9, asked=np.array(ASKED) + 10**9)
 
-    found = Neural(network, config).scores(histories).numpy()
+    found = Neural(network, config).scores(histories)
 
     np.testing.assert_allclose(found, forward(HISTORIES, weights, config), rtol=1e-9, atol=1e-9)
