@@ -12,11 +12,12 @@
     reading.py    from a file to a log
     startup.py    the import and the command line
 
-Five commands of their own stand beside it:
+Six commands of their own stand beside it:
 
     guard.py        for CI: costs as multiples of the matrix products in them
     accuracy/       what each choice is worth, over seeds
     replication.py  accuracy on the four logs of the paper, beside what was published
+    titles.py       vectors of items from their titles, for docs/items.md
     growth.py       time and memory against the size of the log and of the network; plot.py draws what it found
     peers/          other systems beside this one
 

@@ -150,10 +150,10 @@ def _point(kind: str, sizes: dict[str, int], whole: bool, run: Run) -> tuple[flo
 def training(run: Run, *, loss: str, items: int, users: int, length: int, width: int) -> Sample:
     """An epoch after one to warm up: the fastest, since others can only slow it down."""
     import sasrec
-    from sasrec.training.loop import Training
     from sasrec.training.machine import torch_threads
     from sasrec.training.progress import Silent
     from sasrec.training.settling import settled
+    from sasrec.training.steps import Training
 
     histories = generated(items=items, users=users, length=length)
     asked = sasrec.Config(

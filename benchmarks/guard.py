@@ -20,9 +20,9 @@ from sasrec.evaluation.ranking import rank_targets
 from sasrec.retrieval.neural import Neural
 from sasrec.retrieval.recommender import Recommender
 from sasrec.training.batches import batches
-from sasrec.training.loop import Training
 from sasrec.training.machine import torch_threads
 from sasrec.training.settling import settled
+from sasrec.training.steps import Training
 
 USERS, ITEMS, EVENTS = 3_000, 12_000, 8
 STEPS, ROUNDS = 8, 7

@@ -1,5 +1,6 @@
-"""An epoch of training."""
+"""An epoch of training, and what it costs to be able to go on."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.inputs import NETWORK, read
@@ -27,6 +28,9 @@ CASES = [
         ("epoch-softmax-float32", "softmax", "float32", "the same in float32", {}),
         ("epoch-bce", "bce", "float32", "binary cross-entropy", {"cpu_s": 2.5}),
     )
+] + [
+    Case("checkpoint", "the state of a training, to the disk", "training:checkpoint"),
+    Case("checkpoint-million", "the same, of a million items", "training:checkpoint", {"items": 1_000_000}),
 ]
 
 
@@ -35,10 +39,10 @@ def epoch(run: Run, *, loss: str, precision: str) -> Sample:
     import sasrec
     from sasrec.evaluation.ranking import rank_targets
     from sasrec.retrieval.neural import Neural
-    from sasrec.training.loop import Training
     from sasrec.training.machine import torch_threads
     from sasrec.training.progress import Silent
     from sasrec.training.settling import settled
+    from sasrec.training.steps import Training
 
     data = sasrec.split(read(run))
     config = settled(
@@ -58,6 +62,44 @@ def epoch(run: Run, *, loss: str, precision: str) -> Sample:
             epochs.append(watch)
     middle = sorted(epochs, key=lambda one: one.cpu_s)[(run.epochs - 1) // 2]
     return middle.sample(targets=targets, us_per_target=1e6 * middle.cpu_s / targets)
+
+
+def checkpoint(run: Run, *, items: int = 0) -> Sample:
+    """The middle one of five writings of a state with moments of every item and with best weights.
+
+    Args:
+        items: Size of a catalogue whose item vectors move when they are read; 0 takes the log's, where all move.
+    """
+    import numpy as np
+
+    from sasrec.config import Config
+    from sasrec.data.sequences import Sequences
+    from sasrec.training.checkpoint import Checkpoint
+    from sasrec.training.loop import Course
+    from sasrec.training.progress import Silent
+    from sasrec.training.resuming import Keeper
+    from sasrec.training.settling import settled
+    from sasrec.training.steps import Training
+
+    if items:
+        histories = Sequences.of(np.random.default_rng(0).integers(items, size=(1000, 50)))
+    else:
+        log = read(run)
+        histories, items = log.histories, len(log.items)
+    config = settled(Config(**NETWORK, loss="auto" if items > 50_000 else "bce"), histories, items=items)
+    training, course = Training(histories, items=items, config=config), Course()
+    training.epoch(1, Silent())
+    course.finish(training.network, 1.0, 1.0)
+    path = Path(run.folder) / "checkpoint"
+    keeper, writings = Keeper(Checkpoint(path), {}, training, course), []
+    for _ in range(5):
+        with timed() as watch:
+            keeper.save()
+        writings.append(watch)
+    size = path.stat().st_size
+    path.unlink()
+    middle = sorted(writings, key=lambda one: one.cpu_s)[2]
+    return middle.sample(file_mb=size / 1e6)
 
 
 def real_targets(data: "Split", run: Run) -> int:

@@ -89,6 +89,7 @@ def test_a_run_can_be_made_again_and_is_not_made_twice(tmp_path, monkeypatch, ca
     log = tmp_path / "log.csv"
     lines = [f"u{user},i{(user + step) % 7},{step}" for user in range(30) for step in range(6)]
     log.write_text("user_id,item_id,timestamp\n" + "\n".join(lines) + "\n")
+    monkeypatch.setattr("benchmarks.accuracy.run.KEPT", tmp_path / "kept")
     monkeypatch.setitem(ROWS, "default", Row("defaults", {"epochs": 2, "width": 8}))
     runs = [
         ["--folder", str(tmp_path / folder), "run", f"beauty={log}", "default", "--what", "network", "blend", "refit"]

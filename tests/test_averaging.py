@@ -10,8 +10,8 @@ import sasrec
 from sasrec.evaluation.metrics import ndcg
 from sasrec.evaluation.ranking import rank_targets
 from sasrec.training.averaging import Average
-from sasrec.training.loop import Training
 from sasrec.training.settling import settled
+from sasrec.training.steps import Training
 
 DECAY = 0.7
 

@@ -7,6 +7,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from xml.etree import ElementTree
 
+import numpy as np
+import polars as pl
 import pytest
 from benchmarks import __main__ as command
 from benchmarks import child, growth, guard, inputs, measure, plot, startup, training, turns
@@ -304,3 +306,20 @@ def test_a_point_of_growth_trains_and_ranks_what_it_says(tmp_path, loss):
     assert len(histories) == 40
     assert 100 < histories.items.max() < 300
     assert all(one.cpu_s > 0 and one.peak_mb > 0 for one in samples)
+
+
+def test_vectors_of_titles_keep_the_likeness_of_their_words(tmp_path):
+    from benchmarks import titles
+
+    names = ["red nail polish", "nail polish, RED", "green soap", "Soap green", "hand cream", None]
+    pl.DataFrame({"item_id": range(6), "title": names}).write_parquet(tmp_path / "items.parquet")
+
+    titles.main([str(tmp_path / "items.parquet"), str(tmp_path / "vectors.parquet"), "--width", "2"])
+
+    found = pl.read_parquet(tmp_path / "vectors.parquet")
+    rows = found["vector"].to_numpy()
+    assert found["item_id"].to_list() == [0, 1, 2, 3, 4]
+    np.testing.assert_allclose(rows[0], rows[1], atol=1e-6)
+    np.testing.assert_allclose(rows[2], rows[3], atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(rows, axis=1), [1, 1, 1, 1, 0], atol=1e-6)
+    assert abs(rows[0] @ rows[2]) < 1e-6

@@ -51,11 +51,11 @@ def test_scores_are_the_weighted_mean_of_roots_of_chances(network, data):
 
     scores = Blend({"network": (0.25, network.scorer), "rules": (0.75, rules)}).scores(histories)
 
-    chances = np.exp(network.scorer.scores(histories).double().numpy())
-    counted = rules.scores(histories).double().numpy()
+    chances = np.exp(network.scorer.scores(histories).astype(np.float64))
+    counted = rules.scores(histories).astype(np.float64)
     expected = 0.25 * np.sqrt(chances / chances.sum(axis=1, keepdims=True))
     expected += 0.75 * np.sqrt(counted / counted.sum(axis=1, keepdims=True))
-    np.testing.assert_allclose(scores.numpy(), expected, rtol=1e-4)
+    np.testing.assert_allclose(scores, expected, rtol=1e-4)
 
 
 def test_the_figures_of_the_search_are_those_of_the_blend_on_validation(blended, data):
@@ -188,7 +188,7 @@ def test_parts_that_do_not_fit_are_refused(harm):
 
 
 def test_arrays_of_no_part_are_refused():
-    config, tensors = Blend({"all": (1.0, Popularity(torch.ones(3)))}).to_parts()
+    config, tensors = Blend({"all": (1.0, Popularity(np.ones(3, dtype=np.float32)))}).to_parts()
 
     with pytest.raises(BundleError, match="do not fit each other"):
         Blend.from_parts(3, config, tensors | {"1.counts": torch.ones(3)})

@@ -89,6 +89,20 @@ def test_a_network_to_be_loaded_has_the_shapes_of_one_that_was_drawn(name):
     }
 
 
+def test_vectors_given_of_items_start_as_large_as_told():
+    vectors = torch.tensor([[1.0, 0.0], [0.0, -1.0], [0.0, 0.0]])
+
+    def built(start):
+        config = sasrec.Config(width=4, given_start=start)
+        return build(config, items=3, vectors=vectors, generator=torch.Generator().manual_seed(1)).items
+
+    small, large = built(1.0), built(10.0)
+
+    torch.testing.assert_close(large.projection, 10 * small.projection)
+    assert torch.equal(large.weight, small.weight)
+    torch.testing.assert_close(large()[1], large.weight[1] - large.projection[1])
+
+
 def test_features_of_items_are_added_to_their_vectors():
     # Item 0 has values 1 and 2, item 1 none, item 2 value 0.
     rows, offsets = torch.tensor([1, 2, 0]), torch.tensor([0, 2, 2, 3])

@@ -78,7 +78,7 @@ def test_help_names_every_command_and_loads_nothing_heavy():
 def test_a_summary_is_the_first_line_of_the_command_s_docstring(name):
     module, summary = cli.COMMANDS[name]
 
-    command = getattr(importlib.import_module(f"sasrec.commands.{module}"), name)
+    command = getattr(importlib.import_module(f"sasrec.commands.{module}"), name.replace("-", "_"))
 
     assert summary == inspect.getdoc(command).splitlines()[0]
 
@@ -740,6 +740,30 @@ def test_answers_for_programs_are_those_of_the_library(run, folder):
 
         assert pl.DataFrame(json.loads(as_json), schema=answer.schema).equals(answer)
         assert pl.read_csv(as_csv.encode(), schema=answer.schema).equals(answer)
+
+
+def test_a_model_that_looks_at_times_is_told_them(run, folder, tmp_path):
+    code, _, err = run("train", "log.csv", "--out", tmp_path / "m", "--quiet", "--times", "both", *SETTINGS)
+    assert (code, err) == (0, "")
+    model = sasrec.load(tmp_path / "m")
+    for flags, answer in (
+        ("--user u03 --at 1010", model.recommend(["u03"], at=1010)),
+        ("--history 5 6 --times 1000 1001 --at 1003", model.continue_from([5, 6], times=[1000, 1001], at=1003)),
+    ):
+        _, out, _ = run("recommend", tmp_path / "m", *flags.split(), "--format", "csv")
+        assert pl.read_csv(out.encode(), schema=answer.schema).equals(answer)
+
+    assert "the time of each target is known as that of the request" in run("evaluate", tmp_path / "m", "log.csv")[1]
+    assert "in 'steps'; the time of a request is that of the event to predict" in " ".join(
+        run("info", tmp_path / "m")[1].split()
+    )
+    for flags, said in (
+        ("--user u03", "the log's times count steps, so nobody knows what is now"),
+        ("--user u03 --times 1000", "--times goes with --history alone"),
+        ("--history 5 6 --at 1003", "give the times (steps) too"),
+    ):
+        code, _, err = run("recommend", tmp_path / "m", *flags.split())
+        assert (code, said in " ".join(err.split())) == (2, True)
 
 
 def test_similar_items_are_those_of_the_library(run, folder):

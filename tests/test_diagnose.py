@@ -169,7 +169,7 @@ def test_all_that_was_seen_is_left_out_of_every_line_or_of_none(walks, small_mod
         hits = []
         for row, target in enumerate(data.test.targets):
             history = data.test.histories[row]
-            scores = scorer.scores(Sequences.of([history[-length:]]))[0].clone().numpy()
+            scores = scorer.scores(Sequences.of([history[-length:]]))[0].copy()
             own = scores[target]
             if exclude_seen:
                 scores[history] = -np.inf

@@ -67,7 +67,7 @@ def test_text_of_a_file_meets_integer_ids(tmp_path):
 @pytest.mark.parametrize(
     ("columns", "words"),
     [
-        ((), "name the columns that hold categories; there are genre"),
+        ((), "name the columns that hold categories or vectors; there are genre"),
         (("gendre",), "no column 'gendre'; columns are item_id, genre"),
     ],
 )
@@ -165,3 +165,185 @@ def test_the_command_line_trains_with_features(walks, tmp_path, capsys):
     assert np.isfinite(sasrec.load(tmp_path / "m").recommend(["u03"])["score"].to_numpy()).all()
     assert main(["train", *typed, "--feature", "kind", "--replace"]) == 2
     assert "pass --features FILE" in capsys.readouterr().err
+
+
+# Vectors
+
+
+@pytest.fixture(scope="module")
+def given(walks):
+    """A vector of five numbers for all items but the last, whose mean is far from 0."""
+    ids = walks.items.ids.to_list()[:-1]
+    return pl.DataFrame({"item_id": ids, "text": np.random.default_rng(3).normal(4.0, 2.0, (len(ids), 5))})
+
+
+@pytest.fixture(scope="module")
+def told(walks, small_config, given):
+    """A model with vectors and categories."""
+    table = given.with_columns(odd=pl.col("item_id").str.slice(2).cast(pl.Int64) % 2)
+    features = sasrec.read_features(table, walks.items, columns=["odd"], vector="text")
+    return sasrec.train(sasrec.split(walks), small_config, features=features), features
+
+
+def test_vectors_are_centred_and_divided_by_one_number(walks, given):
+    raw = given["text"].to_numpy()
+    from_mean = raw - raw.mean(axis=0)
+
+    features = sasrec.read_features(given, walks.items, vector="text")
+
+    expected = from_mean / np.sqrt((from_mean**2).sum() / len(raw))
+    np.testing.assert_allclose(features.vectors[:-1], expected, rtol=1e-5, atol=1e-6)
+    assert not features.vectors[-1].any()
+    assert str(features) == "features: vectors of 5 numbers (text); 1 of 25 items have none"
+
+
+def spelt_out(given, folder, shape):
+    """The same vectors in another kind of table, and the name of their column there."""
+    raw = given["text"].to_numpy()
+    columns = {f"v{place}": raw[:, place] for place in range(5)}
+    if shape == "pandas":
+        return pytest.importorskip("pandas").DataFrame({"item_id": given["item_id"], "text": list(raw)}), "text"
+    if shape == "pyarrow":
+        return given.with_columns(pl.col("text").cast(pl.List(pl.Float64))).to_arrow(), "text"
+    path = folder / f"items.{shape}"
+    if shape == "npy":
+        np.save(path, raw)
+        path.with_suffix(".ids").write_text("\n".join(given["item_id"]))
+        return path, None
+    if shape == "parquet":
+        given.write_parquet(path)
+        return path, "text"
+    pl.DataFrame({"item_id": given["item_id"], **columns}).write_csv(path)
+    return path, "v"
+
+
+@pytest.mark.parametrize("shape", ["parquet", "csv", "npy", "pandas", "pyarrow"])
+def test_vectors_are_the_same_from_every_kind_of_table(walks, given, tmp_path, shape):
+    table, name = spelt_out(given, tmp_path, shape)
+
+    found = sasrec.read_features(table, walks.items, vector=name)
+
+    np.testing.assert_array_equal(found.vectors, sasrec.read_features(given, walks.items, vector="text").vectors)
+
+
+def test_more_numbered_columns_than_ten_are_in_the_order_of_their_numbers(walks):
+    columns = {f"v{place}": [float(place == row) for row in range(25)] for place in reversed(range(12))}
+
+    found = sasrec.read_features(pl.DataFrame({"item_id": walks.items.ids, **columns}), walks.items, vector="v")
+
+    assert found.vectors.argmax(axis=1)[:12].tolist() == list(range(12))
+
+
+LISTS = pl.List(pl.Float64)
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        ({"x": [[1.0], [2.0], [3.0]]}, "no column 'text', nor columns text0, text1, ...; columns are x"),
+        ({"text": [[1.0], [2.0, 3.0], [4.0]]}, "those of 'text' have 1 and 2"),
+        ({"text": pl.Series([[], [], []], dtype=LISTS)}, "from 1 to 65,536; those of 'text' have 0"),
+        ({"text": [[0.0] * 65_537] * 3}, "those of 'text' have 65,537"),
+        ({"text": [[1.0], [float("nan")], [3.0]]}, "the vector of item 'b' holds what is no finite number"),
+        ({"text": [[1.0], [float("inf")], [3.0]]}, "the vector of item 'b' holds what is no finite number"),
+        ({"text": [[1.0], [None], [3.0]]}, "the vector of item 'b' holds what is no finite number"),
+        ({"text": [[1.0], [1e30], [3.0]]}, r"or one beyond 1e\+18"),
+        ({"text": ["[1, 2]", "[3, 4]", "[5, 6]"]}, "holds String, not lists of numbers"),
+        ({"text": [["x"], ["y"], ["z"]]}, r"holds List\(String\), not lists of numbers"),
+        ({"text": [[1.0], [1.0], [1.0]]}, "all vectors of 'text' are the same"),
+        ({"text": pl.Series([None, None, None], dtype=LISTS)}, "no item of the log has a vector there"),
+        ({"text0": [1.0, 2.0, 3.0], "text2": [1.0, 2.0, 3.0]}, "not numbered from 0 without gaps: no 'text1'"),
+        ({"text0": ["1", "two", "3"]}, "the vector of item 'b' holds what is no finite number"),
+        ({"feature": ["g", "g", "g"], "value": ["x", "y", "z"]}, "no column 'text', nor columns text0"),
+    ],
+)
+def test_vectors_that_are_none_are_refused(columns, words):
+    with pytest.raises(DataError, match=words):
+        sasrec.read_features(pl.DataFrame({"item_id": ["a", "b", "c"], **columns}), ITEMS, vector="text")
+
+
+def test_an_item_with_two_vectors_is_refused():
+    frame = pl.DataFrame({"item_id": ["a", "b", "a"], "text": [[1.0], [2.0], [3.0]]})
+
+    with pytest.raises(DataError, match="item 'a' has several vectors"):
+        sasrec.read_features(frame, ITEMS, vector="text")
+
+
+@pytest.mark.parametrize(
+    ("array", "ids", "words"),
+    [
+        (np.zeros((2, 3)), "a\n", "1 ids for the 2 rows"),
+        (np.zeros(3), "a\nb\nc\n", r"expected rows of numbers, found shape \(3,\)"),
+        (np.array([["x"], ["y"]]), "a\nb\n", "expected rows of numbers"),
+        (np.array([[{}], [{}]]), "a\nb\n", "cannot be read as an array"),
+        (np.zeros((2, 3)), None, "No such file"),
+    ],
+)
+def test_an_array_that_is_none_is_refused(tmp_path, array, ids, words):
+    np.save(tmp_path / "items.npy", array)
+    if ids is not None:
+        (tmp_path / "items.ids").write_text(ids)
+
+    with pytest.raises(DataError, match=words):
+        sasrec.read_features(tmp_path / "items.npy", ITEMS)
+
+
+def test_an_array_that_promises_more_than_it_holds_takes_no_memory(tmp_path):
+    np.save(tmp_path / "items.npy", np.zeros((2, 3)))
+    whole = (tmp_path / "items.npy").read_bytes()
+    (tmp_path / "items.npy").write_bytes(whole.replace(b"(2, 3)", b"(2, 9000000000000)"))
+    (tmp_path / "items.ids").write_text("a\nb\n")
+
+    with pytest.raises(DataError, match="cannot be read as an array"):
+        sasrec.read_features(tmp_path / "items.npy", ITEMS)
+
+
+def expected_vectors(network, features):
+    """What the items' vectors should be, in float64 by NumPy."""
+    parts = {name: tensor.detach().double().numpy() for name, tensor in network.items.state_dict().items()}
+    own = parts["weight"] + features.vectors.astype(np.float64) @ parts["projection"]
+    for item, pairs in enumerate(by_item(features)):
+        own[item] += sum(parts["values"][features.values.index(pair)] for pair in pairs)
+    return own
+
+
+def test_an_items_vector_is_its_own_plus_its_values_plus_the_projection_of_what_was_given(told):
+    network, features = told[0].scorer.network, told[1]
+
+    found = network.items().numpy()
+
+    np.testing.assert_allclose(found, expected_vectors(network, features), rtol=1e-4, atol=1e-6)
+    assert network.items.projection.detach().abs().max() > 0.03, "the projection has learned nothing"
+
+
+def test_a_model_with_vectors_answers_alike_after_saving(told, tmp_path):
+    told[0].save(tmp_path / "m")
+
+    loaded = sasrec.load(tmp_path / "m")
+
+    assert loaded.recommend(["u03", "u14"]).equals(told[0].recommend(["u03", "u14"]))
+    assert "vectors of 5 numbers (text)" in loaded.record["features"]
+
+
+def test_the_same_seed_gives_the_same_bits_with_vectors(told, walks, small_config):
+    again = sasrec.train(sasrec.split(walks), small_config, features=told[1])
+
+    for name, tensor in again.scorer.network.state_dict().items():
+        assert torch.equal(tensor, told[0].scorer.network.state_dict()[name]), name
+
+
+@pytest.mark.parametrize(
+    ("broken", "words"),
+    [
+        (lambda vectors: vectors[1:], "the vectors given of items do not fit the catalogue"),
+        (lambda vectors: vectors.double(), "the vectors given of items do not fit the catalogue"),
+        (lambda vectors: vectors.flatten(), "the vectors given of items do not fit the catalogue"),
+        (lambda vectors: vectors[:, 1:], "weights do not fit the config: items.projection"),
+        (lambda vectors: vectors * float("nan"), "weights are not finite numbers"),
+    ],
+)
+def test_vectors_that_do_not_fit_are_refused_in_a_bundle(told, broken, words):
+    config, tensors = told[0].scorer.to_parts()
+
+    with pytest.raises(BundleError, match=words):
+        Neural.from_parts(25, config, tensors | {"items.vectors": broken(tensors["items.vectors"])})

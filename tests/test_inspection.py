@@ -5,25 +5,32 @@ import pytest
 import torch
 
 from sasrec.model.attention import Attention, Layout, keep_all
+from sasrec.model.biases import RelativePositions
 from sasrec.model.inspection import attention_seen, weights_of
 
 
-def layer_of(*, heads, causal):
+def layer_of(*, heads, causal, biased=False):
     torch.manual_seed(3)
-    return Attention(8, inner=8, heads=heads, project=False, causal=causal).double()
+    bias = RelativePositions(9, heads, causal=causal) if biased else None
+    layer = Attention(8, inner=8, heads=heads, project=False, causal=causal, bias=bias).double()
+    if bias is not None:
+        torch.nn.init.normal_(bias.distances)
+    return layer
 
 
+@pytest.mark.parametrize("biased", [True, False])
 @pytest.mark.parametrize("causal", [True, False])
 @pytest.mark.parametrize("heads", [1, 2, 4])
-def test_weights_are_those_that_mix_the_values(heads, causal):
-    layer = layer_of(heads=heads, causal=causal)
+def test_weights_are_those_that_mix_the_values(heads, causal, biased):
+    layer = layer_of(heads=heads, causal=causal, biased=biased)
     queries, memory, keys = torch.randn(3, 7, 8, dtype=torch.float64)
 
-    weights = weights_of(layer, queries, memory, keys)
+    layout = Layout.of(np.array([7]))
+    weights = weights_of(layer, queries, memory, layout, keys)
 
     values = layer.key_value(memory)[:, 8:].view(7, heads, -1).transpose(0, 1)
     mixed = (weights @ values).transpose(0, 1).reshape(7, 8)
-    assert torch.allclose(mixed, layer(queries, memory, Layout.of(np.array([7])), keep_all, keys=keys))
+    assert torch.allclose(mixed, layer(queries, memory, layout, keep_all, keys=keys))
     assert torch.allclose(weights.sum(dim=2), torch.ones(heads, 7, dtype=torch.float64))
 
 
@@ -32,7 +39,7 @@ def test_weights_are_the_softmax_worked_out_by_hand():
     states = torch.randn(3, 8, dtype=torch.float64)
     query, key = (states @ part.weight.T + part.bias for part in (layer.query, layer.key_value))
 
-    weights = weights_of(layer, states, states)[0]
+    weights = weights_of(layer, states, states, Layout.of(np.array([3])))[0]
 
     for place in range(3):
         scores = [torch.exp(query[place] @ key[past, :8] / 8**0.5) for past in range(place + 1)]

@@ -5,6 +5,7 @@ import re
 from dataclasses import replace
 
 import numpy as np
+import polars as pl
 import pytest
 
 import sasrec
@@ -255,3 +256,55 @@ def test_only_what_precedes_a_target_is_shown_to_the_model(log_of):
     sasrec.evaluate(recommender(Recording(), log), data)
 
     assert [log.items.raw(np.array(history)).to_list() for history in asked] == [["x", "y", "z"], ["w", "z", "y"]]
+
+
+@pytest.fixture(scope="module")
+def described(walks, small_config):
+    """A split with items held out, and a model that knows all items by a category."""
+    held = sasrec.hold_out_items(sasrec.split(walks), 0.2, seed=4)
+    frame = pl.DataFrame({"item_id": walks.items.ids, "third": [str(row % 3) for row in range(25)]})
+    features = sasrec.read_features(frame, walks.items, columns=["third"])
+    return held, sasrec.train(held, small_config, features=features, progress=False), frame
+
+
+def test_new_targets_are_told_apart_where_a_model_knows_more_of_items_than_their_ids(described, tmp_path):
+    held, model, _ = described
+
+    report = sasrec.evaluate(model, held, k=[5, 10], exclude_seen=False)
+
+    new = ~np.isin(held.test.targets, held.train.items)
+    assert [row.model for row in report.rows] == ["SASRec (softmax)", "Content", "Rules", "Markov", "Popularity"]
+    assert 0 < new.sum() < len(new)
+    for name, some in (("new targets", new), ("other targets", ~new)):
+        for row, whole in zip(report.groups()[name], report.rows, strict=True):
+            assert row.metrics["NDCG@10"][0] == pytest.approx(ndcg(whole.ranks[some], 10).mean())
+            assert row.metrics["HR@5"][0] == pytest.approx(hit_rate(whole.ranks[some], 5).mean())
+    assert f"new targets: the {new.sum()} users whose target never occurs in training" in str(report)
+    report.save_json(tmp_path / "report.json")
+    plain = json.loads((tmp_path / "report.json").read_text())
+    assert plain["groups"]["new targets"]["users"] == new.sum()
+    assert set(plain["groups"]["other targets"]["models"]) == {row.model for row in report.rows}
+
+
+def test_targets_are_not_told_apart_where_no_model_could(report):
+    assert report.groups() == {}
+    assert "new targets" not in str(report)
+    assert "groups" not in report.to_dict()
+
+
+def test_a_model_with_added_items_is_ranked_among_all_of_them(described, walks):
+    held, model, frame = described
+    more = frame.head(6).with_columns(item_id=pl.concat_str(pl.lit("added "), "item_id"))
+    wider = sasrec.add_items(model, more)
+
+    report = sasrec.evaluate(wider, held, exclude_seen=False)
+
+    assert "whole catalogue of 31 items ranked" in report.protocol
+    assert not any("another log" in note for note in report.notes)
+    place = dict(zip(wider.items.ids, range(31), strict=True))
+    ids = [walks.items.raw(held.test.histories[row]).to_list() for row in range(len(held.test))]
+    scores = wider.scorer.scores(Sequences.of([[place[one] for one in history] for history in ids])).numpy()
+    for row, target in enumerate(walks.items.raw(held.test.targets)):
+        own = scores[row, place[target]]
+        expected = (scores[row] > own).sum() + ((scores[row] == own).sum() - 1) / 2
+        assert report.rows[0].ranks[row] == pytest.approx(expected, abs=0.5), "equal scores may differ by rounding"

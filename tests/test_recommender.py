@@ -7,7 +7,6 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
-import torch
 
 import sasrec
 from sasrec.data.sequences import Sequences
@@ -44,7 +43,7 @@ class Broken:
 
     def scores(self, histories):
         self.sound -= 1
-        scores = torch.arange(float(self.items)).repeat(len(histories), 1)
+        scores = np.tile(np.arange(self.items, dtype=np.float32), (len(histories), 1))
         if self.sound < 0:
             scores[-1, 0] = self.value
         return scores

@@ -13,7 +13,7 @@ from sasrec.evaluation.ranking import rank_targets
 from sasrec.retrieval.blend import Blend
 from sasrec.retrieval.counting import Markov, Popularity
 from sasrec.retrieval.linked import Linked
-from sasrec.training.loop import Training
+from sasrec.training.steps import Training
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """One row with one seed on one log: trained, blended, refit, and tested once."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -12,6 +13,8 @@ from benchmarks.accuracy.rows import ROWS
 from benchmarks.measure import ROOT
 from sasrec.files import sha256
 from sasrec.training.machine import describe
+
+KEPT = ROOT / "benchmarks" / "results" / "local" / "accuracy"
 
 
 @dataclass(frozen=True)
@@ -35,9 +38,7 @@ class Bench:
         missing = [what for what in whats if not (self.folder / self.name / f"{row}-{seed}-{what}.json").exists()]
         if not missing:
             return
-        settings = ROWS[row].on(self.name)
-        network = sasrec.train(self.data, sasrec.Config.from_dict({**settings, "seed": seed}))
-        model = network
+        model = network = self._network(row, seed)
         for what in ("network", "blend", "refit"):
             if what == "blend":
                 if not {"blend", "refit"} & set(missing):
@@ -52,13 +53,24 @@ class Bench:
                 result.save(self.folder)
                 yield result
 
+    def _network(self, row: str, seed: int) -> sasrec.Recommender:
+        """The trained network, kept from an earlier run where its weights are those of the result."""
+        kept = KEPT / self.name / f"{row}-{seed}.sasrec"
+        told = self.folder / self.name / f"{row}-{seed}-network.json"
+        if kept.exists() and told.exists():
+            network = sasrec.load(kept)
+            if hashed(network) == json.loads(told.read_text(encoding="utf-8"))["weights"]:
+                return network
+        network = sasrec.train(self.data, sasrec.Config.from_dict({**ROWS[row].on(self.name), "seed": seed}))
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        network.save(kept, replace=True)
+        return network
+
     def _tested(
         self, model: sasrec.Recommender, network: sasrec.Recommender, row: str, seed: int, what: What
     ) -> Result:
         report = sasrec.evaluate(model, self.data, k=CUT)
         training, record = network.record, model.record
-        _, tensors = model.scorer.to_parts()
-        whole = b"".join(name.encode() + tensors[name].contiguous().numpy().tobytes() for name in sorted(tensors))
         return Result(
             self.name,
             row,
@@ -67,7 +79,7 @@ class Bench:
             settings=ROWS[row].on(self.name),
             config=network.scorer.to_parts()[0],
             data=self.data.fingerprint,
-            weights=sha256(whole),
+            weights=hashed(model),
             best=training["best"]["epoch"],
             epochs=training["epochs"],
             valid=round(record["best"]["ndcg"], 6),
@@ -78,6 +90,12 @@ class Bench:
             parts={one["name"]: round(one["weight"], 6) for one in record.get("parts", ())},
             places=pack(report.rows[0].ranks),
         )
+
+
+def hashed(model: sasrec.Recommender) -> str:
+    """A hash of all arrays of a model."""
+    _, tensors = model.scorer.to_parts()
+    return sha256(b"".join(name.encode() + tensors[name].contiguous().numpy().tobytes() for name in sorted(tensors)))
 
 
 def commit() -> str:

@@ -1,22 +1,25 @@
 """`python -m benchmarks.serving`: how long answers take and how many a second there are, beside a plain server.
 
-The model has random weights, which take as long as others. The plain server needs `pip install fastapi`; without it
-only sasrec is measured.
+The model has random weights, which take as long as others. It is served by torch, exported as ONNX without torch, and
+by the plain server, which needs `pip install fastapi` and is left out without it. Before the load each server is
+started a few times: until it is ready, and what it then holds in memory.
 """
 
 import argparse
 import asyncio
+import http.client
 import importlib.util
 import json
 import os
 import resource
 import socket
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -27,9 +30,12 @@ from benchmarks.serving.load import Figures, measure
 from sasrec.config import Config
 from sasrec.data.sequences import Sequences
 from sasrec.data.vocab import Vocabulary
+from sasrec.export.exporting import export_onnx
 from sasrec.model.building import build
 from sasrec.retrieval.neural import Neural
 from sasrec.retrieval.recommender import Recommender
+
+STARTS = 5
 
 
 def main() -> None:
@@ -43,12 +49,16 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="sasrec-serving-") as folder:
         path = Path(folder) / "model.sasrec"
         bodies = make(path, items=asked.items)
-        servers = {"sasrec": [sys.executable, "-m", "sasrec", "serve", str(path), "--port"]}
+        serve = [sys.executable, "-m", "sasrec", "serve"]
+        servers = {"sasrec": [*serve, str(path), "--port"], "onnx": [*serve, f"{path}.onnx", "--port"]}
         if importlib.util.find_spec("fastapi"):
             servers["plain"] = [sys.executable, "-m", "benchmarks.serving.plain", str(path)]
         print(
             f"{asked.items:,} items, width 64, length 50, k 10; {asked.seconds:g} s each, load {os.getloadavg()[0]:.1f}"
         )
+        for name, starts in ready(servers, bodies[0]).items():
+            wall, cpu, whole, own = (statistics.median(figures) for figures in zip(*starts, strict=True))
+            print(f"{name:<7} ready after {wall:.2f} s ({cpu:.2f} s of CPU) with {whole:.0f} MB, {own:.0f} MB its own")
         print("server  asked/s   good/s  p50 ms  p99 ms  refused  failed  CPU ms an answer")
         for _ in range(asked.rounds):
             for rate in asked.rates:
@@ -81,27 +91,64 @@ def make(path: Path, *, items: int) -> list[bytes]:
         histories=Sequences.of([np.arange(10)]),
     )
     model.save(path)
+    export_onnx(model, f"{path}.onnx")
     histories = [[ids[row] for row in rng.integers(0, items, 50)] for _ in range(200)]
     return [json.dumps({"history": history, "k": 10}).encode() for history in histories]
 
 
+def ready(servers: dict[str, list[str]], body: bytes) -> dict[str, list[tuple[float, float, float, float]]]:
+    """Of several starts in turn: seconds by the clock and of CPU to the first answer, MB in memory and not of files."""
+    found: dict[str, list[tuple[float, float, float, float]]] = {name: [] for name in servers}
+    for _ in range(STARTS):
+        for name, command in servers.items():
+            before = time.perf_counter()
+            with answering(command, body, every=0.005) as (process, _port):
+                seconds = time.perf_counter() - before
+                found[name].append((seconds, cpu_seconds(process.pid), *megabytes(process.pid)))
+    return found
+
+
 @contextmanager
 def started(command: list[str], body: bytes) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    """A server that answers, at a port that was free."""
+    """A server that answers and is warm, at a port that was free."""
+    with answering(command, body, every=0.1) as (process, port):
+        asyncio.run(measure("127.0.0.1", port, [body], rate=100, seconds=0.5))
+        yield process, port
+
+
+@contextmanager
+def answering(command: list[str], body: bytes, *, every: float) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """A server from its first answer on; it is asked for one again and again, after so many seconds each time."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     process = subprocess.Popen([*command, str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        while asyncio.run(measure("127.0.0.1", port, [body], rate=10, seconds=0.1)).good == 0:
+        while not answers(port, body):
             if process.poll() is not None:
                 raise SystemExit(f"{' '.join(command)} ended with code {process.returncode}")
-            time.sleep(0.1)
-        # Once warm.
-        asyncio.run(measure("127.0.0.1", port, [body], rate=100, seconds=0.5))
+            time.sleep(every)
         yield process, port
     finally:
         process.terminate()
         process.wait()
+
+
+def answers(port: int, body: bytes) -> bool:
+    """Whether a server answers a request."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    with closing(connection):
+        try:
+            connection.request("POST", "/v1/recommend", body, {"content-type": "application/json"})
+            return connection.getresponse().status == 200
+        except OSError:
+            return False
+
+
+def megabytes(process: int) -> tuple[float, float]:
+    """What a process holds in memory, and how much of it is no part of a file; Linux alone tells."""
+    lines = dict(line.split(":") for line in Path(f"/proc/{process}/status").read_text().splitlines())
+    whole, own = (int(lines[name].split()[0]) / 1024 for name in ("VmRSS", "RssAnon"))
+    return whole, own
 
 
 def cpu_seconds(process: int) -> float:

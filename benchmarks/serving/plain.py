@@ -32,7 +32,7 @@ class Item(BaseModel):
 def recommend(question: Question) -> list[Item]:
     history = np.array([rows[item] for item in question.history if item in rows], dtype=np.int32)
     with torch.inference_mode():
-        scores = model.scorer.scores(Sequences.of([history]))[0]
+        scores = torch.from_numpy(model.scorer.scores(Sequences.of([history]))[0])
         scores[torch.from_numpy(history).long()] = float("-inf")
         values, best = torch.topk(scores, question.k)
     return [Item(item=ids[row], score=value) for row, value in zip(best.tolist(), values.tolist(), strict=True)]

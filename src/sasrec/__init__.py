@@ -16,6 +16,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "BundleError",
+    "Checkpoint",
     "Comparison",
     "Config",
     "ConfigError",
@@ -34,12 +35,15 @@ __all__ = [
     "Split",
     "TrainingError",
     "UnknownIdError",
+    "add_items",
     "blend",
     "compare",
     "count",
     "diagnose",
     "evaluate",
+    "export_onnx",
     "folds",
+    "hold_out_items",
     "indexed",
     "load",
     "preset",
@@ -61,7 +65,7 @@ if TYPE_CHECKING:
     from sasrec.data.filters import Filters
     from sasrec.data.log import Log
     from sasrec.data.reading import read_log
-    from sasrec.data.splits import Split, folds, split
+    from sasrec.data.splits import Split, folds, hold_out_items, split
     from sasrec.errors import (
         BundleError,
         ConfigError,
@@ -74,15 +78,19 @@ if TYPE_CHECKING:
         UnknownIdError,
     )
     from sasrec.evaluation.protocol import Report, evaluate
+    from sasrec.export.exporting import export_onnx
     from sasrec.presets import preset
     from sasrec.report.page import write_page
+    from sasrec.retrieval.additions import add_items
     from sasrec.retrieval.indexing import indexed
-    from sasrec.retrieval.recommender import Recommender, load
+    from sasrec.retrieval.loading import load
+    from sasrec.retrieval.recommender import Recommender
     from sasrec.serving.server import serve
     from sasrec.studies.compare import Comparison, compare
     from sasrec.studies.diagnose import Diagnosis, diagnose
     from sasrec.studies.tune import Range, tune
     from sasrec.training.blending import blend
+    from sasrec.training.checkpoint import Checkpoint
     from sasrec.training.counting import count
     from sasrec.training.loop import train
     from sasrec.training.refitting import refit
@@ -99,12 +107,16 @@ else:
         "Split": "data.splits",
         "split": "data.splits",
         "folds": "data.splits",
+        "hold_out_items": "data.splits",
         "Report": "evaluation.protocol",
         "evaluate": "evaluation.protocol",
+        "export_onnx": "export.exporting",
         "preset": "presets",
+        "add_items": "retrieval.additions",
         "indexed": "retrieval.indexing",
         "Recommender": "retrieval.recommender",
-        "load": "retrieval.recommender",
+        "load": "retrieval.loading",
+        "Checkpoint": "training.checkpoint",
         "train": "training.loop",
         "count": "training.counting",
         "blend": "training.blending",

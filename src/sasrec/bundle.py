@@ -6,8 +6,8 @@ MODEL/
   record.json              how it came to be: data, training, versions
   users.parquet            raw user ids, in row order
   items.parquet            raw item ids, in row order
-  histories.safetensors    what each user did, as rows of items
-  weights.safetensors      the model's arrays
+  histories.safetensors    what each user did, as rows of items; when, if the model looks at times
+  weights.safetensors      the model's arrays; of an exported network model.onnx in its place
 """
 
 import hashlib
@@ -24,9 +24,7 @@ import msgspec
 import numpy as np
 import polars as pl
 import safetensors.numpy
-import safetensors.torch
 from safetensors import SafetensorError
-from torch import Tensor
 
 from sasrec import files
 from sasrec.data.sequences import Sequences
@@ -36,15 +34,10 @@ from sasrec.files import sha256, write_folder
 
 FORMAT = "sasrec-model"
 VERSION = 1
-_WEIGHTS = "weights.safetensors"
-_FILES = (
-    "config.json",
-    "record.json",
-    "users.parquet",
-    "items.parquet",
-    "histories.safetensors",
-    _WEIGHTS,
-)
+EXPORTED = "onnx"
+"""The kind of model that is an ONNX model in the place of tensors; it is read without torch."""
+_FILES = ("config.json", "record.json", "users.parquet", "items.parquet", "histories.safetensors")
+_LATEST = 2.0**62  # beyond any time that a log can hold
 _MAPPED_BYTES = 64 * 2**20  # weights of this size or more stay in their file
 _FAULTS = (
     DataError,
@@ -63,12 +56,12 @@ class Bundle:
     """Everything that a model is, as plain values and arrays.
 
     Attributes:
-        kind: Which scorer the tensors belong to: "sasrec", "markov", "rules", "blend", ...
+        kind: Which scorer the tensors belong to: "sasrec", "markov", "rules", "blend", "onnx", ...
         config: Settings that the scorer is built from.
         users: Raw user ids.
         items: Raw item ids.
         histories: One sequence for every user, as rows of `items`.
-        tensors: The scorer's arrays by name.
+        tensors: The scorer's tensors by name; of an exported network bytes, "graph".
         record: How the model came to be.
     """
 
@@ -77,7 +70,7 @@ class Bundle:
     users: Vocabulary
     items: Vocabulary
     histories: Sequences
-    tensors: dict[str, Tensor]
+    tensors: dict[str, Any]
     record: dict[str, Any]
 
 
@@ -120,22 +113,23 @@ def save(bundle: Bundle, path: Path, *, replace: bool = False) -> None:
     check_free(path, replace=replace)
     contents = _encode(bundle)
     entries = {name: _Entry(sha256(data), len(data)) for name, data in contents.items()}
+    weights = _weights(bundle.kind)
 
     def write_weights(draft: Path) -> None:
         # From the arrays to the disk, never as a second copy in memory, and read back for the checksum.
         try:
-            safetensors.torch.save_file({name: tensor.contiguous() for name, tensor in bundle.tensors.items()}, draft)
+            _write_tensors(bundle, draft)
         except SafetensorError as error:
             raise OutputError(f"{path}: cannot be written: {error}") from None
         with open(draft, "rb") as file:
-            entries[_WEIGHTS] = _entry(file)
+            entries[weights] = _entry(file)
 
     def write_manifest(draft: Path) -> None:
         listed = Manifest(FORMAT, VERSION, bundle.kind, entries)
         draft.write_bytes(_sealed(msgspec.to_builtins(listed)))
 
     writers = {name: _writer(data) for name, data in contents.items()}
-    write_folder(path, {**writers, _WEIGHTS: write_weights, "manifest.json": write_manifest}, replace=replace)
+    write_folder(path, {**writers, weights: write_weights, "manifest.json": write_manifest}, replace=replace)
 
 
 def load(path: Path) -> Bundle:
@@ -149,25 +143,56 @@ def load(path: Path) -> Bundle:
         BundleError: The folder is missing, foreign, damaged or of a newer format.
     """
     listed = manifest(path)
-    contents = {}
-    for name in _FILES:
-        if name == _WEIGHTS and listed.files[name].size >= _MAPPED_BYTES:
-            continue
-        contents[name] = data = read(path, name)
-        _check_entry(path / name, listed.files[name], _Entry(sha256(data), len(data)))
+    contents = {name: _checked(path, name, listed) for name in _FILES}
     try:
-        if _WEIGHTS in contents:
-            tensors = safetensors.torch.load(contents[_WEIGHTS])
-        else:
-            tensors = _mapped(path, listed.files[_WEIGHTS])
-        return _decode(listed.kind, contents, tensors)
+        return _decode(listed.kind, contents, _tensors(path, listed))
     except _FAULTS as error:
         raise BundleError(f"{path}: its files are whole but do not fit together: {error}") from None
 
 
-def _mapped(path: Path, expected: _Entry) -> dict[str, Tensor]:
+def _weights(kind: str) -> str:
+    """The file with the arrays of a kind of model."""
+    return "model.onnx" if kind == EXPORTED else "weights.safetensors"
+
+
+def _write_tensors(bundle: Bundle, draft: Path) -> None:
+    if bundle.kind == EXPORTED:
+        draft.write_bytes(bundle.tensors["graph"])
+        return
+    import safetensors.torch
+
+    safetensors.torch.save_file({name: tensor.contiguous() for name, tensor in bundle.tensors.items()}, draft)
+
+
+def _tensors(path: Path, listed: Manifest) -> dict[str, Any]:
+    weights = _weights(listed.kind)
+    if listed.kind == EXPORTED:
+        return {"graph": _checked(path, weights, listed)}
+    try:
+        import safetensors.torch
+    except ModuleNotFoundError as error:
+        raise BundleError(
+            f"{path}: a model of kind {listed.kind!r} needs the package {error.name}, which is not installed; without "
+            "torch there are exported networks alone (`sasrec export`)"
+        ) from None
+
+    if listed.files[weights].size >= _MAPPED_BYTES:
+        return _mapped(path, weights, listed.files[weights])
+    return safetensors.torch.load(_checked(path, weights, listed))
+
+
+def _checked(path: Path, name: str, listed: Manifest) -> bytes:
+    """The bytes of a file that are those of the manifest."""
+    data = read(path, name)
+    _check_entry(path / name, listed.files[name], _Entry(sha256(data), len(data)))
+    return data
+
+
+def _mapped(path: Path, name: str, expected: _Entry) -> dict[str, Any]:
     """Weights as views of their file."""
-    file = _regular(path, _WEIGHTS)
+    import safetensors.torch
+
+    file = _regular(path, name)
     try:
         with open(file, "rb") as opened:
             _check_entry(file, expected, _entry(opened))
@@ -236,7 +261,7 @@ def manifest(path: Path) -> Manifest:
         manifest = msgspec.convert(plain, Manifest)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise error if isinstance(error, BundleError) else foreign from None
-    if set(manifest.files) != set(_FILES):
+    if set(manifest.files) != {*_FILES, _weights(manifest.kind)}:
         raise foreign
     return manifest
 
@@ -266,6 +291,8 @@ def _regular(path: Path, name: str) -> Path:
 def _encode(bundle: Bundle) -> dict[str, bytes]:
     """All files but the weights."""
     histories = {"items": bundle.histories.items, "offsets": bundle.histories.offsets}
+    if bundle.histories.times is not None:
+        histories["times"] = bundle.histories.times
     return {
         "config.json": json.dumps(bundle.config, sort_keys=True, indent=1).encode(),
         "record.json": json.dumps(bundle.record, sort_keys=True, indent=1).encode(),
@@ -275,11 +302,11 @@ def _encode(bundle: Bundle) -> dict[str, bytes]:
     }
 
 
-def _decode(kind: str, contents: dict[str, bytes], tensors: dict[str, Tensor]) -> Bundle:
+def _decode(kind: str, contents: dict[str, bytes], tensors: dict[str, Any]) -> Bundle:
     users = _ids_from_parquet(contents["users.parquet"], "user")
     items = _ids_from_parquet(contents["items.parquet"], "item")
     arrays = safetensors.numpy.load(contents["histories.safetensors"])
-    histories = Sequences(arrays["items"], arrays["offsets"])
+    histories = Sequences(arrays["items"], arrays["offsets"], arrays.get("times"))
     _check_histories(histories, users=len(users), items=len(items))
     return Bundle(
         kind=kind,
@@ -302,6 +329,11 @@ def _check_histories(histories: Sequences, *, users: int, items: int) -> None:
         raise BundleError("histories are empty, overlap or have gaps")
     if len(rows) and (rows.min() < 0 or rows.max() >= items):
         raise BundleError("histories name items beyond the catalogue")
+    times = histories.times
+    if times is not None and (times.dtype not in (np.int64, np.float64) or times.shape != rows.shape):
+        raise BundleError("histories do not fit their times")
+    if times is not None and not (np.abs(times, dtype=np.float64) < _LATEST).all():
+        raise BundleError("histories hold times that are none")
 
 
 def _ids_to_parquet(ids: Vocabulary) -> bytes:

@@ -34,9 +34,11 @@ COMMANDS = {
     ),
     "tune": ("tuning", "Search settings by validation NDCG@10, in a study that can be stopped and gone on with."),
     "compare": ("comparison", "Set several models beside each other on one split, in one table."),
+    "add-items": ("additions", "Let a trained model rank items that nobody has had yet."),
     "recommend": ("recommendation", "Recommend items to known users, after a history, or to everybody."),
     "similar": ("recommendation", "List the items most like one item."),
     "info": ("information", "Say what a model or a log is."),
+    "export": ("exporting", "Write a network in another format, to be served without torch."),
     "serve": ("serving", "Answer over HTTP with a model, and keep the events that come in."),
     "activate": ("serving", "Let a running server answer with another model."),
     "rollback": ("serving", "Let a running server go back to the version before."),
@@ -64,7 +66,7 @@ def command_line(wanted: str | None = None) -> App:
         result_action="return_none",
     )
     for place, (name, (module, summary)) in enumerate(COMMANDS.items()):
-        path = f"sasrec.commands.{module}:{name}"
+        path = f"sasrec.commands.{module}:{name.replace('-', '_')}"
         app.command(path, name=name, help=None if name == wanted else summary, help_epilogue="", sort_key=place)
     return app
 

@@ -43,7 +43,12 @@ class Config:
             channel towards the mean of all so far; "convolution", with the three before added by learned weights. All
             look back only and start as the identity (after BSARec).
         branch_share: What the branch counts, from 0 to 1; attention counts the rest.
-        positions: "learned", "sinusoidal" or "none"; counted from the end of the history.
+        positions: "learned" or "sinusoidal" vectors, counted from the end of the history; "relative": each head learns
+            what to add to its attention for every distance between two events; "both", learned and relative; "none".
+        times: Look at the time from events to the request, which in training and evaluation is the time of the event
+            to predict, and else now or as it is given: "learned": a vector for the time from each event to the request
+            for what follows it; "relative": each head learns what to add to its attention for the time from any event
+            to the request; "both"; "none". Needs a log with times.
         unscaled: Let vectors of items and users enter the network as they are, not times the root of their size.
         bidirectional: Let a position see what comes after it too; needs learn="last".
         similarity: "dot" product or "cosine" of state and item vector.
@@ -51,6 +56,8 @@ class Config:
         user_width: Size of user vectors, which are joined to the item vectors (SSE-PT); 0 tells no users apart.
         initial: How weights are drawn: "small" gives item vectors a fixed spread of 0.02, "xavier-uniform" and
             "xavier-normal" one that shrinks with the catalogue, as several systems have it.
+        given_start: How many times as large as otherwise vectors given of items are at first, once they are projected;
+            used with such vectors alone. Beyond 1 new items gain and others lose: see docs/items.md.
         windows: Which stretch of a long history an epoch learns from: the "last", a "random" one (SSE-PT++), or
             "rolling": a window for every event to predict.
         shortest: Fewest events before the predicted one in a rolling window.
@@ -112,13 +119,15 @@ class Config:
     gated: bool = False
     branch: Literal["none", "identity", "mean", "convolution"] = "none"
     branch_share: Annotated[float, Meta(ge=0.0, le=1.0)] = 0.7
-    positions: Literal["learned", "sinusoidal", "none"] = "learned"
+    positions: Literal["learned", "sinusoidal", "relative", "both", "none"] = "learned"
+    times: Literal["none", "learned", "relative", "both"] = "none"
     unscaled: bool = False
     bidirectional: bool = False
     similarity: Literal["dot", "cosine"] = "dot"
     temperature: Annotated[float, Meta(gt=0.0, le=1000.0)] = 1.0
     user_width: Annotated[int, Meta(ge=0, le=4096)] = 0
     initial: Literal["small", "xavier-uniform", "xavier-normal"] = "small"
+    given_start: Annotated[float, Meta(gt=0.0, le=1000.0)] = 1.0
     windows: Literal["last", "random", "rolling"] = "last"
     shortest: Annotated[int, Meta(ge=1, le=10_000)] = 1
     learn: Literal["all", "last"] = "all"
@@ -175,6 +184,9 @@ class Config:
             ),
             f"network={self.network!r}: scores after the last position alone; set learn='last'": (
                 stamp and self.learn != "last"
+            ),
+            f"times={self.times!r}: network={self.network!r} has no place for them; leave times at 'none'": (
+                stamp and self.times != "none"
             ),
             f"user_width: network={self.network!r} tells no users apart; leave it at 0": stamp and self.user_width > 0,
             f"branch: network={self.network!r} has no blocks with attention; leave it at 'none'": (

@@ -4,7 +4,7 @@
     ├── ConfigError       a setting is unknown, of the wrong type or out of range
     ├── DataError         a log, frame or file of data cannot be used as it is
     ├── UnknownIdError    a user or item that the model has never seen
-    ├── BundleError       a saved model is missing, damaged, foreign or too new
+    ├── BundleError       a saved model or training is missing, damaged, foreign or too new
     ├── OutputError       the result cannot be written where it was asked for
     ├── TrainingError     training cannot go on (a loss that is no longer finite)
     ├── ScoreError        a model gave scores that are not numbers
@@ -40,7 +40,7 @@ class UnknownIdError(SasrecError, LookupError):
 
 
 class BundleError(SasrecError, ValueError):
-    """A saved model is missing, damaged, foreign or written by a newer sasrec."""
+    """A saved model, or the state of a training, is missing, damaged, foreign or written by a newer sasrec."""
 
     exit_code = 5
 

@@ -1,6 +1,7 @@
 """The one place that writes durably: to a temporary name, flushed to the disk, then renamed."""
 
 import ctypes
+import glob
 import hashlib
 import os
 import shutil
@@ -99,6 +100,12 @@ def write_folder(path: Path, files: dict[str, Callable[[Path], None]], *, replac
         else:
             os.rename(draft, path)
         _flush(path.absolute().parent)
+
+
+def sweep(path: Path) -> None:
+    """Remove what writings of `path` left beside it that were killed; none may be at work."""
+    for draft in path.absolute().parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        shutil.rmtree(draft, ignore_errors=True)
 
 
 @contextmanager

@@ -65,14 +65,17 @@ def causal(length):
     return np.tril(np.ones((1, length, length), dtype=bool))
 
 
-def attention(queries, keys, values, weights, name, *, heads, allowed):
-    """Multi-head attention; `allowed` says which keys a query may attend to, and broadcasts to (B, L, L)."""
+def attention(queries, keys, values, weights, name, *, heads, allowed, bias=0.0):
+    """Multi-head attention; `allowed` says which keys a query may attend to, and broadcasts to (B, L, L).
+
+    `bias` is added to the scores, and broadcasts to (B, heads, L, L).
+    """
     inner = len(weights[f"{name}.query.weight"])
     both = f"{name}.key_value"
     q = dense(queries, weights, f"{name}.query")
     k, v = dense(keys, weights, both, slice(0, inner)), dense(values, weights, both, slice(inner, None))
     q, k, v = (np.stack(np.split(one, heads, axis=-1), axis=1) for one in (q, k, v))
-    scores = q @ k.swapaxes(2, 3) / np.sqrt(inner // heads)
+    scores = q @ k.swapaxes(2, 3) / np.sqrt(inner // heads) + bias
     mixed = softmax(np.where(allowed[:, None], scores, MASKED)) @ v
     return np.concatenate(list(mixed.swapaxes(0, 1)), axis=-1)
 

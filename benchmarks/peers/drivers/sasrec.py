@@ -18,8 +18,8 @@ class System:
         import torch
 
         import sasrec
-        from sasrec.training.loop import Training
         from sasrec.training.settling import settled
+        from sasrec.training.steps import Training
 
         torch.set_num_threads(threads)
         events = pl.DataFrame(list(work.events()), ["user_id", "item_id", "place"], orient="row")

@@ -83,7 +83,7 @@ def compare(
         quiet: Print no progress.
     """
     from sasrec.evaluation.protocol import check_protocol
-    from sasrec.retrieval.recommender import load
+    from sasrec.retrieval.loading import load
     from sasrec.studies import compare as study
 
     output.check()
@@ -155,7 +155,7 @@ class _Trainings:
         Raises:
             TrainingError: One was not trained; its process has said why.
         """
-        from sasrec.retrieval.recommender import load
+        from sasrec.retrieval.loading import load
         from sasrec.studies.compare import announce
 
         made = {}
@@ -176,6 +176,7 @@ class _Trainings:
             read = [f"--{name.replace('_', '-')}={value}" for name, value in self.reading.to_dict().items()]
             flags = ["--out", str(out.resolve()), "--config", str(settings), *(["--replace"] if self.replace else [])]
             # Progress goes to standard error; what `train` says on standard output is not part of the comparison.
-            flags += ["--quiet"] if self.quiet else []
+            # A comparison starts anew: nobody would go on with one of its trainings.
+            flags += ["--checkpoint-every", "0", *(["--quiet"] if self.quiet else [])]
             command = [sys.executable, "-m", "sasrec", "train", str(self.log), *flags, *read]
             return subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode  # noqa: S603  # our own

@@ -95,7 +95,7 @@ def blend(
         counts: Models to count for the blend, as `sasrec count --model`.
         quiet: Print nothing but warnings and errors.
     """
-    from sasrec.retrieval.recommender import load
+    from sasrec.retrieval.loading import load
     from sasrec.training import blending
 
     saved.check()
@@ -113,7 +113,7 @@ def refit(
     saved: Annotated[Saved, Parameter(name="*")],
     reading: LogFlagsAsTrained = Reading(),
     categories: Annotated[
-        FeatureFlags, Parameter(name="*", group=Group("Categories of items, as in training", sort_key=3))
+        FeatureFlags, Parameter(name="*", group=Group("Features of items, as in training", sort_key=3))
     ] = FeatureFlags(),
     quiet: bool = False,
 ) -> None:
@@ -127,7 +127,7 @@ def refit(
         log: The log that it was trained on.
         quiet: Print nothing but warnings and errors.
     """
-    from sasrec.retrieval.recommender import load
+    from sasrec.retrieval.loading import load
     from sasrec.training import refitting
 
     saved.check()

@@ -38,7 +38,7 @@ def diagnose(
             longer.
         quiet: Print no progress.
     """
-    from sasrec.retrieval.recommender import load
+    from sasrec.retrieval.loading import load
     from sasrec.studies import diagnose as study
 
     output.check()

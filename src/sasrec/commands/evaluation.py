@@ -59,7 +59,7 @@ def evaluate(
         shown_user: A user who comes first among those that the page shows.
     """
     from sasrec.evaluation import protocol
-    from sasrec.retrieval.recommender import load
+    from sasrec.retrieval.loading import load
 
     output.check()
     if output.html is None and (titles is not None or shown_user is not None):

@@ -27,14 +27,16 @@ def info(path: Path, /, *, layers: bool = False, reading: LogFlags = Reading()) 
     """
     if path.is_dir():
         from sasrec.model import summary
+        from sasrec.retrieval.loading import load
         from sasrec.retrieval.neural import Neural
-        from sasrec.retrieval.recommender import load
 
         model = load(path)
         say(_about(model, path))
         if layers:
             if not isinstance(model.scorer, Neural):
-                raise ConfigError(f"--layers: {path} holds counts ({model.scorer.kind}), which have no layers")
+                raise ConfigError(
+                    f"--layers: {path} holds a model of kind {model.scorer.kind!r}, which shows no layers"
+                )
             rows = [(*row[:-1], f"{row.parameters:,}") for row in summary.layers(model.scorer.network)]
             say("", aligned([summary.Layer._fields, *rows], numbers=[3]))
     elif layers:
@@ -46,13 +48,14 @@ def info(path: Path, /, *, layers: bool = False, reading: LogFlags = Reading()) 
 
 
 def _about(model: "Recommender", path: Path) -> str:
+    from sasrec.retrieval.scorers import extent
     from sasrec.training.blending import worth
 
-    config, tensors = model.scorer.to_parts()
+    config = model.scorer.to_parts()[0]
     record = model.record
     known = {
         "model": f"{path} ({in_bytes(path)}), every byte verified",
-        "kind": f"{model.scorer.kind}, {sum(tensor.numel() for tensor in tensors.values()):,} numbers",
+        "kind": f"{model.scorer.kind}, {extent(model.scorer)}",
         "items": f"{len(model.items):,}, such as {', '.join(map(str, model.items.ids.head(3)))}",
         "users": f"{len(model.users):,}, such as {', '.join(map(str, model.users.ids.head(3)))}",
         "events": f"{len(model.histories.items):,} in their histories",
@@ -64,6 +67,9 @@ def _about(model: "Recommender", path: Path) -> str:
         "log": record.get("log", "") + _and_events(record),
         "read with": in_words(dict(record.get("reading", {}).items() - Reading().to_dict().items())),
         "split": record.get("split", ""),
+        "times": f"in {record['time_unit']!r}; the time of a request is {record['request_time']}"
+        if "request_time" in record
+        else "",
         "automatic": "; ".join(f"{name} {reason}" for name, reason in record.get("automatic", {}).items()),
         "made": outcome(record) if "best" in record else "",
         "parts": "; ".join(map(worth, record.get("parts", ()))),

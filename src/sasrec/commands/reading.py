@@ -30,6 +30,9 @@ class Reading:
         named: The filters that a data set's name in FreeRec stands for, as in Amazon2014Beauty_550_LOU.
         split: What is held out: each user's last item, or the last period by time.
         share: Share of the events in the test period, in (0, 0.5); used by the split by time alone.
+        new_items: Share of the items that are new in the test: nobody has them before, and `sasrec evaluate` tells how
+            they are ranked.
+        new_seed: Fixes which these are.
     """
 
     user: str | None = None
@@ -42,6 +45,8 @@ class Reading:
     named: str | None = None
     split: How = "last-item"
     share: float = 0.1
+    new_items: float | None = None
+    new_seed: int = 0
 
     def log(self, path: Path) -> Log:
         """The log in a file; errors as `read_log` and `kept`."""
@@ -73,8 +78,9 @@ class Reading:
         return replace(self, filters=Filters(bad_rows=self.filters.bad_rows), named=None)
 
     def divided(self, log: Log) -> Split:
-        """The log with what is held out; errors as `split`."""
-        return splits.split(log, self.split, share=self.share)
+        """The log with what is held out; errors as `split` and `hold_out_items`."""
+        made = splits.split(log, self.split, share=self.share)
+        return made if self.new_items is None else splits.hold_out_items(made, self.new_items, seed=self.new_seed)
 
     def to_dict(self) -> dict[str, str | int | float]:
         """The value of every flag that has one, by its name."""

@@ -1,9 +1,11 @@
 """`sasrec recommend` and `sasrec similar`."""
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import polars as pl
 from cyclopts import Group, Parameter
@@ -20,6 +22,25 @@ if TYPE_CHECKING:
 _WHO = Group("Whom to recommend to (one of these)", sort_key=1)
 _OUTPUT = Group("Output", sort_key=3)
 _SEVERAL = Parameter(consume_multiple=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Whom:
+    """Whom to recommend to, and when.
+
+    Attributes:
+        user: Known users.
+        history: Items that somebody had, oldest first; the user need not be known.
+        everybody: Every known user, streamed to the Parquet file of --out.
+        times: For a model that looks at times, that of each item of --history: as the log counts it, or a date.
+        at: For a model that looks at times, when the recommendation is asked for, as --times; else now.
+    """
+
+    user: Annotated[tuple[str, ...], _SEVERAL] = ()
+    history: Annotated[tuple[str, ...], _SEVERAL] = ()
+    everybody: Annotated[bool, Parameter(name="--all")] = False
+    times: Annotated[tuple[str, ...], _SEVERAL] = ()
+    at: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,9 +67,7 @@ def recommend(
     model: Path,
     /,
     *,
-    user: Annotated[tuple[str, ...], _SEVERAL, Parameter(group=_WHO)] = (),
-    history: Annotated[tuple[str, ...], _SEVERAL, Parameter(group=_WHO)] = (),
-    everybody: Annotated[bool, Parameter(name="--all", group=_WHO)] = False,
+    whom: Annotated[Whom, Parameter(name="*", group=_WHO)] = Whom(),
     rules: Annotated[Rules, Parameter(name="*", group=Group("What to recommend", sort_key=2))] = Rules(),
     shape: Annotated[Shape, Parameter(name="*", group=_OUTPUT)] = Shape(),
     out: Annotated[Path | None, Parameter(group=_OUTPUT)] = None,
@@ -58,28 +77,27 @@ def recommend(
 
     Args:
         model: Folder that `sasrec train` wrote.
-        user: Known users.
-        history: Items that somebody had, oldest first; the user need not be known.
-        everybody: Every known user, streamed to the Parquet file of --out.
         out: Parquet file for --all, with columns user_id, item_id, score and rank.
         replace: Take the place of a file that is there already.
     """
-    if bool(user) + bool(history) + everybody != 1:
+    if bool(whom.user) + bool(whom.history) + whom.everybody != 1:
         raise ConfigError("name whom to recommend to: either --user ID ..., --history ITEM ... or --all")
-    if everybody != (out is not None):
+    if whom.everybody != (out is not None):
         raise ConfigError("--all writes to a file and needs --out FILE.parquet; --out goes with --all alone")
-    from sasrec.retrieval.recommender import load
+    if whom.times and not whom.history:
+        raise ConfigError("--times goes with --history alone; of known users the model knows the times")
+    from sasrec.retrieval.loading import load
 
     if out is not None:
         _check_plain(rules, shape)
         check_free(out, replace=replace)
         made = load(model)
-        rows = made.recommend_all(out, k=rules.k, exclude_seen=rules.exclude_seen, replace=replace)
+        rows = made.recommend_all(out, k=rules.k, exclude_seen=rules.exclude_seen, replace=replace, at=whom.at)
         say(f"wrote {rows:,} recommendations for {len(made.users):,} users to {out} ({in_bytes(out)})")
     else:
         made = load(model)
-        answer = _answer(made, user, history, rules)
-        _warn_of_none(answer, made, user)
+        answer = _answer(made, whom, rules)
+        _warn_of_none(answer, made, whom.user)
         shape.show(answer, made.items)
 
 
@@ -100,7 +118,7 @@ def similar(
         item: The item.
         k: Items to list.
     """
-    from sasrec.retrieval.recommender import load
+    from sasrec.retrieval.loading import load
 
     made = load(model)
     shape.show(made.similar(made.items.parse(item), k=k), made.items)
@@ -108,19 +126,25 @@ def similar(
 
 def _check_plain(rules: Rules, shape: Shape) -> None:
     if rules != Rules(k=rules.k, exclude_seen=rules.exclude_seen) or shape != Shape():
-        raise ConfigError("--all goes with --out, --k, --exclude-seen and --replace alone; name users for other flags")
+        raise ConfigError(
+            "--all goes with --out, --k, --exclude-seen, --at and --replace alone; name users for other flags"
+        )
 
 
-def _answer(model: "Recommender", user: tuple[str, ...], history: tuple[str, ...], rules: Rules) -> pl.DataFrame:
-    ask, ids, known = (model.recommend, user, model.users) if user else (model.continue_from, history, model.items)
-    return ask(
-        _parsed(ids, known),
+def _answer(model: "Recommender", whom: Whom, rules: Rules) -> pl.DataFrame:
+    if whom.user:
+        ask: Callable[..., Any] = partial(model.recommend, _parsed(whom.user, model.users))
+    else:
+        ask = partial(model.continue_from, _parsed(whom.history, model.items), times=whom.times or None)
+    answer: pl.DataFrame = ask(
+        at=whom.at,
         k=rules.k,
         exclude_seen=rules.exclude_seen,
         allow=_parsed(rules.allow, model.items) or None,
         deny=_parsed(rules.deny, model.items) or None,
         unknown=rules.unknown,
     )
+    return answer
 
 
 def _warn_of_none(answer: pl.DataFrame, model: "Recommender", user: tuple[str, ...]) -> None:

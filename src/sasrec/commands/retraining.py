@@ -69,7 +69,7 @@ def retrain(
             is served was refit, this is always done.
         quiet: Print nothing but warnings and errors.
     """
-    from sasrec.retrieval.recommender import load
+    from sasrec.retrieval.loading import load
     from sasrec.serving.administration import SOCKET
     from sasrec.serving.versions import served
     from sasrec.training.machine import peak_memory

@@ -19,7 +19,7 @@ def serve(model: Path, /, *, place: Annotated[Place, Parameter(name="*")] = Plac
     'sasrec[serve]'.
 
     Args:
-        model: Folder that `sasrec train` wrote.
+        model: Folder that `sasrec train` or `sasrec export` wrote.
     """
 
     def started(running: Running) -> None:
@@ -43,7 +43,7 @@ def activate(data: Path, model: Path, /) -> None:
 
     Args:
         data: Data folder of the server.
-        model: Folder that `sasrec train` wrote.
+        model: Folder that `sasrec train` or `sasrec export` wrote.
     """
     from sasrec.serving.administration import Command, send
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Group, Parameter
 
@@ -16,6 +16,9 @@ from sasrec.data.vocab import Vocabulary
 from sasrec.errors import ConfigError
 from sasrec.files import check_apart, check_free
 
+if TYPE_CHECKING:
+    from sasrec.training.checkpoint import Checkpoint
+
 
 @dataclass(frozen=True, kw_only=True)
 class Written:
@@ -25,20 +28,39 @@ class Written:
         out: Folder to save the model to; checked before anything is read.
         history: File to which a line of JSON is added after every epoch.
         replace: Take the place of a model, and add to a history, that is there already.
+        checkpoint_every: Minutes after which the state of the training is written to OUT.training, time and again, so
+            that it can go on after a crash; 0 writes none. The file goes when the model is saved.
+        resume: Go on with the training whose state is in OUT.training: the same command as before, and this.
     """
 
     out: Path
     history: Path | None = None
     replace: bool = False
+    checkpoint_every: float = 10.0
+    resume: bool = False
 
-    def check(self) -> None:
-        """Refuse a place that is taken; OutputError."""
+    def check(self) -> "Checkpoint | None":
+        """Where the state of the training goes, after refusing places that are taken.
+
+        Raises:
+            OutputError: A place is taken or cannot be written.
+            BundleError: There is no training to go on with.
+            ConfigError: The interval is none.
+        """
         from sasrec import bundle
+        from sasrec.training.checkpoint import Checkpoint
 
-        check_apart(self.history, self.out)
+        path, checkpoint = self.out.with_name(f"{self.out.name}.training"), None
+        check_apart(self.history, self.out, path)
+        if self.checkpoint_every:
+            checkpoint = Checkpoint(path, every=self.checkpoint_every, resume=self.resume)
+            checkpoint.check()
+        elif self.resume:
+            raise ConfigError("--resume: goes on from a checkpoint; let --checkpoint-every be more than 0")
         bundle.check_free(self.out, replace=self.replace)
         if self.history is not None:
-            check_free(self.history, replace=self.replace)
+            check_free(self.history, replace=self.replace or self.resume)
+        return checkpoint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,25 +80,29 @@ class Origin:
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureFlags:
-    """Categories of the items, which the network learns vectors of.
+    """What is known of the items beside who had them, which the network learns to use.
 
     Attributes:
-        features: File of items with their categories, in any format that a log may have.
-        feature: Columns to take; of a file with the columns `feature` and `value`, features.
-        separator: What parts several values in one text.
+        features: File of items with their categories or vectors, in any format that a log may have; or an array
+            NAME.npy, with the ids of its rows in NAME.ids, one a line.
+        feature: Columns of categories; of a file with the columns `feature` and `value`, features.
+        separator: What parts several categories in one text.
+        vector: Column of vectors, each a list of numbers; or what the names of numbered columns begin with, as v of
+            v0, v1, v2.
     """
 
     features: Path | None = None
     feature: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = ()
     separator: str | None = None
+    vector: str | None = None
 
     def read(self, items: Vocabulary) -> Features | None:
         """The features, or None where no file is given; DataError as `read_features`."""
         if self.features is None:
-            if self.feature or self.separator:
-                raise ConfigError("--feature and --separator are of a file of items; pass --features FILE")
+            if self.feature or self.separator or self.vector:
+                raise ConfigError("--feature, --separator and --vector are of a file of items; pass --features FILE")
             return None
-        return read_features(self.features, items, columns=self.feature, separator=self.separator)
+        return read_features(self.features, items, columns=self.feature, separator=self.separator, vector=self.vector)
 
 
 def train(
@@ -87,7 +113,7 @@ def train(
     reading: LogFlags = Reading(),
     config: Annotated[Config, Parameter(name="*", group=Group("Network and training", sort_key=2))] = Config(),
     categories: Annotated[
-        FeatureFlags, Parameter(name="*", group=Group("Categories of items", sort_key=3))
+        FeatureFlags, Parameter(name="*", group=Group("Features of items", sort_key=3))
     ] = FeatureFlags(),
     origin: Annotated[Origin, Parameter(name="*")] = Origin(),  # noqa: ARG001  # `commands.defaults` reads it
     quiet: bool = False,
@@ -96,7 +122,8 @@ def train(
 
     Shows what the log holds, how it is split and which settings were chosen, then trains until the validation part
     gets no better, and keeps the weights of the best epoch. The test part is not looked at: `sasrec evaluate` does
-    that. Ctrl-C ends training early and still saves the best so far.
+    that. Ctrl-C or SIGTERM ends training early and still saves the best so far. What was stopped, even by a crash, goes
+    on with --resume to the same bits as if it had not been.
 
     Args:
         log: File of interactions: CSV, TSV, Parquet, JSON lines, RecBole `.inter`, or text of user and item; also
@@ -104,9 +131,10 @@ def train(
         quiet: Print nothing but warnings and errors.
     """
     from sasrec.training import loop, settling
+    from sasrec.training.interrupts import terminable
     from sasrec.training.machine import peak_memory
 
-    written.check()
+    checkpoint = written.check()
     content = reading.log(log)
     data = reading.divided(content)
     features = categories.read(content.items)
@@ -117,16 +145,28 @@ def train(
         for name, reason in settling.reasons(config, taken, data.train, items=len(content.items)).items():
             say(wrapped(f"{name}: {reason}"))
         say("")
-    model = loop.train(data, config, history=written.history, features=features, progress=not quiet)
+    with terminable():
+        model = loop.train(
+            data, config, history=written.history, features=features, checkpoint=checkpoint, progress=not quiet
+        )
     model.record |= {"log": log.name, "reading": reading.to_dict(), "peak_memory": peak_memory()}
     out = written.out
     model.save(out, replace=written.replace)
+    later = "" if checkpoint is None else _left(checkpoint, finished=model.record["stopped"] != "interrupted")
     if not quiet:
         user, item = model.users.ids[0], model.items.ids[0]
-        say(outcome(model.record), f"saved to {out} ({in_bytes(out)})", "")
+        say(outcome(model.record), f"saved to {out} ({in_bytes(out)})", later)
         suggest(
             ["evaluate", out, log],
             ["recommend", out, "--user", str(user)],
             ["similar", out, str(item)],
             ["info", out],
         )
+
+
+def _left(checkpoint: "Checkpoint", *, finished: bool) -> str:
+    """Remove what a finished training needs no more; of one that is not, a line that says how it goes on."""
+    if finished:
+        checkpoint.remove()
+        return ""
+    return f"not finished: the same command with --resume --replace goes on from {checkpoint.path}\n"

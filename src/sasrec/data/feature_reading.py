@@ -1,70 +1,147 @@
-"""Reading the categories of items from a file or frame."""
+"""Reading the features of items from a file or frame."""
 
 import os
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 from narwhals.stable.v2.typing import IntoFrame
 
 from sasrec.data.columns import find_column
-from sasrec.data.features import Features
+from sasrec.data.features import Features, Recipe
 from sasrec.data.formats import Table, open_file
 from sasrec.data.frames import frame_table
+from sasrec.data.vectors import ARRAY, VECTOR, array_table, centre_and_scale, matched, read_vectors, standardised
 from sasrec.data.vocab import Vocabulary
 from sasrec.errors import DataError
 
 _LONG = {"feature", "value"}
 
+Source = str | os.PathLike[str] | IntoFrame
+
 
 def read_features(
-    source: str | os.PathLike[str] | IntoFrame,
+    source: Source,
     items: Vocabulary,
     *,
     columns: Sequence[str] = (),
     separator: str | None = None,
+    vector: str | None = None,
     item: str | None = None,
 ) -> Features:
-    """Read categories of items from a file or frame.
+    """Read categories and vectors of items from a file or frame.
 
     Two shapes are understood: one row an item with a column for each feature, and (as RecTools has it) one row a
-    value with the columns `feature` and `value`.
+    value with the columns `feature` and `value`, which has no vectors. Besides, a file `NAME.npy` is an array with a
+    row for each item, whose ids stand in `NAME.ids`, one a line.
+
+    From vectors the mean of the items' vectors is taken, and all are divided by one number, such that their mean
+    squared length is 1: how large their numbers are beside one another stays as it was given.
 
     Args:
-        source: A file of any format that a log may have, or a frame of polars, pandas or pyarrow.
+        source: A file of any format that a log may have, an array, or a frame of polars, pandas or pyarrow.
         items: The catalogue, as `log.items`; other items are left out.
         columns: Features to take, by name of their columns or in the column `feature`. May be left out in the second
-            shape alone, where it takes all.
+            shape, where it takes all, and where there are vectors.
         separator: What parts several values in one text, as "|" in "Drama|War"; None takes texts whole. Lists are
             several values anyway.
+        vector: Column of vectors, each a list of equally many numbers; or what the names of numbered columns begin
+            with, as "v" for v0, v1, v2. An array needs no name.
         item: Column of the item ids; None looks for a usual name, or `id` in the second shape.
 
     Raises:
-        DataError: A column is missing, the source knows none of the items, or no item has a value.
+        DataError: A column is missing, a vector is none, the source knows none of the items, or no item has a
+            feature.
     """
-    with open_file(source) if isinstance(source, str | os.PathLike) else nullcontext(frame_table(source)) as table:
-        long = set(table.columns) >= _LONG
-        key = find_column(table, "item", "id" if long and item is None and "id" in table.columns else item)
-        if key is None:
-            raise DataError(f'{table.name}: no column has a usual name of item ids; pass item="..."')
-        if not long and not columns:
-            others = [name for name in table.columns if name != key]
-            raise DataError(f"{table.name}: name the columns that hold categories; there are {', '.join(others)}")
-        frame = _long(table, key, columns) if long else _wide(table, key, columns)
-    frame = frame.with_columns(_ids(frame["item"], items)).drop_nulls()
-    if separator is not None:
-        frame = frame.with_columns(pl.col("value").str.split(separator)).explode("value")
+    with _opened(source) as table:
+        if table.format == ARRAY:
+            vector = VECTOR
+        recipe = Recipe(tuple(columns), separator, item, vector=vector)
+        name, values = table.name, _values(table, recipe, items)
+        found = None if vector is None else read_vectors(table, _key(table, item), vector, items)
+    if found is None and (vector is not None or not len(values)):
+        what = "value" if vector is None else "vector"
+        raise DataError(f"{name}: no item of the log has a {what} there; its ids are like {items.ids[0]!r}")
+    if found is not None:
+        centre, scale = centre_and_scale(*found)
+        if not scale > 0:
+            raise DataError(f"{name}: all vectors of {vector!r} are the same and tell no items apart; leave them out")
+        recipe = replace(recipe, centre=tuple(centre.tolist()), scale=scale)
+    pairs = values.select("feature", "value").unique().sort("feature", "value")
+    return _assembled(values, found, replace(recipe, values=tuple(pairs.rows())), items)
+
+
+def read_more(source: Source, items: Vocabulary, recipe: Recipe) -> Features:
+    """Read the features of other items as a recipe says; values that it does not know are left out.
+
+    Raises:
+        DataError: As `read_features`, or vectors are longer or shorter than those of the recipe.
+    """
+    with _opened(source) as table:
+        values = _values(table, recipe, items)
+        found = None if recipe.vector is None else read_vectors(table, _key(table, recipe.item), recipe.vector, items)
+        if found is not None and found[0].shape[1] != len(recipe.centre):
+            raise DataError(
+                f"{table.name}: vectors of {found[0].shape[1]:,} numbers; the model was trained with vectors of "
+                f"{len(recipe.centre):,}"
+            )
+    return _assembled(values, found, recipe, items)
+
+
+def read_items(source: Source, like: Vocabulary, *, item: str | None = None) -> Vocabulary:
+    """The items that a table of features has and a catalogue has not.
+
+    Raises:
+        DataError: An id cannot be one of the catalogue's kind, as text among integers.
+    """
+    with _opened(source) as table:
+        given = table.read([key := _key(table, item)])[key].drop_nulls()
+    ids = matched(given, like)
+    if ids.null_count():
+        wrong = given.filter(ids.is_null())[0]
+        raise DataError(f"{table.name}: the id {wrong!r} is no integer, as all that the model knows are")
+    return Vocabulary(ids.filter(like.rows(ids) < 0).unique().sort(), "item")
+
+
+def _opened(source: Source) -> AbstractContextManager[Table]:
+    if not isinstance(source, str | os.PathLike):
+        return nullcontext(frame_table(source))
+    if Path(source).suffix.lower() == f".{ARRAY}":
+        return nullcontext(array_table(Path(source)))
+    return open_file(source)
+
+
+def _key(table: Table, item: str | None) -> str:
+    """The column of item ids."""
+    key = find_column(table, "item", "id" if _is_long(table) and item is None and "id" in table.columns else item)
+    if key is None:
+        raise DataError(f'{table.name}: no column has a usual name of item ids; pass item="..."')
+    return key
+
+
+def _is_long(table: Table) -> bool:
+    return set(table.columns) >= _LONG
+
+
+def _values(table: Table, recipe: Recipe, items: Vocabulary) -> pl.DataFrame:
+    """Row of the item, feature and value (text) of every category that an item has, none twice."""
+    key, columns = _key(table, recipe.item), recipe.columns
+    long = _is_long(table) and recipe.vector is None
+    if not long and not columns and recipe.vector is None:
+        others = [name for name in table.columns if name != key]
+        raise DataError(
+            f"{table.name}: name the columns that hold categories or vectors; there are {', '.join(others)}"
+        )
+    frame = _long(table, key, columns) if long else _wide(table, key, columns)
+    frame = frame.with_columns(matched(frame["item"], items).alias("item")).drop_nulls()
+    if recipe.separator is not None:
+        frame = frame.with_columns(pl.col("value").str.split(recipe.separator)).explode("value")
     frame = frame.with_columns(pl.col("value").str.strip_chars()).filter(pl.col("value") != "").unique()
-    rows = items.rows(frame["item"])
-    frame, rows = frame.filter(rows >= 0), rows[rows >= 0]
-    if not len(frame):
-        raise DataError(f"{table.name}: no item of the log has a value there; its ids are like {items.ids[0]!r}")
-    pairs = frame.select("feature", "value").unique().sort("feature", "value").with_row_index("row")
-    values = frame.select("feature", "value").join(pairs, on=["feature", "value"], how="left", maintain_order="left")
-    order = np.lexsort((values["row"].to_numpy(), rows))
-    offsets = np.concatenate(([0], np.cumsum(np.bincount(rows, minlength=len(items)))))
-    return Features(values["row"].to_numpy()[order].astype(np.int64), offsets, tuple(pairs["feature", "value"].rows()))
+    frame = frame.with_columns(pl.Series("row", items.rows(frame["item"])))
+    return frame.filter(pl.col("row") >= 0).select("row", "feature", "value")
 
 
 def _wide(table: Table, key: str, columns: Sequence[str]) -> pl.DataFrame:
@@ -73,7 +150,7 @@ def _wide(table: Table, key: str, columns: Sequence[str]) -> pl.DataFrame:
     if missing:
         raise DataError(f"{table.name}: no column {missing[0]!r}; columns are {', '.join(table.columns)}")
     read = table.read([key, *columns])
-    parts = []
+    parts = [pl.DataFrame(schema={"item": read[key].dtype, "feature": pl.String, "value": pl.String})]
     for name in columns:
         part = pl.DataFrame({"item": read[key], "feature": [name] * len(read), "value": read[name]})
         parts.append(
@@ -94,6 +171,18 @@ def _long(table: Table, key: str, columns: Sequence[str]) -> pl.DataFrame:
     return read.filter(pl.col("feature").is_in(columns)) if columns else read
 
 
-def _ids(ids: pl.Series, items: Vocabulary) -> pl.Series:
-    # Text first: an integer column has to match text ids, and text in a file without types has to match integers.
-    return ids.cast(pl.String).cast(items.ids.dtype, strict=False).alias("item")
+def _assembled(
+    values: pl.DataFrame, found: tuple[np.ndarray, np.ndarray] | None, recipe: Recipe, items: Vocabulary
+) -> Features:
+    row_of = {pair: row for row, pair in enumerate(recipe.values)}
+    rows = np.array([row_of.get(pair, -1) for pair in values.select("feature", "value").rows()], dtype=np.int64)
+    owners = values["row"].to_numpy()[rows >= 0]
+    rows = rows[rows >= 0]
+    order = np.lexsort((rows, owners))
+    offsets = np.concatenate(([0], np.cumsum(np.bincount(owners, minlength=len(items)))))
+    vectors, known = None, None
+    if recipe.vector is not None:
+        centre = np.array(recipe.centre)
+        raw, known = found or (np.zeros((len(items), len(centre))), np.zeros(len(items), dtype=bool))
+        vectors = standardised(raw, known, centre, recipe.scale)
+    return Features(rows[order], offsets, vectors, known, recipe)

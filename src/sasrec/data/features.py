@@ -1,28 +1,93 @@
-"""Categories of items (genre, brand, maker), whose vectors a network adds to those of the items."""
+"""What is known of items beside who had them: categories (genre, brand, maker) and vectors given by the user."""
 
+import hashlib
 from dataclasses import dataclass
 
 import numpy as np
 
 
-@dataclass(frozen=True, eq=False)
-class Features:
-    """The values of every item of a catalogue.
+@dataclass(frozen=True)
+class Recipe:
+    """How a table of items was read, so that a later one is read alike.
 
     Attributes:
-        rows: Row of each value in `values`, one item after the other; int64.
-        offsets: Item i has `rows[offsets[i]:offsets[i + 1]]`; int64 of shape (items + 1,).
+        columns: The features taken from it.
+        separator: What parts several values in one text.
+        item: Column of the item ids; None where it has a usual name.
         values: Distinct (feature, value) pairs, sorted.
+        vector: Column of the vectors, or the name that numbered columns begin with; None where there are none.
+        centre: Mean of the items' vectors, which is taken from each.
+        scale: What each is then divided by: the root of their mean squared length.
+    """
+
+    columns: tuple[str, ...] = ()
+    separator: str | None = None
+    item: str | None = None
+    values: tuple[tuple[str, str], ...] = ()
+    vector: str | None = None
+    centre: tuple[float, ...] = ()
+    scale: float = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """The features of every item of a catalogue.
+
+    Attributes:
+        rows: Row of each value in `recipe.values`, one item after the other; int64.
+        offsets: Item i has `rows[offsets[i]:offsets[i + 1]]`; int64 of shape (items + 1,).
+        vectors: Vector of every item, centred and scaled, 0 where it has none; float32 of shape (items, numbers).
+            None where no vectors were given.
+        known: Whether an item has a vector; bool of shape (items,). None where no vectors were given.
+        recipe: How they were read.
     """
 
     rows: np.ndarray
     offsets: np.ndarray
-    values: tuple[tuple[str, str], ...]
+    vectors: np.ndarray | None
+    known: np.ndarray | None
+    recipe: Recipe
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def values(self) -> tuple[tuple[str, str], ...]:
+        """Distinct (feature, value) pairs, sorted."""
+        return self.recipe.values
+
+    @property
+    def bare(self) -> np.ndarray:
+        """Whether an item has neither a value nor a vector; bool of shape (items,)."""
+        without = np.diff(self.offsets) == 0
+        return without if self.known is None else without & ~self.known
+
+    @property
+    def digest(self) -> str:
+        """sha256 of all that a network learns from them."""
+        found = hashlib.sha256(repr(self.recipe.values).encode())
+        for array in (self.rows, self.offsets, self.vectors):
+            if array is not None:
+                found.update(f"{array.shape}".encode())
+                found.update(array.tobytes())
+        return found.hexdigest()
+
+    def take(self, items: np.ndarray) -> "Features":
+        """Those of the given items, in the given order."""
+        starts, counts = self.offsets[items], np.diff(self.offsets)[items]
+        offsets = np.concatenate(([0], np.cumsum(counts)))
+        places = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], counts)
+        vectors = None if self.vectors is None else self.vectors[items]
+        known = None if self.known is None else self.known[items]
+        return Features(self.rows[places], offsets, vectors, known, self.recipe)
 
     def __str__(self) -> str:
-        names: dict[str, int] = {}
-        for name, _ in self.values:
-            names[name] = names.get(name, 0) + 1
-        bare = int((np.diff(self.offsets) == 0).sum())
-        counted = ", ".join(f"{name} ({count:,} values)" for name, count in names.items())
-        return f"features: {counted}; {bare:,} of {len(self.offsets) - 1:,} items have none"
+        said = []
+        if self.values:
+            names: dict[str, int] = {}
+            for name, _ in self.values:
+                names[name] = names.get(name, 0) + 1
+            said.append(", ".join(f"{name} ({count:,} values)" for name, count in names.items()))
+        if self.vectors is not None:
+            said.append(f"vectors of {self.vectors.shape[1]:,} numbers ({self.recipe.vector})")
+        return f"features: {', '.join(said)}; {int(self.bare.sum()):,} of {len(self):,} items have none"

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
 
@@ -69,7 +69,7 @@ class Log:
 
     Attributes:
         users: The users with at least one event.
-        items: The items with at least one event.
+        items: The items with at least one event; in a larger catalogue (`within`) others too.
         histories: One sequence for each user row, oldest event first; events of one time in the order of the rows.
         source: Where it came from.
     """
@@ -83,6 +83,11 @@ class Log:
     def content_hash(self) -> str:
         """sha256 of ids, histories, times and weights: equal for equal logs of whatever format or row order."""
         digest = hashlib.sha256()
+        used = np.unique(self.histories.items)
+        if len(used) < len(self.items):  # items that nobody had are no content of a log
+            rows = np.searchsorted(used, self.histories.items).astype(np.int32)
+            items = Vocabulary(self.items.raw(used), "item")
+            return replace(self, items=items, histories=replace(self.histories, items=rows)).content_hash
         for vocabulary in (self.users, self.items):
             digest.update(f"{vocabulary.kind} {vocabulary.ids.dtype} {len(vocabulary)}\n".encode())
             # No id holds a NUL, so it ends each without doubt.
@@ -94,6 +99,15 @@ class Log:
                 digest.update(f"{name} {array.dtype.name}\n".encode())
                 digest.update(array.astype(array.dtype.newbyteorder("<")).tobytes())
         return digest.hexdigest()
+
+    def within(self, items: Vocabulary) -> "Log":
+        """The same log in a larger catalogue.
+
+        Raises:
+            UnknownIdError: An item of the log is not in it.
+        """
+        places = items.known_rows(self.items.ids).astype(np.int32)
+        return replace(self, items=items, histories=replace(self.histories, items=places[self.histories.items]))
 
     def when(self, time: float) -> str:
         """A time of this log in words: a date (UTC) where the unit is known, the plain number elsewhere."""

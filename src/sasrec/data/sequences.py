@@ -1,7 +1,7 @@
 """Ragged sequences as flat arrays: no padding, no lists of lists."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -17,6 +17,8 @@ class Sequences:
         weights: Weight of each event, float32, or None where all weigh the same.
         users: User row of each sequence, int64 of shape (sequences,), -1 for somebody unknown; None where nobody is
             known.
+        asked: When what follows each sequence is asked for, as `times`, of shape (sequences,); None where that is not
+            known.
     """
 
     items: np.ndarray
@@ -24,6 +26,7 @@ class Sequences:
     times: np.ndarray | None = None
     weights: np.ndarray | None = None
     users: np.ndarray | None = None
+    asked: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -59,6 +62,7 @@ class Sequences:
             None if self.times is None else self.times[source],
             None if self.weights is None else self.weights[source],
             None if self.users is None else self.users[rows],
+            None if self.asked is None else self.asked[rows],
         )
 
     def take(self, rows: np.ndarray) -> "Sequences":
@@ -69,6 +73,28 @@ class Sequences:
         """The last `length` events of every sequence; shorter ones stay whole."""
         lengths = self.lengths
         return self.slices(np.arange(len(self)), np.maximum(lengths - length, 0), lengths)
+
+    def without(self, items: np.ndarray) -> "Sequences":
+        """The same sequences without the events of some items."""
+        if not len(items):
+            return self
+        kept = np.flatnonzero(~np.isin(self.items, items))
+        counts = np.bincount(self.owners()[kept], minlength=len(self))
+        return replace(
+            self,
+            items=self.items[kept],
+            offsets=np.concatenate(([0], np.cumsum(counts))),
+            times=None if self.times is None else self.times[kept],
+            weights=None if self.weights is None else self.weights[kept],
+        )
+
+    def followed(self) -> np.ndarray | None:
+        """For every event the time of what follows it in its sequence, of the last ones `asked`; None if unknown."""
+        if self.times is None or self.asked is None:
+            return None
+        followed = np.append(self.times[1:], self.times[:1])
+        followed[self.offsets[1:] - 1] = self.asked
+        return followed
 
     def owners(self) -> np.ndarray:
         """For every event, the sequence that it belongs to; int64 of shape (events,)."""

@@ -1,13 +1,13 @@
 """What each user lends to training, to validation and to the test."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 import numpy as np
 
 from sasrec.data.log import Log
 from sasrec.data.sequences import Sequences
-from sasrec.data.vocab import Id
+from sasrec.data.vocab import Id, Vocabulary
 from sasrec.errors import ConfigError, DataError
 
 How = Literal["last-item", "time"]
@@ -22,7 +22,7 @@ class Holdout:
 
     Attributes:
         users: User rows, ascending, int64 of shape (users,).
-        histories: What the model may see of each user: everything before the target.
+        histories: What the model may see of each user: everything before the target, and when that was asked for.
         targets: Item row to predict for each user, int32 of shape (users,).
     """
 
@@ -45,7 +45,9 @@ class Split:
     The four arrays say all: user u trains on the first `train_lengths[u]` events, is validated on event
     `valid_at[u]` and tested on event `test_at[u]` (counted from 0 within the history; -1 where the user is not).
     A validation history ends just before `valid_at[u]`, a test history just before `test_at[u]`. Of what the user
-    did, `before_test[u]` events are known before anything is tested: those of training and of validation.
+    did, `before_test[u]` events are known before anything is tested: those of training and of validation. Events of
+    the items in `new` are left out of all of these, as if nobody had had them yet: such items are only ever targets of
+    the test.
     """
 
     log: Log
@@ -55,6 +57,7 @@ class Split:
     test_at: np.ndarray
     before_test: np.ndarray
     rule: str
+    new: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
 
     @property
     def refit(self) -> "Split":
@@ -66,18 +69,22 @@ class Split:
             rule=f"{self.rule}; refit on train + validation",
         )
 
+    def within(self, items: Vocabulary) -> "Split":
+        """The same split in a larger catalogue; UnknownIdError where that lacks an item of the log."""
+        return replace(self, log=self.log.within(items), new=items.rows(self.log.items.raw(self.new)))
+
     @property
     def train(self) -> Sequences:
         """The training part of every user's history; some are empty."""
         users = np.arange(len(self.log.users))
-        return replace(
-            self.log.histories.slices(users, np.zeros_like(self.train_lengths), self.train_lengths), users=users
-        )
+        parts = self.log.histories.slices(users, np.zeros_like(self.train_lengths), self.train_lengths)
+        return replace(parts.without(self.new), users=users)
 
     @property
     def valid(self) -> Holdout:
         """What training may look at to choose the best weights."""
-        return self._holdout(self.valid_at)
+        held = self._holdout(self.valid_at)
+        return held.take(np.flatnonzero(~np.isin(held.targets, self.new)))
 
     @property
     def test(self) -> Holdout:
@@ -91,11 +98,10 @@ class Split:
             UnknownIdError: The log has no such user.
         """
         row = int(self.log.users.known_rows([user])[0])
-        history = self.log.items.raw(self.log.histories[row]).to_list()
-        held = {"valid": int(self.valid_at[row]), "test": int(self.test_at[row])}
-        return {"train": history[: self.train_lengths[row]]} | {
-            part: [] if place == _NONE else [history[place]] for part, place in held.items()
-        }
+        parts = {"train": self.train[row]}
+        for name, held in (("valid", self.valid), ("test", self.test)):
+            parts[name] = held.targets[held.users == row]
+        return {name: self.log.items.raw(rows).to_list() for name, rows in parts.items()}
 
     @property
     def fingerprint(self) -> str:
@@ -105,16 +111,18 @@ class Split:
     def _holdout(self, places: np.ndarray) -> Holdout:
         users = np.flatnonzero(places != _NONE)
         histories = self.log.histories
-        targets = histories.items[histories.offsets[users] + places[users]]
-        before = histories.slices(users, np.zeros(len(users), dtype=np.int64), places[users])
-        return Holdout(users, replace(before, users=users), targets)
+        held = histories.offsets[users] + places[users]
+        asked = None if histories.times is None else histories.times[held]
+        before = histories.slices(users, np.zeros(len(users), dtype=np.int64), places[users]).without(self.new)
+        found = Holdout(users, replace(before, users=users, asked=asked), histories.items[held])
+        return found.take(np.flatnonzero(before.lengths)) if len(self.new) else found
 
     def __str__(self) -> str:
-        tested, validated = int((self.test_at != _NONE).sum()), int((self.valid_at != _NONE).sum())
+        tested, validated, train = len(self.test), len(self.valid), self.train
         users = len(self.log.users)
         return (
             f"split: {self.rule}\n"
-            f"train: {int(self.train_lengths.sum()):,} events of {int((self.train_lengths > 0).sum()):,} users\n"
+            f"train: {len(train.items):,} events of {int((train.lengths > 0).sum()):,} users\n"
             f"valid: {validated:,} users   test: {tested:,} users   "
             f"not tested: {users - tested:,} users (too short; they still train)"
         )
@@ -148,6 +156,35 @@ def split(log: Log, how: How = "last-item", *, share: float = 0.1) -> Split:
             f"has {int(log.histories.lengths.max())} events; a user needs 3 events, or the time split a later event"
         )
     return result
+
+
+def hold_out_items(data: Split, share: float = 0.1, *, seed: int = 0) -> Split:
+    """The same split in a world where nobody has had some of the items yet, to see how new items are ranked.
+
+    Events of these items are left out of training and validation, and of the histories of the test; only as targets
+    of the test are they still there, ranked among the whole catalogue.
+
+    Args:
+        share: Share of the items, each as likely as any other, in (0, 1).
+        seed: Fixes which.
+
+    Raises:
+        ConfigError: `share` or `seed` is out of range, or items are held out already.
+        DataError: Nobody is left to be tested.
+    """
+    if not 0.0 < share < 1.0:
+        raise ConfigError(f"new_items: expected a share > 0 and < 1, found {share!r}")
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise ConfigError(f"new_seed: expected an integer >= 0, found {seed!r}")
+    if len(data.new):
+        raise ConfigError("new_items: this split holds items out already; give the one without")
+    items = len(data.log.items)
+    count = max(round(share * items), 1)
+    new = np.sort(np.random.default_rng(seed).choice(items, count, replace=False))
+    made = replace(data, new=new, rule=f"{data.rule}; {count:,} of {items:,} items are new in the test (seed {seed})")
+    if not len(made.test):
+        raise DataError(f"{data.log.source.name}: nobody is left to be tested without {count:,} items; hold out fewer")
+    return made
 
 
 def _by_last_item(log: Log) -> Split:

@@ -14,7 +14,7 @@ from sasrec.data.splits import Holdout, Split
 from sasrec.data.unseen import Unseen
 from sasrec.errors import ConfigError
 from sasrec.evaluation.ranking import scored
-from sasrec.retrieval.scorers import Scorer
+from sasrec.retrieval.scorers import Scoring
 from sasrec.retrieval.topk import blocks
 
 Candidates = int | Literal["sasrec2018"]
@@ -115,7 +115,7 @@ def check_candidates(data: Split, holdout: Holdout, candidates: Candidates) -> U
 
 
 @torch.inference_mode()
-def rank_among(scorer: Scorer, sample: Sample, *, exclude_seen: bool) -> np.ndarray:
+def rank_among(scorer: Scoring, sample: Sample, *, exclude_seen: bool) -> np.ndarray:
     """Rank every target among its negatives.
 
     Args:

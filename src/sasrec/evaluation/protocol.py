@@ -13,20 +13,21 @@ from typing import get_args
 import numpy as np
 
 from sasrec.data.sequences import Sequences
-from sasrec.data.splits import Holdout, Part, Split
+from sasrec.data.splits import Part, Split
 from sasrec.errors import ConfigError, DataError
 from sasrec.evaluation.candidates import Candidates, check_candidates, draw_candidates, rank_among
 from sasrec.evaluation.metrics import METRICS, mean_and_error, mean_in_words
 from sasrec.evaluation.ranking import rank_targets
 from sasrec.files import durable_file
+from sasrec.retrieval.content import Content
 from sasrec.retrieval.counting import Markov, Popularity
 from sasrec.retrieval.linked import Linked
 from sasrec.retrieval.neural import Neural
 from sasrec.retrieval.recommender import Recommender
-from sasrec.retrieval.scorers import Scorer
+from sasrec.retrieval.scorers import Scoring, reads_times
 
 _REFIT = "refit on train + validation; "
-_NAMES = {"knn": "Item kNN", "ease": "EASE"}
+_NAMES = {"knn": "Item kNN", "ease": "EASE", "onnx": "ONNX"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +60,8 @@ class Report:
         users: Rows of the users that were ranked, int64 of shape (users,).
         on: The part that was predicted.
         exclude_seen: Whether what a user had before was left out.
+        new: Whether a user's target never occurs in training, bool of shape (users,); None where no model knows more of
+            such items than that they are there. Else those users and the others are also told apart.
     """
 
     protocol: str
@@ -68,6 +71,7 @@ class Report:
     users: np.ndarray
     on: Part
     exclude_seen: bool
+    new: np.ndarray | None = None
 
     def __getitem__(self, metric: str) -> float:
         """The (first) evaluated model's mean, as `report["NDCG@10"]`."""
@@ -80,29 +84,32 @@ class Report:
         """A model's line, by its name."""
         return next(row for row in self.rows if row.model == model)
 
+    def groups(self) -> dict[str, tuple[Row, ...]]:
+        """The lines for users whose target never occurs in training, and for the others, where there are both."""
+        if self.new is None or not 0 < self.new.sum() < len(self.new):
+            return {}
+        named = {"new targets": self.new, "other targets": ~self.new}
+        return {
+            name: tuple(_row(row.model, row.ranks[some], self.k, {}) for row in self.rows)
+            for name, some in named.items()
+        }
+
     def __str__(self) -> str:
-        lines = [self.protocol]
-        # With one target a user these follow from the hit rate and MRR, so the table leaves them out.
-        names = [name for name in self.rows[0].metrics if not name.startswith(("Recall", "Precision", "MAP"))]
-        shares = list(self.rows[0].coverage)
-        width = max(len(row.model) for row in self.rows)
-        lines.append("  ".join([" " * width, *(f"{name:>15}" for name in names), *(f"{name:>12}" for name in shares)]))
-        for row in self.rows:
-            cells = [mean_in_words(*row.metrics[name]).rjust(15) for name in names]
-            lines.append("  ".join([row.model.ljust(width), *cells, *(f"{row.coverage[n]:>12.1%}" for n in shares)]))
+        lines = [self.protocol, *_table(self.rows)]
+        for name, rows in self.groups().items():
+            which = "never occurs" if name == "new targets" else "occurs"
+            lines += ["", f"{name}: the {len(rows[0].ranks):,} users whose target {which} in training", *_table(rows)]
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
     def to_dict(self) -> dict[str, object]:
         """Plain values, without the ranks; the error of a single user is None."""
-        models = {
-            row.model: {
-                name: {"mean": mean, "error": None if math.isnan(error) else error}
-                for name, (mean, error) in row.metrics.items()
-            }
-            | {name: {"mean": share} for name, share in row.coverage.items()}
-            for row in self.rows
+        plain: dict[str, object] = {
+            "protocol": self.protocol,
+            "notes": list(self.notes),
+            "models": _plain(self.rows),
         }
-        return {"protocol": self.protocol, "notes": list(self.notes), "models": models}
+        groups = {name: {"users": len(rows[0].ranks), "models": _plain(rows)} for name, rows in self.groups().items()}
+        return plain | ({"groups": groups} if groups else {})
 
     def save_json(self, path: str | Path, *, replace: bool = False) -> None:
         """Write `to_dict` as JSON, whole or not at all; OutputError where the path is taken."""
@@ -159,6 +166,9 @@ def evaluate_all(
         exclude_seen: None does as the first model was trained.
     """
     cuts = check_protocol(data, k=k, exclude_seen=exclude_seen, on=on, candidates=candidates)
+    first = next(iter(models.values()))
+    if len(first.items) > len(data.log.items) and first.record.get("data") == data.fingerprint:
+        data = data.within(first.items)  # of this very log, so the other items were added: nobody has had them yet
     for model in models.values():
         if not model.items.ids.equals(data.log.items.ids):
             raise DataError(
@@ -173,14 +183,9 @@ def evaluate_all(
     if candidates == "sasrec2018":
         seen = False
     refitted = check_alike(models, on=on)
+    timed = check_times(models, data)
     train, items = data.refit.train if refitted else data.train, len(data.log.items)
-    # A counting model that is evaluated itself may have counted more than the training part.
-    scorers: dict[str, Scorer] = {
-        **{name: model.scorer for name, model in models.items()},
-        "Rules": Linked.of(train, items=items),
-        "Markov": Markov.of(train, items=items),
-        "Popularity": Popularity.of(train, items=items),
-    }
+    scorers = _scorers(models, train, items)
     notes: tuple[str, ...] = ()
     if candidates is None:
         ranked = {name: rank_targets(one, holdout, exclude_seen=seen, cuts=cuts) for name, one in scorers.items()}
@@ -193,10 +198,27 @@ def evaluate_all(
         ties = "at their expected rank" if sample.ties == "expected" else "won by the target"
     protocol = (
         f"protocol: {data.how} split, {on}; {_REFIT if refitted else ''}{len(holdout):,} users, {rule}, "
-        f"exclude_seen={seen}, ties {ties}; mean ± standard error over users"
+        f"exclude_seen={seen}, ties {ties}; {_requests(timed, models)}mean ± standard error over users"
     )
-    notes += (*_of_targets(holdout, train, rows[0].ranks, items), *_of_training(models, data))
-    return Report(protocol, notes, tuple(rows), cuts, holdout.users, on, seen)
+    new = np.bincount(train.items, minlength=items)[holdout.targets] == 0
+    notes += (*_of_targets(rows[0].ranks, new), *_of_training(models, data))
+    known = new if len(data.new) or "Content" in scorers else None
+    return Report(protocol, notes, tuple(rows), cuts, holdout.users, on, seen, known)
+
+
+def _scorers(models: Mapping[str, Recommender], train: Sequences, items: int) -> dict[str, Scoring]:
+    """What is ranked, by the name of its row; with the likeness of items' features where a model knows these."""
+    own: dict[str, Scoring] = {name: model.scorer for name, model in models.items()}
+    networks = [one.network.items for one in own.values() if isinstance(one, Neural)]
+    described = [vectors for vectors in networks if vectors.described]
+    # A counting model that is evaluated itself may have counted more than the training part.
+    return {
+        **own,
+        **({"Content": Content(described[0])} if described else {}),
+        "Rules": Linked.of(train, items=items),
+        "Markov": Markov.of(train, items=items),
+        "Popularity": Popularity.of(train, items=items),
+    }
 
 
 def check_protocol(
@@ -241,6 +263,25 @@ def check_alike(models: Mapping[str, Recommender], *, on: Part) -> bool:
     return bool(refitted)
 
 
+def check_times(models: Mapping[str, Recommender], data: Split) -> list[str]:
+    """The models that look at the time of a request, by name; DataError where the log counts time otherwise."""
+    timed = [name for name, model in models.items() if reads_times(model.scorer)]
+    found = data.log.source.time_unit
+    for name in timed:
+        if models[name].time_unit != found:
+            raise DataError(
+                f"{data.log.source.name}: {name!r} was trained on times in {models[name].time_unit!r}, the log has "
+                f"{'none' if found is None else repr(found)}; read it as in training"
+            )
+    return timed
+
+
+def _requests(timed: Sequence[str], models: Mapping[str, Recommender]) -> str:
+    """What the protocol says about the times of requests: nothing where nobody looked at them."""
+    who = "" if len(timed) == len(models) else f" to {', '.join(timed)}"
+    return f"the time of each target is known{who} as that of the request; " if timed else ""
+
+
 def title(model: Recommender) -> str:
     """Network and loss: networks that differ in the loss alone differ much, and are often called the same."""
     scorer = model.scorer
@@ -257,18 +298,40 @@ def _row(name: str, ranks: np.ndarray, cuts: tuple[int, ...], recommended: dict[
     return Row(name, metrics, {f"coverage@{cut}": float(given.mean()) for cut, given in recommended.items()}, ranks)
 
 
-def _of_targets(holdout: Holdout, train: Sequences, ranks: np.ndarray, items: int) -> list[str]:
+def _table(rows: Sequence[Row]) -> list[str]:
+    """The lines of a table."""
+    # With one target a user these follow from the hit rate and MRR, so the table leaves them out.
+    names = [name for name in rows[0].metrics if not name.startswith(("Recall", "Precision", "MAP"))]
+    shares = list(rows[0].coverage)
+    width = max(len(row.model) for row in rows)
+    lines = ["  ".join([" " * width, *(f"{name:>15}" for name in names), *(f"{name:>12}" for name in shares)])]
+    for row in rows:
+        cells = [mean_in_words(*row.metrics[name]).rjust(15) for name in names]
+        lines.append("  ".join([row.model.ljust(width), *cells, *(f"{row.coverage[n]:>12.1%}" for n in shares)]))
+    return lines
+
+
+def _plain(rows: Sequence[Row]) -> dict[str, object]:
+    """Means and errors by model and metric."""
+    return {
+        row.model: {
+            name: {"mean": mean, "error": None if math.isnan(error) else error}
+            for name, (mean, error) in row.metrics.items()
+        }
+        | {name: {"mean": share} for name, share in row.coverage.items()}
+        for row in rows
+    }
+
+
+def _of_targets(ranks: np.ndarray, new: np.ndarray) -> list[str]:
     notes = []
     unreachable = int(np.isinf(ranks).sum())
     if unreachable:
         notes.append(
             f"{unreachable:,} of {len(ranks):,} targets were seen before and cannot be hit with exclude_seen=True"
         )
-    trained = np.zeros(items, dtype=bool)
-    trained[train.items] = True
-    cold = int((~trained[holdout.targets]).sum())
-    if cold:
-        notes.append(f"{cold:,} of {len(ranks):,} targets never occur in training")
+    if new.any():
+        notes.append(f"{int(new.sum()):,} of {len(ranks):,} targets never occur in training")
     return notes
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from sasrec.data.sequences import Sequences
 from sasrec.data.splits import Holdout
 from sasrec.errors import ScoreError
-from sasrec.retrieval.scorers import Scorer
+from sasrec.retrieval.scorers import Scoring
 from sasrec.retrieval.topk import best, hide, scored_blocks
 
 _ROWS = 16  # histories whose scores stay in the innermost caches from one pass over them to the next
@@ -38,7 +38,7 @@ def _ignore(users: int) -> None:
 
 @torch.inference_mode()
 def rank_targets(
-    scorer: Scorer,
+    scorer: Scoring,
     holdout: Holdout,
     *,
     exclude_seen: bool,
@@ -56,29 +56,30 @@ def rank_targets(
         ScoreError: A score is NaN or infinite: it would silently count as a good or a bad rank.
     """
     ranks = np.empty(len(holdout))
-    recommended = {cut: torch.zeros(scorer.items, dtype=torch.bool) for cut in cuts}
+    recommended = {cut: np.zeros(scorer.items, dtype=bool) for cut in cuts}
     for rows, histories, scores in scored(scorer, holdout):
         targets = torch.from_numpy(holdout.targets[rows].astype(np.int64)).unsqueeze(1)
         own = scores.gather(1, targets)
         if exclude_seen:
-            hide(scores, histories)
+            hide(scores.numpy(), histories)
         reachable = scores.gather(1, targets).isfinite()
         ranks[rows] = torch.where(reachable.squeeze(1), _expected_ranks(scores, own), torch.inf).numpy()
         if cuts:
-            values, places = best(scores, max(cuts))
+            values, places = best(scores.numpy(), max(cuts))
             for cut, found in recommended.items():
-                found[places[:, :cut][values[:, :cut] > float("-inf")]] = True
+                found[places[:, :cut][values[:, :cut] > -np.inf]] = True
         progress(int(rows[-1]) + 1)
-    return Ranks(ranks, {cut: found.numpy() for cut, found in recommended.items()})
+    return Ranks(ranks, recommended)
 
 
-def scored(scorer: Scorer, holdout: Holdout) -> Iterator[tuple[np.ndarray, Sequences, Float[Tensor, "B V"]]]:
+def scored(scorer: Scoring, holdout: Holdout) -> Iterator[tuple[np.ndarray, Sequences, Float[Tensor, "B V"]]]:
     """Block by block the rows of a holdout, their histories and the scores of the whole catalogue; see `scored_blocks`.
 
     Raises:
         ScoreError: A score is NaN or infinite.
     """
-    for rows, histories, scores in scored_blocks(scorer, holdout.histories):
+    for rows, histories, found in scored_blocks(scorer, holdout.histories):
+        scores = torch.from_numpy(found)
         # One pass: a NaN or infinity anywhere leaves the sum NaN or infinite.
         if not bool(scores.sum().isfinite()):
             raise ScoreError("the model gave scores that are NaN or infinite; they cannot be ranked, so train it again")

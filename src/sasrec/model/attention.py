@@ -7,7 +7,7 @@ bins, D width, H heads, L slots of a bin.
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import final
+from typing import Protocol, final, runtime_checkable
 
 import numpy as np
 import torch
@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 Drop = Callable[[Tensor], Tensor]
 """Dropout as a function: seeded noise in training, the identity elsewhere."""
+
+BUCKETS = 128  # of time; the times of a signed integer of 64 bits need no more
 
 _SHORT = 64  # sequences up to this length share bins, whatever their lengths
 _FACTOR = 8  # beyond it, sequences share bins whose lengths differ by less than this
@@ -43,6 +45,8 @@ class Layout:
         slots: For every real position, its slot.
         owners: For every slot, its sequence; -1 for an empty slot.
         lasts_ask: Only the last position of every sequence asks what it should take from its sequence.
+        times: For every real position when its event happened, and when what follows it is asked for, in whole units
+            of one clock; None where times play no part.
     """
 
     ages: Int[Tensor, "Q"]
@@ -52,10 +56,17 @@ class Layout:
     slots: Int[Tensor, "P"]
     owners: Int[Tensor, "S"]
     lasts_ask: bool = False
+    times: tuple[Int[Tensor, "P"], Int[Tensor, "P"]] | None = None
 
     @classmethod
-    def of(cls, lengths: np.ndarray, device: torch.device | None = None) -> "Layout":
-        """The layout of sequences of these lengths, each at least 1; int array of shape (B,).
+    def of(
+        cls,
+        lengths: np.ndarray,
+        device: torch.device | None = None,
+        *,
+        times: tuple[np.ndarray, np.ndarray] | None = None,
+    ) -> "Layout":
+        """The layout of sequences of these lengths, each at least 1; int array of shape (B,). `times` as below.
 
         Raises:
             ValueError: There is no sequence, or one of them is empty.
@@ -73,7 +84,8 @@ class Layout:
         ages = np.repeat(stops - 1, lengths) - positions
         arrays = (ages, stops - 1, sources, slots, owners)
         ages_, lasts, sources_, slots_, owners_ = (torch.from_numpy(one).to(device) for one in arrays)
-        return cls(ages_, lasts, shapes, sources_, slots_, owners_)
+        clock = [torch.from_numpy(one.astype(np.int64)).to(device) for one in times or ()]
+        return cls(ages_, lasts, shapes, sources_, slots_, owners_, times=(clock[0], clock[1]) if clock else None)
 
     def asked_by_lasts(self) -> "Layout":
         """The same batch where only the last position of every sequence asks."""
@@ -110,12 +122,39 @@ class Layout:
     @cached_property
     def own(self) -> tuple[Float[Tensor, "bins 1 L L"], ...]:
         """For each size of bins 0 where two slots are of one sequence, and -inf elsewhere."""
-        owners = self.owners.split([bins * longest for bins, longest in self.shapes])
+        owners = self.owners.split(self.sizes)
         grouped = [one.view(shape) for one, shape in zip(owners, self.shapes, strict=True)]
         apart = [one.unsqueeze(2) != one.unsqueeze(1) for one in grouped]
         return tuple(
             torch.zeros_like(one, dtype=torch.float32).masked_fill_(one, float("-inf")).unsqueeze(1) for one in apart
         )
+
+    @cached_property
+    def elapsed(self) -> tuple[Int[Tensor, "bins L L"], ...]:
+        """For each size of bins the time from the event in a slot (the last axis) to the request after another.
+
+        The time is a bucket of `in_buckets`, and found once for all layers.
+
+        Raises:
+            ValueError: The layout has no times.
+        """
+        happened, asked = (one.index_select(0, self.sources).split(self.sizes) for one in self.clock)
+        return tuple(
+            in_buckets(request.view(shape).unsqueeze(2) - event.view(shape).unsqueeze(1))
+            for event, request, shape in zip(happened, asked, self.shapes, strict=True)
+        )
+
+    @property
+    def clock(self) -> tuple[Int[Tensor, "P"], Int[Tensor, "P"]]:
+        """The times; ValueError where there are none."""
+        if self.times is None:
+            raise ValueError("attention looks at times, and this layout was made without them")
+        return self.times
+
+    @property
+    def sizes(self) -> list[int]:
+        """Slots of the bins of each size."""
+        return [bins * longest for bins, longest in self.shapes]
 
     def pad(self, states: Float[Tensor, "P width"]) -> Float[Tensor, "S width"]:
         """Flat states moved to their slots, bin after bin."""
@@ -129,6 +168,30 @@ class Layout:
         return unpadded
 
 
+def in_buckets(elapsed: Int[Tensor, "*shape"]) -> Int[Tensor, "*shape"]:
+    """Times as numbers below `BUCKETS` that tell them apart by their logarithm, two buckets for every doubling.
+
+    They are 0 for no time or a negative one, 2, 3, 4 and 4 for 1 to 4 units, and go on at 5, 7, 11, 15, 23, ... units.
+    """
+    # What a float32 begins with is its exponent and the first bit after it: half an octave of a logarithm at no cost.
+    return (elapsed + 1).float().clamp_(min=1.0).view(torch.int32).bitwise_right_shift_(22).sub_(254)
+
+
+@runtime_checkable
+class Bias(Protocol):
+    """What attention adds to its scores before the softmax; see `sasrec.model.biases`."""
+
+    def added(
+        self, masks: tuple[Float[Tensor, "_bins 1 _L _L"], ...], layout: Layout
+    ) -> tuple[Float[Tensor, "_bins H _L _L"], ...]:
+        """For each size of bins the mask and what is added between any two of its slots."""
+        ...
+
+    def of_lasts(self, layout: Layout) -> Float[Tensor, "P H"]:
+        """What is added between the last position of each sequence, which asks, and every position of it."""
+        ...
+
+
 @final
 class Attention(nn.Module):
     """Multi-head attention in which a position sees itself and the positions before it, or all of its sequence.
@@ -137,7 +200,9 @@ class Attention(nn.Module):
     position's future. Source: Vaswani et al., NeurIPS 2017, arXiv:1706.03762.
     """
 
-    def __init__(self, width: int, *, inner: int, heads: int, project: bool, causal: bool) -> None:
+    def __init__(
+        self, width: int, *, inner: int, heads: int, project: bool, causal: bool, bias: Bias | None = None
+    ) -> None:
         """A layer without memory for its weights.
 
         Args:
@@ -146,9 +211,10 @@ class Attention(nn.Module):
             project: Bring the mixed values back to `width`, which the SASRec paper's code leaves out; needed where
                 `inner` differs.
             causal: Hide what comes later.
+            bias: Added to the scores of all heads; None adds nothing.
         """
         super().__init__()
-        self.heads, self.causal = heads, causal
+        self.heads, self.causal, self.bias = heads, causal, bias
         self.query = nn.Linear(width, inner)
         self.key_value = nn.Linear(width, 2 * inner)
         self.project = nn.Linear(inner, width) if project or inner != width else None
@@ -169,7 +235,7 @@ class Attention(nn.Module):
             keys: What keys are made from where it is not `memory`.
         """
         query, both = self.query(queries), self.keys_and_values(memory, keys)
-        if layout.even and drop is keep_all:
+        if layout.even and drop is keep_all and self.bias is None:
             states = self._mixed_side_by_side(query, both, layout)
         else:
             states = (self._mixed_at_lasts if layout.lasts_ask else self._mixed)(query, both, layout, drop)
@@ -186,11 +252,9 @@ class Attention(nn.Module):
 
     def _mixed(self, query: Tensor, both: Tensor, layout: Layout, drop: Drop) -> Tensor:
         """For every position, the values that it attends to, bin by bin."""
-        inner = query.shape[1]
-        sizes = [bins * longest for bins, longest in layout.shapes]
+        inner, sizes = query.shape[1], layout.sizes
         queries, memories = layout.pad(query).split(sizes), layout.pad(both).split(sizes)
-        masks = layout.earlier if self.causal else layout.own
-        mixed = []
+        mixed, masks = [], self.masks(layout)
         for asking, memory, mask, (bins, longest) in zip(queries, memories, masks, layout.shapes, strict=True):
             asked = asking.view(bins, longest, self.heads, -1).transpose(1, 2)
             key, value = memory.view(bins, longest, 2, self.heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
@@ -202,12 +266,19 @@ class Attention(nn.Module):
         asked = layout.spread(query).unflatten(1, (self.heads, -1))
         key, value = both.unflatten(1, (2, self.heads, -1)).unbind(1)
         scores = (asked * key).sum(dim=2) * key.shape[2] ** -0.5  # (P H)
+        if self.bias is not None:
+            scores = scores + self.bias.of_lasts(layout)
         lengths = layout.lengths
         highest = torch.segment_reduce(scores.detach(), "max", lengths=lengths, axis=0)
         odds = (scores - layout.spread(highest)).exp()
         weights = odds / layout.spread(torch.segment_reduce(odds, "sum", lengths=lengths, axis=0))
         taken = (drop(weights).unsqueeze(2) * value).flatten(1)
         return torch.segment_reduce(taken, "sum", lengths=lengths, axis=0)
+
+    def masks(self, layout: Layout) -> tuple[Float[Tensor, "_bins _H _L _L"], ...]:
+        """For each size of bins what is added to the scores between any two slots; -inf hides."""
+        masks = layout.earlier if self.causal else layout.own
+        return masks if self.bias is None else self.bias.added(masks, layout)
 
     def keys_and_values(self, memory: Tensor, keys: Tensor | None) -> Tensor:
         """Keys, made from `keys` where it is given, beside the values."""
@@ -222,7 +293,7 @@ def _attend(
     query: Float[Tensor, "bins H L d"],
     key: Float[Tensor, "bins H L d"],
     value: Float[Tensor, "bins H L d"],
-    mask: Float[Tensor, "bins 1 L L"],
+    mask: Float[Tensor, "bins #H L L"],
     drop: Drop,
 ) -> Float[Tensor, "bins H L d"]:
     """Values mixed by attention; `mask` is added to its scores."""

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from sasrec.model.attention import Attention, Drop, Layout
+from sasrec.model.attention import Attention, Bias, Drop, Layout
 
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": torch.relu,
@@ -22,7 +22,10 @@ _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 @dataclass(frozen=True)
 class Shape:
-    """What all blocks have in common; see the settings of these names. `beside` says what goes with attention."""
+    """What all blocks have in common; see the settings of these names. `beside` says what goes with attention.
+
+    `bias` makes what a layer adds to its scores.
+    """
 
     width: int
     length: int
@@ -33,11 +36,19 @@ class Shape:
     causal: bool
     projected: bool
     epsilon: float
+    bias: Callable[[], Bias | None]
     beside: Callable[[Attention], nn.Module]
 
     def attention(self, *, project: bool) -> nn.Module:
         """An attention half."""
-        made = Attention(self.width, inner=self.attention_width, heads=self.heads, project=project, causal=self.causal)
+        made = Attention(
+            self.width,
+            inner=self.attention_width,
+            heads=self.heads,
+            project=project,
+            causal=self.causal,
+            bias=self.bias(),
+        )
         return self.beside(made)
 
     def norm(self) -> nn.LayerNorm:

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from sasrec.config import Config
-from sasrec.model.attention import Attention
+from sasrec.model.attention import Attention, Bias
+from sasrec.model.biases import LearnedTimes, PlacesAndTimes, RelativePositions, RelativeTimes
 from sasrec.model.blocks import PaperBlock, PreNormBlock, Shape
 from sasrec.model.embeddings import ItemVectors, LearnedPositions, UserVectors
 from sasrec.model.network import SASRec
@@ -23,6 +24,7 @@ from sasrec.model.variants import (
 
 _INITIAL_STD = 0.02
 _LAST_EPSILON = 1e-8  # as in the paper's code and whoever follows it, also where blocks have another
+_RELATIVE = ("relative", "both")
 _VIEWS: dict[str, View] = {"stamp": "both", "stamp-memory": "memory", "stamp-last": "last"}
 
 Network = SASRec | Stamp
@@ -36,6 +38,7 @@ def build(
     users: int = 0,
     features: tuple[Tensor, Tensor] | None = None,
     values: int = 0,
+    vectors: Tensor | None = None,
     generator: torch.Generator | None,
 ) -> Network:
     """The network that the settings describe, with drawn weights or with none.
@@ -45,13 +48,14 @@ def build(
         users: How many users are told apart, where the settings ask for user vectors.
         features: Values of the items' features; see `ItemVectors`.
         values: Number of different values of features.
+        vectors: Vectors that were given of the items; see `ItemVectors`.
         generator: Draws the initial weights; None leaves them without memory, to be loaded.
     """
     # Torch's layers would draw weights of their own, from a generator that belongs to the caller.
     with torch.device("meta"):
-        vectors = ItemVectors(items, config.width, features=features, values=values)
+        table = ItemVectors(items, config.width, features=features, values=values, vectors=vectors)
         network = (
-            Stamp(vectors, view=_VIEWS[config.network]) if config.network in _VIEWS else _sasrec(vectors, users, config)
+            Stamp(table, view=_VIEWS[config.network]) if config.network in _VIEWS else _sasrec(table, users, config)
         )
     if generator is not None:
         # Features are data, not weights: they keep their memory.
@@ -60,6 +64,8 @@ def build(
         for name, buffer in kept.items():
             network.get_buffer(name).copy_(buffer)
         _draw(network, config.initial, generator)
+        if network.items.projection is not None:
+            network.items.projection.data.mul_(config.given_start)
     return network
 
 
@@ -81,6 +87,7 @@ def _sasrec(vectors: ItemVectors, users: int, config: Config) -> SASRec:
         causal=not config.bidirectional,
         projected=config.projected,
         epsilon=config.epsilon,
+        bias=lambda: _bias(config),
         beside=beside,
     )
     blocks: dict[str, Callable[[], nn.Module]] = {
@@ -94,9 +101,13 @@ def _sasrec(vectors: ItemVectors, users: int, config: Config) -> SASRec:
     positions: dict[str, Callable[[], nn.Module | None]] = {
         "learned": lambda: LearnedPositions(int(config.length), width),
         "sinusoidal": SinusoidalPositions,
+        "relative": lambda: None,
+        "both": lambda: LearnedPositions(int(config.length), width),
         "none": lambda: None,
     }
     stack = [blocks[config.norm]() for _ in range(config.blocks)]
+    if config.times in ("learned", "both"):
+        stack.insert(0, LearnedTimes(width))
     if config.norm == "query-only":
         stack.append(PositionNorm(shape))
     # Blocks that end with a norm need no other; those of LiGR go without.
@@ -113,19 +124,30 @@ def _sasrec(vectors: ItemVectors, users: int, config: Config) -> SASRec:
     )
 
 
+def _bias(config: Config) -> Bias | None:
+    """What one attention layer adds to its scores."""
+    relative = config.positions in _RELATIVE
+    places = RelativePositions(int(config.length), config.heads, causal=not config.bidirectional) if relative else None
+    times = RelativeTimes(config.heads) if config.times in _RELATIVE else None
+    if places is None or times is None:
+        return times if places is None else places
+    return PlacesAndTimes(places, times)
+
+
 @torch.no_grad()
 def _draw(network: nn.Module, initial: str, generator: torch.Generator) -> None:
-    """Initial weights: tables of vectors as asked for, layers by Xavier's rule, norms and branches as the identity."""
+    """Initial weights: vectors as asked for, layers by Xavier's rule, norms and branches as identities, distances 0."""
     xavier = {"xavier-normal": nn.init.xavier_normal_}.get(initial, nn.init.xavier_uniform_)
     norms = {name for name, part in network.named_modules() if isinstance(part, nn.LayerNorm | PositionNorm)}
-    filters = {name for name, part in network.named_modules() if isinstance(part, Convolution)}
+    idle = Convolution | RelativePositions | RelativeTimes | LearnedTimes
+    unused = {name for name, part in network.named_modules() if isinstance(part, idle)}
     for name, parameter in network.named_parameters():
         table = name.startswith(("items.", "positions.", "users."))
         if table and initial == "small":
             nn.init.normal_(parameter, std=_INITIAL_STD, generator=generator)
         elif name.rpartition(".")[0] in norms:
             nn.init.constant_(parameter, float(name.endswith("weight")))
-        elif parameter.dim() == 2 and name.rpartition(".")[0] not in filters:
+        elif parameter.dim() == 2 and name.rpartition(".")[0] not in unused:
             xavier(parameter, generator=generator)
         else:
             nn.init.zeros_(parameter)

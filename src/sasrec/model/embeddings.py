@@ -1,6 +1,6 @@
 """What enters the network: vectors of items, of positions and of users.
 
-Axes: P real positions, B sequences, D width, V catalogue, U users, F values of features.
+Axes: P real positions, B sequences, D width, V catalogue, U users, F values of features, M numbers given of an item.
 """
 
 from typing import final
@@ -12,7 +12,10 @@ from torch import Tensor, nn
 
 @final
 class ItemVectors(nn.Module):
-    """A vector for every item: its own, plus those of its features' values where it has any.
+    """A vector for every item: its own, plus what its features say where it has any.
+
+    Features are categories, each value of which has a vector that is learned, and vectors that were given, which a
+    learned matrix projects. So an item that nobody has had yet, whose own vector is 0, is what its features say.
 
     Args:
         items: Catalogue size V.
@@ -20,27 +23,54 @@ class ItemVectors(nn.Module):
         features: For every item, the rows of its features' values, one item after the other, and where each item's
             begin; int64 of shape (values of all items,) and (V + 1,). None where items are told apart by id alone.
         values: Number of different values F.
+        vectors: What was given of every item, 0 where nothing was; None where no vectors were given.
     """
 
     def __init__(
-        self, items: int, width: int, *, features: tuple[Tensor, Tensor] | None = None, values: int = 0
+        self,
+        items: int,
+        width: int,
+        *,
+        features: tuple[Tensor, Tensor] | None = None,
+        values: int = 0,
+        vectors: Float[Tensor, "V M"] | None = None,
     ) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(items, width))
         self.values = nn.Parameter(torch.empty(values, width)) if features is not None else None
+        self.projection = nn.Parameter(torch.empty(vectors.shape[1], width)) if vectors is not None else None
         self.feature_rows: Tensor | None
         self.feature_offsets: Tensor | None
         rows, offsets = features if features is not None else (None, None)
         self.register_buffer("feature_rows", rows)
         self.register_buffer("feature_offsets", offsets)
+        self.vectors: Tensor | None
+        self.register_buffer("vectors", vectors)
+        self._settled: Tensor | None = None
+
+    @property
+    def described(self) -> bool:
+        """Whether items have features."""
+        return self.values is not None or self.projection is not None
 
     def forward(self) -> Float[Tensor, "V D"]:
         """The vectors of the whole catalogue."""
-        if self.values is None or self.feature_rows is None:
-            return self.weight
-        return self.weight + nn.functional.embedding_bag(
-            self.feature_rows, self.values, self.feature_offsets, mode="sum", include_last_offset=True
-        )
+        if self._settled is not None:
+            return self._settled
+        found: Tensor = self.weight
+        if self.values is not None and self.feature_rows is not None:
+            found = found + nn.functional.embedding_bag(
+                self.feature_rows, self.values, self.feature_offsets, mode="sum", include_last_offset=True
+            )
+        if self.projection is not None and self.vectors is not None:
+            found = found + self.vectors @ self.projection
+        return found
+
+    @torch.inference_mode()
+    def settle(self) -> None:
+        """Compute the vectors once and for all: the weights must not change any more."""
+        if self.described:
+            self._settled = self()
 
 
 @final

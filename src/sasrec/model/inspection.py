@@ -19,19 +19,18 @@ def weights_of(
     layer: Attention,
     queries: Float[Tensor, "L D"],
     memory: Float[Tensor, "L D"],
+    layout: Layout,
     keys: Float[Tensor, "L D"] | None = None,
 ) -> Float[Tensor, "H L L"]:
     """How much each position of one history takes from each, by head; every row sums to 1.
 
     Args:
-        queries: As `memory` and `keys` what the layer itself is given.
+        queries: As all others what the layer itself is given.
     """
     key = layer.keys_and_values(memory, keys).chunk(2, dim=1)[0]
     query, key = (one.unflatten(1, (layer.heads, -1)).transpose(0, 1) for one in (layer.query(queries), key))
-    scores = (query * query.shape[2] ** -0.5) @ key.transpose(1, 2)
-    if layer.causal:
-        scores = scores + scores.new_full(scores.shape[1:], float("-inf")).triu(1)
-    return scores.softmax(dim=2)
+    (mask,) = layer.masks(layout)  # one history fills one bin
+    return ((query * query.shape[2] ** -0.5) @ key.transpose(1, 2) + mask[0]).softmax(dim=2)
 
 
 @torch.inference_mode()
@@ -52,7 +51,7 @@ def attention_seen(network: nn.Module) -> Iterator[list[Tensor]]:
 
     def note(layer: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> None:
         if isinstance(layer, Attention):
-            found.append(weights_of(layer, given[0], given[1], named.get("keys")))
+            found.append(weights_of(layer, given[0], given[1], given[2], named.get("keys")))
 
     hooks = [layer.register_forward_pre_hook(note, with_kwargs=True) for layer in network.modules()]
     try:

@@ -7,6 +7,7 @@ from sasrec.data.splits import Split
 from sasrec.report.charts import Caption, Series, line_chart
 from sasrec.report.elements import Content, facts, folded, section, table, tag
 from sasrec.retrieval.recommender import Recommender
+from sasrec.retrieval.scorers import extent
 
 
 def training_curves(history: Sequence[Mapping[str, float]]) -> Iterator[Element]:
@@ -50,10 +51,10 @@ def about_data(data: Split) -> Element:
 
 def about_model(model: Recommender) -> Element:
     """Settings and record of a model."""
-    config, tensors = model.scorer.to_parts()
+    config = model.scorer.to_parts()[0]
     record = model.record
     said: dict[str, Content] = {
-        "kind": f"{model.scorer.kind}, {sum(tensor.numel() for tensor in tensors.values()):,} numbers",
+        "kind": f"{model.scorer.kind}, {extent(model.scorer)}",
         "seen items": "left out of recommendations" if model.exclude_seen else "may be recommended again",
     }
     if "seed" in config:

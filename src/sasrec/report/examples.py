@@ -5,7 +5,6 @@ from pathlib import Path
 from xml.etree.ElementTree import Element
 
 import numpy as np
-import torch
 
 from sasrec.data.log import Log
 from sasrec.data.splits import Holdout
@@ -71,7 +70,6 @@ def drawn(holdout: Holdout, log: Log, first: Id | None) -> Holdout:
     return holdout.take(places)
 
 
-@torch.inference_mode()
 def examples(model: Recommender, few: Holdout, names: Names, *, exclude_seen: bool) -> Element:
     """Histories beside recommendations, the held-out item marked where it is among them.
 
@@ -85,7 +83,7 @@ def examples(model: Recommender, few: Holdout, names: Names, *, exclude_seen: bo
     values, items = best(scores, _SHOWN)
     cards = []
     for at, target in enumerate(few.targets.tolist()):
-        given = items[at][values[at] > float("-inf")].tolist()
+        given = items[at][values[at] > -np.inf].tolist()
         pair = tag("div.pair", _history(few.histories[at], names), _recommended(given, target, names))
         user = tag("h3", "User ", names.user_element(int(few.users[at])))
         cards.append(tag("div.card", user, _held_out(target, float(ranks[at]), names, items=len(model.items)), pair))

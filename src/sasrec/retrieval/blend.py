@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Self, final, get_args
 
 import msgspec
+import numpy as np
 import torch
 from jaxtyping import Float
 from msgspec import Meta
@@ -17,7 +18,7 @@ from sasrec.errors import BundleError
 from sasrec.retrieval.counting import Markov, Popularity
 from sasrec.retrieval.linked import Family, Linked
 from sasrec.retrieval.neural import Neural
-from sasrec.retrieval.scorers import Scorer
+from sasrec.retrieval.scorers import Scorer, reads_times
 
 PARTS: dict[str, type[Scorer]] = {
     **{one.kind: one for one in (Neural, Popularity, Markov)},
@@ -31,7 +32,7 @@ def support(scorer: Scorer, histories: Sequences) -> Float[Tensor, "B V"]:
 
     With roots, a part that is very sure of few items does not drown what the others have to say about the rest.
     """
-    scores = scorer.scores(histories)
+    scores = torch.from_numpy(scorer.scores(histories))
     if isinstance(scorer, Neural):
         return torch.softmax(scores, dim=1).sqrt_()
     scores.clamp_(min=0)
@@ -51,19 +52,20 @@ class Blend:
         """Args: parts: Weight and model by the name of the part; weights above 0 that sum to 1."""
         self.parts = dict(parts)
         self.items = next(iter(self.parts.values()))[1].items
+        self.reads_times = any(reads_times(scorer) for _, scorer in self.parts.values())
 
     @torch.inference_mode()
-    def scores(self, histories: Sequences) -> Float[Tensor, "B V"]:
+    def scores(self, histories: Sequences) -> Float[np.ndarray, "B V"]:
         """The mean support of every item after each history, in [0, 1]."""
         total = torch.zeros(len(histories), self.items)
         for weight, scorer in self.parts.values():
             total.add_(support(scorer, histories), alpha=weight)
-        return total
+        return total.numpy()
 
-    @torch.inference_mode()
-    def similarities(self, item: int) -> Float[Tensor, "V"]:
+    def similarities(self, item: int) -> Float[np.ndarray, "V"]:
         """The weighted mean of the parts' cosines, which is the cosine of their vectors joined."""
-        return torch.stack([scorer.similarities(item) * weight for weight, scorer in self.parts.values()]).sum(dim=0)
+        weighted = [scorer.similarities(item) * np.float32(weight) for weight, scorer in self.parts.values()]
+        return np.stack(weighted).sum(axis=0)
 
     def to_parts(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """The parts of each part, under its place and name."""

@@ -1,17 +1,20 @@
 """Models that only count: what a network has to beat before it is worth its cost.
 
+They are arrays, and torch is only imported to save and to load them.
+
 Axes: B histories, V catalogue.
 """
 
-from typing import Any, Self, final
+from typing import TYPE_CHECKING, Any, Self, final
 
 import numpy as np
-import torch
-from jaxtyping import Float
-from torch import Tensor
+from jaxtyping import Float, Int
 
 from sasrec.data.sequences import Sequences
 from sasrec.errors import BundleError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @final
@@ -20,8 +23,8 @@ class Popularity:
 
     kind = "popularity"
 
-    def __init__(self, counts: Float[Tensor, "V"]) -> None:
-        """Args: counts: Events of each item."""
+    def __init__(self, counts: Float[np.ndarray, "V"]) -> None:
+        """Args: counts: Events of each item, float32."""
         self.counts = counts
         self.items = len(counts)
 
@@ -40,27 +43,26 @@ class Popularity:
             lengths = train.lengths
             kept = np.ceil(lengths * recent).astype(np.int64)
             counted = train.slices(np.arange(len(train)), lengths - kept, lengths).items
-        return cls(torch.from_numpy(np.bincount(counted, minlength=items).astype(np.float32)))
+        return cls(np.bincount(counted, minlength=items).astype(np.float32))
 
-    def scores(self, histories: Sequences) -> Float[Tensor, "B V"]:
+    def scores(self, histories: Sequences) -> Float[np.ndarray, "B V"]:
         """The same shares for every history."""
-        return (self.counts / self.counts.sum().clamp_min(1)).repeat(len(histories), 1)
+        return np.tile(self.counts / max(self.counts.sum(), np.float32(1)), (len(histories), 1))
 
-    def similarities(self, item: int) -> Float[Tensor, "V"]:
+    def similarities(self, item: int) -> Float[np.ndarray, "V"]:
         """Popularity knows nothing that tells items apart: 0 for all but the item itself."""
-        similar = torch.zeros(self.items)
+        similar = np.zeros(self.items, dtype=np.float32)
         similar[item] = 1.0
         return similar
 
-    def to_parts(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    def to_parts(self) -> "tuple[dict[str, Any], dict[str, Tensor]]":
         """The counts."""
-        return {}, {"counts": self.counts}
+        return {}, _tensors({"counts": self.counts})
 
     @classmethod
-    def from_parts(cls, items: int, config: dict[str, Any], tensors: dict[str, Tensor]) -> Self:
+    def from_parts(cls, items: int, config: dict[str, Any], tensors: "dict[str, Tensor]") -> Self:
         """From saved counts; BundleError where they do not fit."""
-        _check_parts(config, tensors, {"counts": ((items,), torch.float32)})
-        return cls(tensors["counts"])
+        return cls(_arrays(config, tensors, {"counts": ((items,), "float32")})["counts"])
 
 
 @final
@@ -74,14 +76,20 @@ class Markov:
 
     kind = "markov"
 
-    def __init__(self, offsets: Tensor, followers: Tensor, steps: Tensor, popularity: Float[Tensor, "V"]) -> None:
+    def __init__(
+        self,
+        offsets: Int[np.ndarray, "rows"],
+        followers: Int[np.ndarray, "pairs"],
+        steps: Float[np.ndarray, "pairs"],
+        popularity: Float[np.ndarray, "V"],
+    ) -> None:
         """The counts n_ij row by row.
 
         Args:
             offsets: The followers of item i lie from `offsets[i]` to `offsets[i + 1]`; int64 of shape (V + 1,).
             followers: Item rows j, int64.
             steps: n_ij for each of them, float32.
-            popularity: p_j; sums to 1.
+            popularity: p_j, float32; sums to 1.
         """
         self.offsets, self.followers, self.steps, self.popularity = offsets, followers, steps, popularity
         self.items = len(popularity)
@@ -97,61 +105,66 @@ class Markov:
         offsets = np.zeros(items + 1, dtype=np.int64)
         np.cumsum(np.bincount(pairs // items, minlength=items), out=offsets[1:])
         popularity = np.bincount(train.items, minlength=items) / max(len(train.items), 1)
-        return cls(
-            torch.from_numpy(offsets),
-            torch.from_numpy(pairs % items),
-            torch.from_numpy(counts.astype(np.float32)),
-            torch.from_numpy(popularity.astype(np.float32)),
-        )
+        return cls(offsets, pairs % items, counts.astype(np.float32), popularity.astype(np.float32))
 
-    def scores(self, histories: Sequences) -> Float[Tensor, "B V"]:
+    def scores(self, histories: Sequences) -> Float[np.ndarray, "B V"]:
         """The chance of every item after each history's last one."""
-        lasts = torch.from_numpy(histories.items[histories.offsets[1:] - 1].astype(np.int64))
+        lasts = histories.items[histories.offsets[1:] - 1]
         counts = self.offsets[lasts + 1] - self.offsets[lasts]
-        rows = torch.repeat_interleave(torch.arange(len(lasts)), counts)
-        within = torch.arange(len(rows)) - torch.repeat_interleave(counts.cumsum(0) - counts, counts)
-        places = torch.repeat_interleave(self.offsets[lasts], counts) + within
-        scores = self.popularity.repeat(len(lasts), 1)
+        rows = np.repeat(np.arange(len(lasts)), counts)
+        within = np.arange(len(rows)) - np.repeat(counts.cumsum() - counts, counts)
+        places = np.repeat(self.offsets[lasts], counts) + within
+        scores = np.tile(self.popularity, (len(lasts), 1))
         scores[rows, self.followers[places]] += self.steps[places]
-        totals = torch.zeros(len(lasts)).index_add_(0, rows, self.steps[places])
-        return scores.div_((totals + 1).unsqueeze(1))
+        totals = np.bincount(rows, self.steps[places], minlength=len(lasts))
+        scores /= (totals + 1).astype(np.float32)[:, np.newaxis]
+        return scores
 
-    def similarities(self, item: int) -> Float[Tensor, "V"]:
+    def similarities(self, item: int) -> Float[np.ndarray, "V"]:
         """Cosine of what follows each item."""
-        owners = torch.repeat_interleave(torch.arange(self.items), self.offsets.diff())
-        row = torch.zeros(self.items)
-        own = slice(int(self.offsets[item]), int(self.offsets[item + 1]))
+        owners = np.repeat(np.arange(self.items), np.diff(self.offsets))
+        row = np.zeros(self.items)
+        own = slice(self.offsets[item], self.offsets[item + 1])
         row[self.followers[own]] = self.steps[own]
-        dots = torch.zeros(self.items).index_add_(0, owners, self.steps * row[self.followers])
-        norms = torch.zeros(self.items).index_add_(0, owners, self.steps**2).sqrt()
-        return dots / (norms * norms[item]).clamp_min(1e-12)
+        dots = np.bincount(owners, self.steps * row[self.followers], minlength=self.items)
+        norms = np.sqrt(np.bincount(owners, self.steps.astype(np.float64) ** 2, minlength=self.items))
+        return (dots / np.maximum(norms * norms[item], 1e-12)).astype(np.float32)
 
-    def to_parts(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    def to_parts(self) -> "tuple[dict[str, Any], dict[str, Tensor]]":
         """The counts."""
         names = ("offsets", "followers", "steps", "popularity")
-        return {}, dict(zip(names, (self.offsets, self.followers, self.steps, self.popularity), strict=True))
+        arrays = (self.offsets, self.followers, self.steps, self.popularity)
+        return {}, _tensors(dict(zip(names, arrays, strict=True)))
 
     @classmethod
-    def from_parts(cls, items: int, config: dict[str, Any], tensors: dict[str, Tensor]) -> Self:
+    def from_parts(cls, items: int, config: dict[str, Any], tensors: "dict[str, Tensor]") -> Self:
         """From saved counts; BundleError where they do not fit."""
-        steps = len(tensors.get("steps", ()))
-        expected: dict[str, tuple[tuple[int, ...], torch.dtype]] = {
-            "offsets": ((items + 1,), torch.int64),
-            "followers": ((steps,), torch.int64),
-            "steps": ((steps,), torch.float32),
-            "popularity": ((items,), torch.float32),
+        pairs = len(tensors.get("steps", ()))
+        expected: _Expected = {
+            "offsets": ((items + 1,), "int64"),
+            "followers": ((pairs,), "int64"),
+            "steps": ((pairs,), "float32"),
+            "popularity": ((items,), "float32"),
         }
-        _check_parts(config, tensors, expected)
-        offsets, followers = tensors["offsets"], tensors["followers"]
-        ordered = offsets[0] == 0 and offsets[-1] == steps and (offsets[1:] >= offsets[:-1]).all()
-        if not ordered or (steps and (followers.min() < 0 or followers.max() >= items)):
+        found = _arrays(config, tensors, expected)
+        offsets, followers = found["offsets"], found["followers"]
+        ordered = offsets[0] == 0 and offsets[-1] == pairs and (offsets[1:] >= offsets[:-1]).all()
+        if not ordered or (pairs and (followers.min() < 0 or followers.max() >= items)):
             raise BundleError("the steps of the Markov chain point beyond the catalogue")
-        return cls(offsets, followers, tensors["steps"], tensors["popularity"])
+        return cls(offsets, followers, found["steps"], found["popularity"])
 
 
-def _check_parts(
-    config: dict[str, Any], tensors: dict[str, Tensor], expected: dict[str, tuple[tuple[int, ...], torch.dtype]]
-) -> None:
-    found = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
+_Expected = dict[str, tuple[tuple[int, ...], str]]
+
+
+def _tensors(arrays: dict[str, np.ndarray]) -> "dict[str, Tensor]":
+    import torch
+
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+
+def _arrays(config: dict[str, Any], tensors: "dict[str, Tensor]", expected: _Expected) -> dict[str, np.ndarray]:
+    found = {name: (tuple(tensor.shape), str(tensor.dtype).removeprefix("torch.")) for name, tensor in tensors.items()}
     if config or found != expected or not all(tensor.isfinite().all() for tensor in tensors.values()):
         raise BundleError(f"counts do not fit the catalogue: found {found}")
+    return {name: tensor.numpy() for name, tensor in tensors.items()}

@@ -1,5 +1,7 @@
 """indexed(): a model that finds its answers in a large catalogue without scoring all of it."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from sasrec.errors import ConfigError
@@ -35,5 +37,8 @@ def indexed(model: Recommender, *, overlap: float | None = None, k: int = 10) ->
     some = users[np.linspace(0, len(users) - 1, min(_MEASURED, len(users)), dtype=np.int64)] if len(users) else users
     if len(some) < 2:
         raise ConfigError("overlap: at least two users with a history are needed to measure it")
-    states = scorer.states(model.histories.take(some))
+    histories = model.histories.take(some)
+    if histories.times is not None:  # as if each were continued at once
+        histories = replace(histories, asked=histories.times[histories.offsets[1:] - 1])
+    states = scorer.states(histories)
     return model.with_index(Coarse(scorer.table(), states, overlap=overlap, k=k))

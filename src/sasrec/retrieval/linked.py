@@ -107,12 +107,12 @@ class Linked:
         counts = np.bincount(train.items, minlength=items).astype(np.float32)
         return cls(settings, links, torch.from_numpy(counts))
 
-    def scores(self, histories: Sequences) -> Float[Tensor, "B V"]:
+    def scores(self, histories: Sequences) -> Float[np.ndarray, "B V"]:
         """The sum of links to every item."""
         scores = follow(self.links, histories, decay=self.settings.decay, worth=self._sources)
-        return scores.add_(self._fallback).mul_(self._targets)
+        return scores.add_(self._fallback).mul_(self._targets).numpy()
 
-    def similarities(self, item: int) -> Float[Tensor, "V"]:
+    def similarities(self, item: int) -> Float[np.ndarray, "V"]:
         """Cosine of what items are linked with."""
         return cosines(self.links, item)
 

@@ -75,14 +75,14 @@ def follow(
     return scores.view(len(histories), items)
 
 
-def cosines(links: Sequences, item: int) -> Float[Tensor, "V"]:
+def cosines(links: Sequences, item: int) -> Float[np.ndarray, "V"]:
     """Cosine of the links of one item with those of every item."""
     weights, row = _strengths(links).astype(np.float64), np.zeros(len(links))
     own = slice(links.offsets[item], links.offsets[item + 1])
     row[links.items[own]] = weights[own]
     dots = np.bincount(links.owners(), weights * row[links.items], minlength=len(links))
     norms = np.sqrt(np.bincount(links.owners(), weights**2, minlength=len(links)))
-    return torch.from_numpy((dots / np.maximum(norms * norms[item], 1e-12)).astype(np.float32))
+    return (dots / np.maximum(norms * norms[item], 1e-12)).astype(np.float32)
 
 
 def to_tensors(links: Sequences) -> dict[str, Tensor]:

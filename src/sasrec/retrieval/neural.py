@@ -1,6 +1,6 @@
 """The network as a scorer.
 
-Axes: B histories, P real positions, D width, V catalogue.
+Axes: B histories, P real positions, L latest events of one history, D width, V catalogue.
 """
 
 from typing import Any, Self, TypedDict, final
@@ -11,10 +11,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from sasrec.config import Config
+from sasrec.data.features import Features
 from sasrec.data.sequences import Sequences
 from sasrec.errors import BundleError, ConfigError
 from sasrec.model.attention import Layout
 from sasrec.model.building import Network, build
+from sasrec.model.inspection import attention_of
 from sasrec.retrieval.topk import multiply
 
 _POSITIONS = 2048  # read at a time: so few that what is made of them stays in the caches
@@ -32,12 +34,13 @@ class Neural:
         self.network = network
         self.config = config
         self.items = len(network.items.weight)
+        self.reads_times = config.times != "none"
 
     @torch.inference_mode()
-    def scores(self, histories: Sequences) -> Float[Tensor, "B V"]:
+    def scores(self, histories: Sequences) -> Float[np.ndarray, "B V"]:
         """A score for every item after each history."""
         states, table = self.states(histories), self.table()
-        return multiply(states, table, out=states.new_empty(len(states), len(table))).cpu()
+        return multiply(states, table, out=states.new_empty(len(states), len(table))).cpu().numpy()
 
     @property
     def length(self) -> int:
@@ -65,7 +68,24 @@ class Neural:
         device = self.network.items.weight.device
         users = None if recent.users is None else torch.from_numpy(recent.users).to(device)
         items = torch.from_numpy(recent.items.astype(np.int64)).to(device)
-        return items, Layout.of(recent.lengths, device), users
+        return items, Layout.of(recent.lengths, device, times=self._times(recent)), users
+
+    def _times(self, recent: Sequences) -> tuple[np.ndarray, np.ndarray] | None:
+        """When events happened and what follows was asked for, where the network looks at it; else ConfigError."""
+        if not self.reads_times:
+            return None
+        followed = recent.followed()
+        if recent.times is None or followed is None:
+            raise ConfigError("times: the network looks at when events happened and when it is asked; give both")
+        return recent.times, followed
+
+    @torch.inference_mode()
+    def attention(self, history: Sequences) -> Float[np.ndarray, "L"] | None:
+        """What the last position of one history looks at; None where the network has no attention."""
+        seen = attention_of(self.network, *self.given(history))
+        if not seen:
+            return None
+        return torch.stack([weights[:, -1].mean(dim=0) for weights in seen]).mean(dim=0).cpu().numpy()
 
     @torch.inference_mode()
     def table(self) -> Float[Tensor, "V state"]:
@@ -73,11 +93,11 @@ class Neural:
         return self.network.table()
 
     @torch.inference_mode()
-    def similarities(self, item: int) -> Float[Tensor, "V"]:
+    def similarities(self, item: int) -> Float[np.ndarray, "V"]:
         """Cosine of item vectors."""
         vectors = self.network.items()
         norms = vectors.norm(dim=1).clamp_min(1e-12)
-        return (vectors @ vectors[item]) / (norms * norms[item])
+        return ((vectors @ vectors[item]) / (norms * norms[item])).cpu().numpy()
 
     def to_parts(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """The network's settings and weights."""
@@ -105,24 +125,66 @@ class Neural:
         if not all(part.isfinite().all() for tensor in tensors.values() for part in tensor.split(_ROWS)):
             raise BundleError("weights are not finite numbers")
         network.load_state_dict(tensors, assign=True)
+        network.items.settle()
         return cls(network, settings)
 
 
-class _Sizes(TypedDict):
-    users: int
+class FeatureTensors(TypedDict):
+    """What `build` is told of the items' features."""
+
     features: tuple[Tensor, Tensor] | None
     values: int
+    vectors: Tensor | None
+
+
+class _Sizes(FeatureTensors):
+    users: int
+
+
+def feature_tensors(features: Features | None) -> FeatureTensors:
+    """Features as tensors."""
+    if features is None:
+        return {"features": None, "values": 0, "vectors": None}
+    rows = (torch.from_numpy(features.rows), torch.from_numpy(features.offsets)) if features.values else None
+    vectors = None if features.vectors is None else torch.from_numpy(features.vectors)
+    return {"features": rows, "values": len(features.values), "vectors": vectors}
+
+
+def widened(scorer: Neural, places: np.ndarray, features: Features) -> Neural:
+    """The same network for a larger catalogue, in which the items that it has not learned are what their features say.
+
+    Their own vectors are 0: noise in these would move them to where nothing is known of them to belong.
+
+    Args:
+        places: Row of each of the scorer's items in the larger catalogue.
+        features: Those of the larger catalogue, by the values that the network knows.
+    """
+    weights = dict(scorer.network.state_dict())
+    own = weights["items.weight"]
+    weights["items.weight"] = own.new_zeros(len(features), own.shape[1])
+    weights["items.weight"][torch.from_numpy(places)] = own
+    told = feature_tensors(features)
+    users = len(weights["users.weight"]) - 1 if "users.weight" in weights else 0
+    network = build(scorer.config, items=len(features), users=users, generator=None, **told)
+    # Features are data and take the place of those of the smaller catalogue; weights are shared with it.
+    weights |= {name: buffer.to(own.device) for name, buffer in network.named_buffers() if name.startswith("items.")}
+    network.load_state_dict(weights, assign=True)
+    network.items.settle()
+    return Neural(network, scorer.config)
 
 
 def _sizes(tensors: dict[str, Tensor], items: int) -> _Sizes:
     """What the settings do not say about a network and its weights do.
 
     Raises:
-        BundleError: The items' features point beyond their values.
+        BundleError: The items' features point beyond their values, or their vectors are not of these items.
     """
     users = len(tensors["users.weight"]) - 1 if "users.weight" in tensors else 0
+    vectors = tensors.get("items.vectors")
+    if vectors is not None and (vectors.dim() != 2 or len(vectors) != items or vectors.dtype != torch.float32):
+        raise BundleError("the vectors given of items do not fit the catalogue")
     if "items.values" not in tensors:
-        return {"users": users, "features": None, "values": 0}
+        return {"users": users, "features": None, "values": 0, "vectors": vectors}
     rows, offsets = tensors.get("items.feature_rows"), tensors.get("items.feature_offsets")
     values = len(tensors["items.values"])
     fits = (
@@ -137,4 +199,4 @@ def _sizes(tensors: dict[str, Tensor], items: int) -> _Sizes:
     )
     if rows is None or offsets is None or not fits:
         raise BundleError("the features of items point beyond their values")
-    return {"users": users, "features": (rows, offsets), "values": values}
+    return {"users": users, "features": (rows, offsets), "values": values, "vectors": vectors}

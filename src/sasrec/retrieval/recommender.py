@@ -1,7 +1,7 @@
 """Raw ids in, ranked ids out: the object that training gives and that is saved, loaded and served."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from numbers import Integral
@@ -10,22 +10,21 @@ from typing import Any, final, get_args
 
 import numpy as np
 import polars as pl
-import torch
 
 from sasrec import bundle
-from sasrec.data.log import FrameKind, Log
+from sasrec.data.clock import When, in_order, in_unit, now
+from sasrec.data.log import FrameKind, Log, TimeUnit
 from sasrec.data.sequences import Sequences
 from sasrec.data.vocab import Id, Vocabulary
 from sasrec.errors import BundleError, ConfigError, UnknownIdError
 from sasrec.retrieval.answers import Ids, Unknown, framed, listed
-from sasrec.retrieval.blend import PARTS, Blend
 from sasrec.retrieval.counting import Popularity
-from sasrec.retrieval.scorers import Scorer, Shortcut
+from sasrec.retrieval.scorers import Scorer, Shortcut, reads_times
 from sasrec.retrieval.search import Ranking, Selection, scoring, search
 from sasrec.retrieval.stream import write_parquet
 from sasrec.retrieval.topk import best, check_finite, hide_items
 
-_SCORERS: dict[str, type[Scorer]] = {**PARTS, Blend.kind: Blend}
+_REQUEST_TIME = "that of the event to predict, in training, validation and evaluation"
 
 
 @final
@@ -60,6 +59,8 @@ class Recommender:
         self.scorer, self.users, self.items = scorer, users, items
         self.histories = replace(histories, users=np.arange(len(users)))
         self.record = record or {}
+        if self.reads_times and (histories.times is None or self.time_unit is None):
+            raise BundleError("the model looks at times, and does not know those of its histories, or their unit")
         self.index = index
         self._frame = frame
 
@@ -67,6 +68,9 @@ class Recommender:
     def of_log(cls, scorer: Scorer, log: Log, *, record: dict[str, Any]) -> "Recommender":
         """For all users, items and complete histories of a log, answering in its kind of frame."""
         known = Sequences(log.histories.items, log.histories.offsets)
+        if reads_times(scorer):
+            known = replace(known, times=log.histories.times)
+            record = {**record, "time_unit": log.source.time_unit, "request_time": _REQUEST_TIME}
         frame = log.source.frame or "polars"
         return cls(scorer, users=log.users, items=log.items, histories=known, record=record, frame=frame)
 
@@ -74,6 +78,17 @@ class Recommender:
     def exclude_seen(self) -> bool:
         """Whether recommendations leave out a user's own items unless told otherwise; chosen in training."""
         return bool(self.record.get("exclude_seen", True))
+
+    @property
+    def reads_times(self) -> bool:
+        """Whether recommendations depend on when events happened and on when they are asked for."""
+        return reads_times(self.scorer)
+
+    @property
+    def time_unit(self) -> TimeUnit | None:
+        """What the times of its histories count; None where it does not look at them."""
+        unit = self.record.get("time_unit")
+        return unit if unit in get_args(TimeUnit) else None
 
     def recommend(
         self,
@@ -84,6 +99,7 @@ class Recommender:
         allow: Ids | None = None,
         deny: Ids | None = None,
         unknown: Unknown = "raise",
+        at: When | None = None,
     ) -> Any:
         """The next items for known users.
 
@@ -95,6 +111,8 @@ class Recommender:
             deny: Raw item ids that are never recommended.
             unknown: What to do about users that the model does not know: "raise", "skip" them with a warning, "ignore"
                 them without one, or give them the "popular" items, marked so in a column `source`.
+            at: For a model that looks at times, when the recommendation is asked for: a number in the unit of the
+                log's times, or a date; None is now. A time before the last event counts as the time of that.
 
         Returns:
             A frame of the kind that `users` came in (else the kind the log came in or `load` was told) with columns
@@ -103,7 +121,7 @@ class Recommender:
 
         Raises:
             UnknownIdError: A user (with unknown="raise") or an item of `allow` or `deny` is unknown.
-            ConfigError: `k` or `unknown` is out of range.
+            ConfigError: `k` or `unknown` is out of range, or `at` is no time or does not go with the model.
         """
         raw, kind = listed(users, what="users")
         rows = _found(self.users, raw, unknown)
@@ -111,7 +129,8 @@ class Recommender:
             raw, rows = [one for one, row in zip(raw, rows, strict=True) if row >= 0], rows[rows >= 0]
         known = np.flatnonzero(rows >= 0)
         selection = self._selection(k, exclude_seen=exclude_seen, allow=allow, deny=deny)
-        answer = Ranking.joined(self._search(self.histories.take(rows[known]), known, selection))
+        histories = self._asked(self.histories.take(rows[known]), at)
+        answer = Ranking.joined(self._search(histories, known, selection))
         nobody = np.flatnonzero(rows < 0) if unknown == "popular" else None
         return framed(self._answer(answer, selection, nobody, _as_given(raw, rows, self.users)), kind or self._frame)
 
@@ -124,6 +143,8 @@ class Recommender:
         allow: Ids | None = None,
         deny: Ids | None = None,
         unknown: Unknown = "raise",
+        times: Sequence[When] | None = None,
+        at: When | None = None,
     ) -> Any:
         """The next items after a raw history, of a user whom the model need not know.
 
@@ -132,6 +153,7 @@ class Recommender:
             unknown: What to do about items of the history that the model does not know: "raise", "skip" them with a
                 warning or "ignore" them without one; "popular" ignores them too, and answers with the popular items
                 when nothing known is left.
+            times: For a model that looks at times, that of every item of the history, as `at` of `recommend`.
 
         The other arguments are those of `recommend`.
 
@@ -142,17 +164,18 @@ class Recommender:
             UnknownIdError: An item is unknown, or (unless "popular") the history holds no known item.
         """
         raw, kind = listed(history, what="history")
+        clock = self._clock(times, events=len(raw))
         rows = _found(self.items, raw, unknown)
+        clock = None if clock is None else clock[rows >= 0]
         rows = rows[rows >= 0]
         if not len(rows) and unknown != "popular":
             raise UnknownIdError("history: no item of it is known to the model; unknown='popular' gives popular items")
         selection = self._selection(k, exclude_seen=exclude_seen, allow=allow, deny=deny)
-        histories = Sequences.of([rows] if len(rows) else [])
+        histories = self._asked(replace(Sequences.of([rows] if len(rows) else []), times=clock), at)
         answer = Ranking.joined(self._search(histories, np.arange(len(histories)), selection))
         nobody = np.arange(1 - len(histories)) if unknown == "popular" else None
         return framed(self._answer(answer, selection, nobody), kind or self._frame)
 
-    @torch.inference_mode()
     def similar(self, item: Id, *, k: int = 10, allow: Ids | None = None, deny: Ids | None = None) -> Any:
         """The items most like one item, by cosine; never the item itself.
 
@@ -164,19 +187,21 @@ class Recommender:
         """
         row = int(self.items.known_rows([item])[0])
         selection = self._selection(k, exclude_seen=False, allow=allow, deny=deny)
-        scores = self.scorer.similarities(row).clone().unsqueeze(0)
-        scores[0, row] = float("-inf")
+        scores = self.scorer.similarities(row)[np.newaxis]
+        scores[0, row] = -np.inf
         hide_items(scores, selection.hidden(len(self.items)))
         answer = Ranking.of(*best(scores, selection.k), np.zeros(1, np.int64))
         return framed(self._named(answer), self._frame)
 
-    @torch.inference_mode()
-    def score(self, history: Ids, candidates: Ids) -> Any:
+    def score(
+        self, history: Ids, candidates: Ids, *, times: Sequence[When] | None = None, at: When | None = None
+    ) -> Any:
         """Scores of given items after a raw history, in the order of `candidates`; nothing is left out.
 
         Args:
             history: Raw item ids, oldest first; all known.
             candidates: Raw item ids; all known.
+            times, at: As those of `continue_from`.
 
         Returns:
             A frame with columns item_id, score and rank among the candidates (1 is best; equal scores share a rank).
@@ -190,18 +215,26 @@ class Recommender:
         if not len(past):
             raise UnknownIdError("history: is empty; a score needs at least one item")
         rows = self.items.known_rows(raw)
-        scores = scoring(self.scorer, torch.from_numpy(rows))(Sequences.of([past]))[0]
+        asked = self._asked(replace(Sequences.of([past]), times=self._clock(times, events=len(past))), at)
+        scores = scoring(self.scorer, rows)(asked)[0]
         check_finite(scores)
-        answer = pl.DataFrame({"item_id": self.items.raw(rows), "score": scores.numpy()})
+        answer = pl.DataFrame({"item_id": self.items.raw(rows), "score": scores})
         rank = pl.col("score").rank("min", descending=True).cast(pl.Int32)
         return framed(answer.with_columns(rank=rank), kind or self._frame)
 
     def recommend_all(
-        self, path: str | Path, *, k: int = 10, exclude_seen: bool | None = None, replace: bool = False
+        self,
+        path: str | Path,
+        *,
+        k: int = 10,
+        exclude_seen: bool | None = None,
+        replace: bool = False,
+        at: When | None = None,
     ) -> int:
         """Recommendations for every known user, streamed to a Parquet file in bounded memory.
 
         The file has the columns of `recommend`, users in the order of their ids. It appears whole or not at all.
+        `at` is that of `recommend`.
 
         Returns:
             Rows written.
@@ -210,7 +243,7 @@ class Recommender:
             OutputError: The file exists and `replace` is False, or cannot be written.
         """
         selection = self._selection(k, exclude_seen=exclude_seen)
-        ranked = self._search(self.histories, np.arange(len(self.users)), selection)
+        ranked = self._search(self._asked(self.histories, at), np.arange(len(self.users)), selection)
         return write_parquet(Path(path), (self._named(some, self.users.ids) for some in ranked), replace=replace)
 
     def with_index(self, index: Shortcut) -> "Recommender":
@@ -249,6 +282,23 @@ class Recommender:
             deny=None if deny is None else self.items.known_rows(listed(deny, what="deny")[0]),
         )
 
+    def _asked(self, histories: Sequences, at: When | None) -> Sequences:
+        """Histories that are asked for what follows them at one time, if the model looks at it."""
+        if not self.reads_times or self.time_unit is None:
+            if at is None:
+                return histories
+            raise ConfigError("at: this model does not look at times; leave it out")
+        when = now(self.time_unit, name="at") if at is None else in_unit(at, self.time_unit, name="at")
+        return replace(histories, asked=np.full(len(histories), when))
+
+    def _clock(self, times: Sequence[When] | None, *, events: int) -> np.ndarray | None:
+        """The times of a raw history, if the model looks at them."""
+        if self.reads_times and self.time_unit is not None:
+            return in_order(times, self.time_unit, events=events)
+        if times is not None:
+            raise ConfigError("times: this model does not look at times; leave them out")
+        return None
+
     def _search(self, histories: Sequences, places: np.ndarray, selection: Selection) -> Iterator[Ranking]:
         return search(self.scorer, histories, places, selection, index=self.index)
 
@@ -275,37 +325,6 @@ class Recommender:
         columns = [] if users is None else [users[pl.Series(answer.places.astype(np.uint32))].alias("user_id")]
         items = self.items.raw(answer.items).alias("item_id")
         return pl.DataFrame([*columns, items, pl.Series("score", answer.scores), pl.Series("rank", answer.ranks)])
-
-
-def load(path: str | Path, *, frame: FrameKind = "polars") -> Recommender:
-    """Read a model that `Recommender.save` or `sasrec train` wrote, checking every byte of it.
-
-    Args:
-        frame: Kind of frame to answer with where the question does not come in one: "polars", "pandas" or "pyarrow".
-            That of the log is not kept, as its library need not be where the model is used.
-
-    Raises:
-        ConfigError: There is no such `frame`.
-        BundleError: The folder is missing, foreign, damaged or written by a newer sasrec.
-    """
-    if frame not in get_args(FrameKind):
-        raise ConfigError(f"frame: expected 'polars', 'pandas' or 'pyarrow', found {frame!r}")
-    content = bundle.load(Path(path))
-    scorer = _SCORERS.get(content.kind)
-    if scorer is None:
-        raise BundleError(f"{path}: holds a model of kind {content.kind!r}; this sasrec knows {', '.join(_SCORERS)}")
-    try:
-        made = scorer.from_parts(len(content.items), content.config, content.tensors)
-    except BundleError as error:
-        raise BundleError(f"{path}: {error}") from None
-    return Recommender(
-        made,
-        users=content.users,
-        items=content.items,
-        histories=content.histories,
-        record=content.record,
-        frame=frame,
-    )
 
 
 def _found(ids: Vocabulary, raw: list[Id], unknown: Unknown) -> np.ndarray:

@@ -1,44 +1,57 @@
 """What can rank: one small interface for the network and the counting models.
 
-Axes: B histories, V catalogue, `state` numbers in a state, K best, R item rows.
+Scores are NumPy arrays, whatever made them, so that a model can be asked without torch where it needs none itself.
+
+Axes: B histories, V catalogue, L latest events of one history, `state` numbers in a state, K best, R item rows.
 """
 
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
 
+import numpy as np
 from jaxtyping import Float, Int
-from torch import Tensor
 
 from sasrec.data.sequences import Sequences
 
+if TYPE_CHECKING:
+    from torch import Tensor
 
-class Scorer(Protocol):
+
+class Scoring(Protocol):
+    """What can be measured.
+
+    Attributes:
+        items: Catalogue size V.
+    """
+
+    items: int
+
+    def scores(self, histories: Sequences) -> Float[np.ndarray, "B V"]:
+        """A score for every item after each history, float32; higher is better. Histories hold at least one event each.
+
+        The result is the caller's to change.
+        """
+        ...
+
+
+class Scorer(Scoring, Protocol):
     """Scores a catalogue of item rows; knows neither raw ids nor users.
 
     Attributes:
         kind: Name of this kind of model, as bundles and tables show it.
-        items: Catalogue size V.
     """
 
     kind: str
-    items: int
 
-    def scores(self, histories: Sequences) -> Float[Tensor, "B V"]:
-        """A score for every item after each history; higher is better. Histories hold at least one event each.
-
-        The result is the caller's to change, under `torch.inference_mode()`.
-        """
+    def similarities(self, item: int) -> Float[np.ndarray, "V"]:
+        """Cosine between one item and every item, in [-1, 1]; the caller's to change."""
         ...
 
-    def similarities(self, item: int) -> Float[Tensor, "V"]:
-        """Cosine between one item and every item, in [-1, 1]."""
-        ...
-
-    def to_parts(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        """Settings and arrays from which `from_parts` makes an equal scorer."""
+    def to_parts(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Settings, and tensors from which `from_parts` makes an equal scorer."""
         ...
 
     @classmethod
-    def from_parts(cls, items: int, config: dict[str, Any], tensors: dict[str, Tensor]) -> Self:
+    def from_parts(cls, items: int, config: dict[str, Any], tensors: dict[str, Any]) -> Self:
         """The scorer that `to_parts` took apart.
 
         Raises:
@@ -54,20 +67,63 @@ class Factored(Scorer, Protocol):
     So a few items can be scored without the others, and vectors can be searched without being scored.
     """
 
-    def states(self, histories: Sequences) -> Float[Tensor, "B state"]:
+    def states(self, histories: Sequences) -> "Float[Tensor, 'B state']":
         """The state after each history, which holds at least one event."""
         ...
 
-    def table(self) -> Float[Tensor, "V state"]:
+    def table(self) -> "Float[Tensor, 'V state']":
         """The vector of every item."""
         ...
+
+
+@runtime_checkable
+class Attentive(Scorer, Protocol):
+    """A scorer that can tell what it looks at."""
+
+    def attention(self, history: Sequences) -> Float[np.ndarray, "L"] | None:
+        """The share of its attention that the last position of one history gives to each of the latest L events.
+
+        The mean over blocks and heads; None where the network has no attention.
+        """
+        ...
+
+
+@runtime_checkable
+class Composed(Scorer, Protocol):
+    """A scorer that is made of others.
+
+    Attributes:
+        parts: Weight and scorer of each, by its name.
+    """
+
+    parts: dict[str, tuple[float, Scorer]]
+
+
+@runtime_checkable
+class Timed(Protocol):
+    """A scorer that may look at when events happened and at when it is asked."""
+
+    reads_times: bool
+
+
+def reads_times(scorer: Scorer) -> bool:
+    """Whether the histories that are scored must hold `times` and `asked`."""
+    return isinstance(scorer, Timed) and scorer.reads_times
+
+
+def extent(scorer: Scorer) -> str:
+    """How much a scorer holds, in words."""
+    tensors = scorer.to_parts()[1]
+    if isinstance(graph := tensors.get("graph"), bytes):
+        return f"{len(graph):,} bytes of ONNX"
+    return f"{sum(tensor.numel() for tensor in tensors.values()):,} numbers"
 
 
 class Shortcut(Protocol):
     """Finds the best items after a state without scoring all of them; see `sasrec.indexed`."""
 
     def best(
-        self, state: Float[Tensor, "state"], k: int, *, hidden: Int[Tensor, "R"]
-    ) -> tuple[Float[Tensor, "K"], Int[Tensor, "K"]]:
+        self, state: "Float[Tensor, 'state']", k: int, *, hidden: "Int[Tensor, 'R']"
+    ) -> "tuple[Float[Tensor, 'K'], Int[Tensor, 'K']]":
         """The k highest scores, best first, and their items, without the hidden ones; fewer where fewer are left."""
         ...

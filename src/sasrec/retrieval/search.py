@@ -8,9 +8,7 @@ from dataclasses import dataclass, fields
 from typing import Self
 
 import numpy as np
-import torch
 from jaxtyping import Float, Int
-from torch import Tensor
 
 from sasrec.data.sequences import Sequences
 from sasrec.retrieval.scorers import Factored, Scorer, Shortcut
@@ -33,8 +31,8 @@ class Selection:
 
     k: int
     exclude_seen: bool
-    allowed: Int[Tensor, "A"] | None
-    denied: Int[Tensor, "denied"]
+    allowed: Int[np.ndarray, "A"] | None
+    denied: Int[np.ndarray, "denied"]
 
     @classmethod
     def of(
@@ -48,16 +46,16 @@ class Selection:
         denied = np.unique(np.empty(0, np.int64) if deny is None else deny)
         if allow is not None or 2 * len(denied) > items:
             allowed = np.setdiff1d(np.arange(items) if allow is None else allow, denied)
-            return cls(k, exclude_seen, torch.from_numpy(allowed), torch.empty(0, dtype=torch.int64))
-        return cls(k, exclude_seen, None, torch.from_numpy(denied))
+            return cls(k, exclude_seen, allowed, denied[:0])
+        return cls(k, exclude_seen, None, denied)
 
-    def hidden(self, items: int) -> Int[Tensor, "hidden"]:
+    def hidden(self, items: int) -> Int[np.ndarray, "hidden"]:
         """Every item row of the catalogue that may not be recommended to anybody."""
         if self.allowed is None:
             return self.denied
-        hidden = torch.ones(items, dtype=torch.bool)
+        hidden = np.ones(items, dtype=bool)
         hidden[self.allowed] = False
-        return hidden.nonzero().squeeze(1)
+        return np.flatnonzero(hidden)
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,16 +75,16 @@ class Ranking:
     ranks: np.ndarray
 
     @classmethod
-    def of(cls, values: Float[Tensor, "B K"], items: Int[Tensor, "B K"], places: np.ndarray) -> Self:
+    def of(cls, values: Float[np.ndarray, "B K"], items: Int[np.ndarray, "B K"], places: np.ndarray) -> Self:
         """From the best scores of each history and their items; those of -inf are hidden and left out.
 
         Raises:
             ScoreError: A score is NaN or +inf, which no order can be trusted with.
         """
         check_finite(values)
-        kept = (values > float("-inf")).numpy()
+        kept = values > -np.inf
         histories, ranks = kept.nonzero()
-        return cls(places[histories], items.numpy()[kept], values.numpy()[kept], (ranks + 1).astype(np.int32))
+        return cls(places[histories], items[kept], values[kept], (ranks + 1).astype(np.int32))
 
     @classmethod
     def joined(cls, rankings: Iterable["Ranking"]) -> "Ranking":
@@ -104,7 +102,6 @@ class Ranking:
         return Ranking(self.places[rows], self.items[rows], self.scores[rows], self.ranks[rows])
 
 
-@torch.inference_mode()
 def search(
     scorer: Scorer,
     histories: Sequences,
@@ -140,16 +137,16 @@ def search(
         yield from _by_list(scorer, histories, places, selection, listed)
 
 
-def scoring(scorer: Scorer, items: Int[Tensor, "A"]) -> Callable[[Sequences], Float[Tensor, "B A"]]:
+def scoring(scorer: Scorer, items: Int[np.ndarray, "A"]) -> Callable[[Sequences], Float[np.ndarray, "B A"]]:
     """A function that scores the given item rows after each history, and where it can no others."""
     if isinstance(scorer, Factored):
-        vectors = scorer.table()[items].t()
-        return lambda histories: torch.mm(scorer.states(histories), vectors).cpu()
+        vectors = scorer.table()[items].detach().t()
+        return lambda histories: (scorer.states(histories) @ vectors).cpu().numpy()
     return lambda histories: scorer.scores(histories)[:, items]
 
 
 def _by_list(
-    scorer: Scorer, histories: Sequences, places: np.ndarray, selection: Selection, listed: Int[Tensor, "A"]
+    scorer: Scorer, histories: Sequences, places: np.ndarray, selection: Selection, listed: Int[np.ndarray, "A"]
 ) -> Iterator[Ranking]:
     scores_of = scoring(scorer, listed)
     width = len(listed) if isinstance(scorer, Factored) else scorer.items
@@ -157,7 +154,7 @@ def _by_list(
         block = histories.take(rows)
         scores = scores_of(block)
         if selection.exclude_seen:
-            hide(scores, _within(block, listed.numpy()))
+            hide(scores, _within(block, listed))
         values, found = best(scores, selection.k)
         yield Ranking.of(values, listed[found], places[rows])
 
@@ -177,11 +174,13 @@ def _by_index(
     histories: Sequences,
     places: np.ndarray,
     selection: Selection,
-    hidden: Int[Tensor, "hidden"],
+    hidden: Int[np.ndarray, "hidden"],
 ) -> Ranking:
+    import torch  # what has an index has torch anyway
+
     found = []
     for number, state in enumerate(scorer.states(histories)):
-        seen = torch.from_numpy(histories[number].astype(np.int64)) if selection.exclude_seen else hidden[:0]
-        values, items = index.best(state, selection.k, hidden=torch.cat([hidden, seen]))
-        found.append(Ranking.of(values.unsqueeze(0), items.unsqueeze(0), places[number : number + 1]))
+        seen = histories[number] if selection.exclude_seen else hidden[:0]
+        values, items = index.best(state, selection.k, hidden=torch.from_numpy(np.concatenate([hidden, seen])))
+        found.append(Ranking.of(values.numpy()[None], items.numpy()[None], places[number : number + 1]))
     return Ranking.joined(found)

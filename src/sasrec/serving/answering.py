@@ -10,16 +10,14 @@ from typing import final
 
 import numpy as np
 import polars as pl
-import torch
 
 from sasrec.data.sequences import Sequences
 from sasrec.data.titles import read_titles
 from sasrec.data.vocab import Vocabulary
 from sasrec.errors import BundleError, ServingError
-from sasrec.retrieval.blend import Blend
 from sasrec.retrieval.counting import Markov, Popularity
 from sasrec.retrieval.recommender import Recommender
-from sasrec.retrieval.scorers import Scorer
+from sasrec.retrieval.scorers import Composed, Scorer
 from sasrec.retrieval.topk import best, blocks, check_finite, hide
 from sasrec.serving.api import (
     Explain,
@@ -100,20 +98,25 @@ class Served:
 
         Raises:
             DataError: The titles cannot be read, or fit none of the items.
-            BundleError: The model knows no item.
+            BundleError: The model knows no item, or looks at times.
             ScoreError: The model gives scores that are not numbers.
         """
         self.model, self.version, self.store = model, version, store
         self.items, self.users = Names(model.items), Names(model.users)
         if not self.items.texts:
             raise BundleError("the model knows no item, so it can recommend nothing")
+        if model.reads_times:
+            raise BundleError(
+                "the model looks at times, which a server does not tell it; use it from Python or with "
+                "`sasrec recommend`, or serve one without"
+            )
         self.titles = _titles(titles, model.items)
         self.since = time.time()
         # A model that was trained on events of this store says so in its record; these are part of its own histories.
         trained_on = model.record.get("events", {})
         self._through = int(trained_on.get("through", 0)) if trained_on.get("store") == store.id else 0
         self._popularity = Popularity.of(model.histories, items=len(model.items))
-        parts = model.scorer.parts if isinstance(model.scorer, Blend) else {}
+        parts = model.scorer.parts if isinstance(model.scorer, Composed) else {}
         self._parts = {model.scorer.kind: model.scorer} | {name: part for name, (_, part) in parts.items()}
         self.scorers = list(dict.fromkeys((*self._parts, Markov.kind, Popularity.kind)))
         self._rank([Question(np.zeros(1, np.int32), -1, 1, _NONE, None, [], model.scorer)])
@@ -220,20 +223,22 @@ class Served:
     def _ranking(self, question: Question) -> Scorer:
         return question.scorer if len(question.history) else self._popularity
 
-    def scores(self, questions: Sequence[Question]) -> torch.Tensor:
-        """Scores of all items for questions that go `together`, one row each; -inf for what may not be recommended."""
+    def scores(self, questions: Sequence[Question]) -> np.ndarray:
+        """Scores of all items for questions that go `together`, one row each; -inf for what may not be recommended.
+
+        float32 of shape (questions, items).
+        """
         histories = Sequences.of([one.history for one in questions])
         histories = replace(histories, users=np.array([one.user for one in questions]))
         scores = self._ranking(questions[0]).scores(histories)
         for row, one in enumerate(questions):
             if one.allowed is not None:
-                kept = scores[row, one.allowed].clone()
-                scores[row] = float("-inf")
+                kept = scores[row, one.allowed]
+                scores[row] = -np.inf
                 scores[row, one.allowed] = kept
         hide(scores, Sequences.of([one.hidden for one in questions]))
         return scores
 
-    @torch.inference_mode()
     def _ranked(self, questions: list[Question]) -> list[Recommendation]:
         values, items = best(self.scores(questions), max(one.k for one in questions))
         check_finite(values)
@@ -248,11 +253,10 @@ class Served:
             for one, best_items, best_values in zip(questions, items.tolist(), values.tolist(), strict=True)
         ]
 
-    @torch.inference_mode()
     def _similar(self, request: Similar) -> Similars:
         row = self.items.rows[request.item]
-        scores = self._scorer(request.scorer).similarities(row).clone().unsqueeze(0)
-        scores[0, row] = float("-inf")
+        scores = self._scorer(request.scorer).similarities(row)[np.newaxis]
+        scores[0, row] = -np.inf
         values, items = best(scores, request.k)
         check_finite(values)
         return Similars(self._scored(items[0].tolist(), values[0].tolist()), self.version)

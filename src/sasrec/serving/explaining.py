@@ -9,11 +9,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from sasrec.data.sequences import Sequences
-from sasrec.model.inspection import attention_of
-from sasrec.retrieval.neural import Neural
+from sasrec.retrieval.scorers import Attentive
 from sasrec.retrieval.topk import check_finite
 from sasrec.serving.api import Explain, ExplainedEvent, Explanation, Recommend
 from sasrec.serving.problems import Problem
@@ -22,7 +20,6 @@ if TYPE_CHECKING:
     from sasrec.serving.answering import Question, Served
 
 
-@torch.inference_mode()
 def explain(served: "Served", asked: Explain) -> Explanation | Problem:
     """The item's score and rank after the whole history, and after the history without each of its latest events.
 
@@ -78,14 +75,11 @@ def attention(question: "Question") -> np.ndarray | None:
     history, a model that counts, a network without attention.
     """
     scorer = question.scorer
-    if not isinstance(scorer, Neural) or not len(question.history):
+    if not isinstance(scorer, Attentive) or not len(question.history):
         return None
     alone = replace(Sequences.of([question.history]), users=np.array([question.user]))
-    seen = attention_of(scorer.network, *scorer.given(alone))
-    if not seen:
-        return None
-    looked = torch.stack([weights[:, -1].mean(dim=0) for weights in seen]).mean(dim=0).cpu().numpy()
-    return np.pad(looked, (len(question.history) - len(looked), 0))
+    looked = scorer.attention(alone)
+    return None if looked is None else np.pad(looked, (len(question.history) - len(looked), 0))
 
 
 def _placed(served: "Served", row: int, questions: Sequence["Question"]) -> list[tuple[float, int]]:
@@ -95,6 +89,6 @@ def _placed(served: "Served", row: int, questions: Sequence["Question"]) -> list
         scores = served.scores([questions[at] for at in places])
         own = scores[:, row : row + 1]
         check_finite(own)
-        above = (scores > own).sum(dim=1) + (scores[:, :row] == own).sum(dim=1)
+        above = (scores > own).sum(axis=1) + (scores[:, :row] == own).sum(axis=1)
         placed.update(zip(places, zip(own[:, 0].tolist(), (above + 1).tolist(), strict=True), strict=True))
     return [placed[at] for at in range(len(questions))]

@@ -8,7 +8,6 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, final
 
-import torch
 import uvicorn
 import uvloop
 
@@ -33,8 +32,7 @@ class Lifetime:
 
     def __init__(self, model: Path, folder: Folder, place: "Place") -> None:
         """Load the model; errors as `Service`."""
-        torch.set_num_threads(place.threads)
-        self.service = Service(model, folder, titles=place.titles)
+        self.service = Service(model, folder, titles=place.titles, threads=place.threads)
         self._drain = place.drain
         self._server: _Server | None = None
 

@@ -107,7 +107,7 @@ def run(model: Path, place: Place, *, started: Callable[[Running], None] | None 
     data = place.data or data_of(model)
     with ExitStack() as held:
         listening = held.enter_context(closing(_bound(place)))
-        lifetime = _extra()  # and with it torch, which takes a second or two
+        lifetime = _extra()
         from sasrec.serving.versions import Folder, fingerprint
 
         if not data.is_dir():

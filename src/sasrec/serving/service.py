@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import final
 
 from sasrec.errors import BundleError, SasrecError
-from sasrec.retrieval.recommender import load
+from sasrec.retrieval.exported import Exported
+from sasrec.retrieval.loading import load
+from sasrec.retrieval.scorers import Scorer
 from sasrec.serving.answering import LOGGER, Answer, Request, Served
 from sasrec.serving.problems import Problem
 from sasrec.serving.store import SqliteStore
@@ -25,7 +27,7 @@ class Service:
         draining: True once the server is about to stop.
     """
 
-    def __init__(self, model: Path, folder: Folder, *, titles: Path | None = None) -> None:
+    def __init__(self, model: Path, folder: Folder, *, titles: Path | None = None, threads: int = 1) -> None:
         """Begin with a model; or, where the last start named the same one, with what was served last.
 
         Where the model cannot be used and the folder holds one that was served before, that one is served and the
@@ -33,13 +35,14 @@ class Service:
 
         Args:
             titles: File of items with their titles; read again for every version.
+            threads: CPU threads that score.
 
         Raises:
             BundleError: The model cannot be used, and there is no other.
             DataError: The titles cannot be read, or fit none of the items.
             ServingError: The store of events is damaged, foreign or of a newer format.
         """
-        self.folder, self._titles = folder, titles
+        self.folder, self._titles, self._threads = folder, titles, threads
         self.store = SqliteStore(folder.events)
         self.draining = False
         self._changing = threading.Lock()
@@ -86,7 +89,9 @@ class Service:
         self.course, self.served = course, served
 
     def _load(self, version: str) -> Served:
-        return Served(load(self.folder.model(version)), version, self.store, titles=self._titles)
+        model = load(self.folder.model(version))
+        _use_threads(model.scorer, self._threads)
+        return Served(model, version, self.store, titles=self._titles)
 
     def _begin(self, model: Path) -> tuple[Served, Course]:
         course = self.folder.course()
@@ -129,3 +134,13 @@ class Service:
                     raise
                 course = course.back()
                 LOGGER.error("%s; version %s goes on instead", error, course.version)
+
+
+def _use_threads(scorer: Scorer, threads: int) -> None:
+    """Let whatever computes the scores do so with so many threads; torch is imported only for what needs it."""
+    if isinstance(scorer, Exported):
+        scorer.use_threads(threads)
+    else:
+        import torch
+
+        torch.set_num_threads(threads)

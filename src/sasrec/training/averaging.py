@@ -1,6 +1,6 @@
 """A moving average of a network's weights, to be judged and kept in their place."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import final
 
@@ -31,6 +31,11 @@ class Average:
         decay = min(self._decay, step / (step + 9))
         for name, parameter in self._parameters.items():
             self.weights[name].lerp_(parameter, 1 - decay)
+
+    def restore(self, weights: Mapping[str, Tensor]) -> None:
+        """Go on with the average of another; KeyError or RuntimeError where it is of something else."""
+        for name, tensor in self.weights.items():
+            tensor.copy_(weights[name].view(tensor.shape))
 
     @contextmanager
     def in_place(self) -> Iterator[None]:

@@ -92,27 +92,32 @@ def batches(
     learn: Literal["all", "last"] = "all",
     weighted: bool = False,
     device: torch.device | None = None,
+    done: int = 0,
     rng: np.random.Generator,
 ) -> Iterator[Batch]:
     """Every window once, in random order, `size` at a time; the last batch may hold fewer.
 
     Args:
-        train: Training histories.
+        train: Training histories; where they have times, a batch tells when events happened and were asked for: the
+            request for an event has the time of the event.
         learn: Whether the targets are those of all positions, or each window's last event.
         weighted: Hand on the weights of the targets' events.
         device: Where the tensors go; None leaves them on the CPU.
+        done: Batches to leave out, the first ones.
         rng: Draws the order.
     """
     order = rng.permutation(len(windows.rows))
-    for start in range(0, len(order), size):
+    for start in range(done * size, len(order), size):
         some = order[start : start + size]
         cut = train.slices(windows.rows[some], windows.starts[some], windows.stops[some])
         ends = cut.offsets[1:] - 1
         positions = cut.lengths - 1
-        targets = np.delete(np.arange(len(cut.items)), cut.offsets[:-1]) if learn == "all" else ends
+        followers = np.delete(np.arange(len(cut.items)), cut.offsets[:-1])
+        targets = followers if learn == "all" else ends
+        times = None if cut.times is None else (np.delete(cut.times, ends), cut.times[followers])
         yield Batch(
             items=torch.from_numpy(np.delete(cut.items, ends).astype(np.int64)).to(device),
-            layout=Layout.of(positions, device),
+            layout=Layout.of(positions, device, times=times),
             users=torch.from_numpy(windows.rows[some] if cut.users is None else cut.users).to(device),
             targets=torch.from_numpy(cut.items[targets].astype(np.int64)).to(device),
             owners=np.repeat(windows.rows[some], positions) if learn == "all" else windows.rows[some],

@@ -182,10 +182,11 @@ def _standings(scorers: Sequence[Scorer], holdout: Holdout, *, exclude_seen: boo
     for scorer in scorers:
         scores = support(scorer, holdout.histories)
         if exclude_seen:
-            hide(scores, holdout.histories)
+            hide(scores.numpy(), holdout.histories)
         given.append(scores)
     targets = torch.from_numpy(holdout.targets.astype(np.int64)).unsqueeze(1)
-    places = torch.cat([best(scores, _DEPTH)[1] for scores in given], dim=1).sort(dim=1).values
+    found = [torch.from_numpy(best(scores.numpy(), _DEPTH)[1]) for scores in given]
+    places = torch.cat(found, dim=1).sort(dim=1).values
     twice = torch.zeros_like(places, dtype=torch.bool)
     twice[:, 1:] = places[:, 1:] == places[:, :-1]
     nobody = twice | (places == targets)

@@ -1,5 +1,6 @@
 """Seeded dropout, from a generator that is passed in."""
 
+from collections.abc import Mapping
 from typing import final
 
 import torch
@@ -35,6 +36,17 @@ class Dropout:
             self._noise = self._drawn(max(size, _AHEAD), states.device)
         noise, self._noise = self._noise[:size], self._noise[size:]
         return states * noise.view(states.shape).to(states.dtype)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What the noise to come depends on, for `restore`."""
+        return {"noise": self._noise, "generator": self._generator.get_state()}
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Go on with the noise of another; ValueError or RuntimeError where the tensors are of something else."""
+        if tensors["noise"].dtype != torch.float32 or tensors["noise"].dim() != 1:
+            raise ValueError("noise is a row of float32")
+        self._noise = tensors["noise"].to(self._generator.device)
+        self._generator.set_state(tensors["generator"])
 
     def _drawn(self, size: int, device: torch.device) -> Tensor:
         """What so many values are to be multiplied by."""

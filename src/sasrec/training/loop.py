@@ -1,45 +1,28 @@
 """Training: from a split to a recommender with the weights that were best on validation."""
 
-import json
-import math
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TextIO, final
+from typing import final
 
-import numpy as np
-import torch
+import msgspec
 from torch import Tensor
 
 from sasrec.config import Config
 from sasrec.data.features import Features
-from sasrec.data.sequences import Sequences
 from sasrec.data.splits import Holdout, Split
-from sasrec.errors import OutputError, TrainingError
+from sasrec.errors import TrainingError
 from sasrec.evaluation.metrics import hit_rate, ndcg
 from sasrec.evaluation.ranking import rank_targets
-from sasrec.model.building import Network, build
-from sasrec.retrieval.neural import Neural
+from sasrec.model.building import Network
 from sasrec.retrieval.recommender import Recommender
-from sasrec.training.averaging import Average
-from sasrec.training.batches import (
-    Batch,
-    Windows,
-    batches,
-    last_windows,
-    random_windows,
-    rolling_windows,
-)
-from sasrec.training.dropout import Dropout
-from sasrec.training.losses import ExactCrossEntropy, sampled
-from sasrec.training.machine import describe, keep_freed_memory, torch_threads
-from sasrec.training.negatives import Draw, Negatives, NegativeSampler
-from sasrec.training.noise import swapped
-from sasrec.training.optim import Optimiser, rate
-from sasrec.training.progress import EpochResult, Watcher, watched
+from sasrec.training.checkpoint import Checkpoint, State
+from sasrec.training.interrupts import Interrupts, held_back
+from sasrec.training.machine import Clock, describe, torch_threads
+from sasrec.training.negatives import Draw
+from sasrec.training.progress import EpochResult, Note, Watcher, noted, told, watched
+from sasrec.training.resuming import Keeper, identity
 from sasrec.training.settling import check, has_repeats, reasons, settled
+from sasrec.training.steps import Training
 
 
 def train(
@@ -49,228 +32,211 @@ def train(
     history: str | Path | None = None,
     draw: Draw | None = None,
     features: Features | None = None,
+    checkpoint: Checkpoint | None = None,
     progress: bool | None = None,
 ) -> Recommender:
     """Train a network and give back the weights of the epoch with the best validation NDCG@10.
 
     Validation ranks the whole catalogue for every user; the test part of `data` is never looked at. Ctrl-C ends
-    training and keeps the best epoch so far.
+    training after the step that is being made, and keeps the best epoch so far.
 
     Args:
         config: Settings; each "auto" is settled from the data and the machine and recorded as it was settled.
         history: A file to which a line of JSON is added after every epoch.
         draw: A sampler of negatives of one's own, in place of the one that `config.sampler` names: takes rows of T
             training histories, a number N and a NumPy generator, and gives item rows of shape (T, N), -1 for none.
-        features: Categories of the items, whose vectors are added to the items' own; see `sasrec.read_features`.
+        features: Categories and vectors of the items, which are added to the items' own vectors; see
+            `sasrec.read_features`. Items that never occur in the training part are then what their features say.
+        checkpoint: Where the state of the training is kept meanwhile, and whether to go on from it.
         progress: True shows progress, False nothing; None shows a bar if standard error is a terminal.
 
     Returns:
         A recommender of all users, items and complete histories of the log; its `record` says how it was trained.
 
     Raises:
-        DataError: There is nothing to learn from or to validate on.
-        OutputError: `history` cannot be written.
+        DataError: There is nothing to learn from or to validate on, or a checkpoint is of another log or split.
+        ConfigError: The device is not there, or a checkpoint is of other settings.
+        BundleError: There is no checkpoint to go on from, or it is damaged.
+        OutputError: `history` or the checkpoint cannot be written, or would take the place of a stopped training.
         TrainingError: The loss is no longer finite, or Ctrl-C came before the first epoch was validated.
         ScoreError: The weights of an epoch give scores that are not numbers.
     """
-    parts, valid = data.train, data.valid
+    clock, parts, valid = Clock(), data.train, data.valid
+    if checkpoint is not None:
+        checkpoint.check()
     check(data, parts, valid, config, features)
     items, asked, exclude_seen = len(data.log.items), config, not has_repeats(valid)
     config = settled(asked, parts, items=items)
-    started, worked = time.perf_counter(), time.process_time()
-    with torch_threads(int(config.threads)), _opened(history) as lines:
+    same = identity(data, config, features=features, own_sampler=draw is not None)
+    with torch_threads(int(config.threads)):
         training = Training(parts, items=items, config=config, draw=draw, features=features)
-        with watched(progress, epochs=config.epochs, steps=training.steps) as watcher:
-            results, stopped = _until_no_better(training, valid, exclude_seen, watcher, lines)
+        course = Course(clock)
+        keeper = None if checkpoint is None else Keeper(checkpoint, same, training, course)
+        if keeper is not None and keeper.resumed(log=data.log.source.name):
+            told(progress)(f"going on in epoch {len(course.results) + 1}, after {training.step:,} steps")
+        bar = watched(progress, epochs=config.epochs, steps=training.steps, done=training.step, best=course.best)
+        with noted(history, again=training.step > 0) as note, bar as watcher:
+            stopped = _Run(training, course, valid, exclude_seen, keeper).until_no_better(watcher, note)
     record = {
-        "data": data.fingerprint,
-        "split": data.rule,
-        "exclude_seen": exclude_seen,
-        "features": None if features is None else str(features),
+        **_learned(data, features, exclude_seen),
         "automatic": reasons(asked, config, parts, items=items),
-        **_course(results, stopped),
-        "steps": len(results) * training.steps,
-        "seconds": round(time.perf_counter() - started, 3),
-        "cpu_seconds": round(time.process_time() - worked, 3),
+        **course.record(stopped, steps=training.steps),
+        **clock.record(),
         **describe(),
     }
-    return Recommender.of_log(Neural(training.network, config), data.log, record=record)
+    return Recommender.of_log(training.scorer(), data.log, record=record)
+
+
+def _learned(data: Split, features: Features | None, exclude_seen: bool) -> dict[str, object]:
+    """What was learned from, for the record."""
+    learned = {"data": data.fingerprint, "split": data.rule, "exclude_seen": exclude_seen}
+    if features is None:
+        return {**learned, "features": None, "item_table": None}
+    table = asdict(features.recipe) | {"sha256": features.digest}
+    return {**learned, "features": str(features), "item_table": table}
 
 
 @final
-class Training:
-    """A network with everything that changes as it learns. One seed fixes all of its draws."""
+@dataclass
+class Course:
+    """How far a training has come, epoch by epoch.
 
-    def __init__(
-        self,
-        train: Sequences,
-        *,
-        items: int,
-        config: Config,
-        draw: Draw | None = None,
-        features: Features | None = None,
-    ) -> None:
-        """Before the first step.
+    Attributes:
+        clock: Seconds since the start.
+        results: Finished epochs.
+        weights: The network's after the best of them.
+        began: Seconds at which the epoch after these began.
+        loss: Its mean loss, once it is trained and not yet judged.
+    """
 
-        Args:
-            train: Training histories, one for each user of the log.
-            items: Catalogue size V.
-            config: Settings without "auto"; see `settled`.
-            draw: A sampler of negatives of the caller's own.
-            features: Categories of the items.
-        """
-        keep_freed_memory()
-        self.train, self.items, self.config = train, items, config
-        self.generator = torch.Generator().manual_seed(config.seed)
-        self.rng = np.random.default_rng(config.seed)
-        self.network = build(
-            config,
-            items=items,
-            users=len(train),
-            features=None
-            if features is None
-            else (torch.from_numpy(features.rows), torch.from_numpy(features.offsets)),
-            values=0 if features is None else len(features.values),
-            generator=self.generator,
-        )
-        # Initial weights are drawn on the CPU, so that they are the same wherever the network goes.
-        self.device = torch.device(config.device)
-        self.network.to(self.device)
-        on_cpu = self.device.type == "cpu"
-        noise = self.generator if on_cpu else torch.Generator(self.device).manual_seed(config.seed)
-        self.drop = Dropout(float(config.dropout), noise)
-        self.optimiser = Optimiser(self.network, config)
-        self.average = Average(self.network, decay=config.average) if config.average else None
-        self.steps = math.ceil(len(self._windows().rows) / int(config.batch))
-        self.step = 0
-        self.negatives = None if config.loss == "softmax" else NegativeSampler(config, train, items=items, draw=draw)
-        self.cross_entropy = ExactCrossEntropy(getattr(torch, config.precision), smoothing=config.label_smoothing)
+    clock: Clock = field(default_factory=Clock)
+    results: list[EpochResult] = field(default_factory=list)
+    weights: dict[str, Tensor] = field(default_factory=dict)
+    began: float | None = None
+    loss: float | None = None
 
-    def epoch(self, number: int, watcher: Watcher) -> float:
-        """Learn from every window once; the mean loss of the steps.
+    @property
+    def best(self) -> EpochResult | None:
+        """The epoch with the highest NDCG@10."""
+        return next((result for result in reversed(self.results) if result.best), None)
 
-        Raises:
-            TrainingError: The loss is no longer finite.
-        """
-        total = 0.0
-        config = self.config
-        epoch = batches(
-            self.train,
-            self._windows(),
-            size=int(config.batch),
-            learn=config.learn,
-            weighted=config.weighted,
-            device=self.device,
-            rng=self.rng,
-        )
-        for step, batch in enumerate(epoch, start=1):
-            value = self._step(batch)
-            if not math.isfinite(value):
-                raise TrainingError(
-                    f"the loss is {value} at step {step} of epoch {number}; lower learning_rate (now "
-                    f"{config.learning_rate:g}) or set precision='float32' (now {config.precision!r})"
-                )
-            total += value
-            watcher.step(number, value)
-        self.optimiser.catch_up()
-        return total / self.steps
+    def over(self, config: Config) -> str | None:
+        """Why no further epoch is trained; None where one is."""
+        since = self.results if self.best is None else self.results[self.best.epoch :]
+        if sum(result.ndcg is not None for result in since) >= config.patience:
+            every = config.validate_every
+            judged = "epochs" if every == 1 else f"validations, one every {every} epochs"
+            return f"no better for {config.patience} {judged}"
+        return "all epochs trained" if len(self.results) >= config.epochs else None
 
-    @contextmanager
-    def judged(self) -> Iterator[Network]:
-        """The network with the weights that are judged and kept: its own, or their average."""
-        with nullcontext() if self.average is None else self.average.in_place():
-            yield self.network
+    def finish(self, network: Network, score: float | None, hits: float | None) -> EpochResult:
+        """The epoch that was trained ends, with its NDCG@10 and HR@10 where it was judged."""
+        better = score is not None and (self.best is None or score > float(self.best.ndcg or 0.0))
+        if better:
+            self.weights = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+        seconds = round(self.clock.seconds - float(self.began or 0.0), 3)
+        result = EpochResult(len(self.results) + 1, float(self.loss or 0.0), score, hits, seconds, better)
+        self.results.append(result)
+        self.began = self.loss = None
+        return result
 
-    def _windows(self) -> Windows:
-        length = int(self.config.length)
-        if self.config.windows == "random":
-            return random_windows(self.train, length=length, rng=self.rng)
-        if self.config.windows == "rolling":
-            return rolling_windows(self.train, length=length, shortest=self.config.shortest)
-        return last_windows(self.train, length=length)
+    def record(self, stopped: str, *, steps: int) -> dict[str, object]:
+        """How training went, with `steps` an epoch; not the time of each epoch, which differs from run to run."""
+        names = ("epoch", "loss", "ndcg", "hit_rate")
+        history = [{name: getattr(one, name) for name in names} for one in self.results]
+        best = asdict(self.best) if self.best else None
+        trained = len(self.results)
+        return {"stopped": stopped, "best": best, "epochs": trained, "history": history, "steps": trained * steps}
 
-    def _step(self, batch: Batch) -> float:
-        """Learn from one batch; its loss, from which nothing is learned unless it is finite."""
-        config = self.config
-        if config.swap_items or config.swap_users:
-            batch = swapped(batch, config, items=self.items, users=len(self.train), rng=self.rng)
-        drawn = None if self.negatives is None else self.negatives(batch, self.rng)
-        with self.optimiser.reading(batch, drawn) as (batch, drawn):
-            loss = self._loss(batch, drawn)
-            value = loss.item()
-            if math.isfinite(value):
-                self.optimiser.step(loss, rate(config, self.step, config.epochs * self.steps))
-                self.step += 1
-                if self.average is not None:
-                    self.average.add(self.step)
-        return value
+    def state(self) -> State:
+        """All of it, for `restore`."""
+        values = {
+            "seconds": self.clock.seconds,
+            "cpu_seconds": self.clock.cpu_seconds,
+            "results": [asdict(result) for result in self.results],
+            "began": self.began,
+            "loss": self.loss,
+        }
+        return State(values, self.weights)
 
-    def _loss(self, batch: Batch, negatives: Negatives | None = None) -> Tensor:
-        read = self.network.last if self.config.learn == "last" else self.network
-        states = read(batch.items, batch.layout, self.drop, batch.users)
-        table = self.network.table()
-        if negatives is None:
-            return self.cross_entropy(states, table, batch.targets, batch.weights)
-        return sampled(self.config, states, table, batch.targets, negatives, batch.weights, items=self.items)
+    def restore(self, state: State) -> None:
+        """Go on where another was; KeyError or msgspec.ValidationError where the state is of something else."""
+        values = state.values
+        self.clock.add(*msgspec.convert((values["seconds"], values["cpu_seconds"]), tuple[float, float]))
+        self.results = msgspec.convert(values["results"], list[EpochResult])
+        self.began, self.loss = msgspec.convert((values["began"], values["loss"]), tuple[float | None, float | None])
+        self.weights = state.tensors
 
 
-def _until_no_better(
-    training: Training, valid: Holdout, exclude_seen: bool, watcher: Watcher, lines: TextIO | None
-) -> tuple[list[EpochResult], str]:
-    """Train until `patience` validations bring nothing better, then put the best weights back."""
-    config = training.config
-    results: list[EpochResult] = []
-    best, waited, weights = -1.0, 0, {}
-    stopped = "all epochs trained"
-    try:
-        for number in range(1, config.epochs + 1):
-            started = time.perf_counter()
-            loss, score, hits, better = training.epoch(number, watcher), None, None, False
-            if number % config.validate_every == 0 or number == config.epochs:
-                with training.judged() as network:
-                    ranks = rank_targets(Neural(network, config), valid, exclude_seen=exclude_seen).ranks
-                    score, hits = float(ndcg(ranks, 10).mean()), float(hit_rate(ranks, 10).mean())
-                    better, waited = score > best, waited + 1
-                    if better:
-                        best, waited = score, 0
-                        weights = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-            seconds = round(time.perf_counter() - started, 3)
-            results.append(EpochResult(number, loss, score, hits, seconds, better))
-            watcher.epoch(results[-1])
-            if lines is not None:
-                lines.write(json.dumps(asdict(results[-1])) + "\n")
-                lines.flush()
-            if waited >= config.patience:
-                stopped = f"no better for {config.patience} {_spell(config.validate_every)}"
-                break
-    except KeyboardInterrupt:
-        if not weights:
-            raise TrainingError("interrupted before the first epoch was validated; there is nothing to keep") from None
-        stopped = "interrupted"
-    training.network.load_state_dict(weights)
-    training.network.to("cpu")
-    return results, stopped
+@final
+@dataclass(frozen=True)
+class _Run:
+    """A training with what judges and keeps it."""
+
+    training: Training
+    course: Course
+    valid: Holdout
+    exclude_seen: bool
+    keeper: Keeper | None
+
+    def until_no_better(self, watcher: Watcher, note: Note) -> str:
+        """Train until `patience` validations bring nothing better, then put the best weights back; why it ended."""
+        training, course, config = self.training, self.course, self.training.config
+        with held_back() as interrupts:
+            between = _Between(watcher, interrupts, self.keeper)
+            try:
+                while (stopped := course.over(config)) is None:
+                    if course.began is None:
+                        course.began = course.clock.seconds
+                    number = len(course.results) + 1
+                    if course.loss is None:
+                        course.loss = training.epoch(number, between)
+                    with training.judged() as network:
+                        with interrupts.at_once():
+                            scores = self._scores(number)
+                        result = course.finish(network, *scores)
+                    watcher.epoch(result)
+                    note(result)
+                    interrupts.check()
+            except KeyboardInterrupt:
+                stopped = self._interrupted(interrupts)
+        training.network.load_state_dict(course.weights)
+        training.network.to("cpu")
+        return stopped
+
+    def _scores(self, number: int) -> tuple[float, float] | tuple[None, None]:
+        """NDCG@10 and HR@10 of an epoch on validation, where it is its turn."""
+        config = self.training.config
+        if number % config.validate_every and number < config.epochs:
+            return None, None
+        ranks = rank_targets(self.training.scorer(), self.valid, exclude_seen=self.exclude_seen).ranks
+        return float(ndcg(ranks, 10).mean()), float(hit_rate(ranks, 10).mean())
+
+    def _interrupted(self, interrupts: Interrupts) -> str:
+        """Keep what there is, or say that there is nothing; why training ended."""
+        later = ""
+        if self.keeper is not None and interrupts.came:  # held back until the state was whole
+            self.keeper.save()
+            later = "; --resume goes on with it"
+        if not self.course.weights:
+            raise TrainingError(f"interrupted before the first epoch was validated; there is nothing to keep{later}")
+        return "interrupted"
 
 
-def _course(results: list[EpochResult], stopped: str) -> dict[str, object]:
-    """How training went, for the record; not the time of each epoch, which differs from run to run."""
-    history = [{"epoch": one.epoch, "loss": one.loss, "ndcg": one.ndcg, "hit_rate": one.hit_rate} for one in results]
-    best = next(result for result in reversed(results) if result.best)
-    return {"stopped": stopped, "best": asdict(best), "epochs": len(results), "history": history}
+@final
+@dataclass(frozen=True)
+class _Between:
+    """What is done between two steps, when the state of a training is whole."""
 
+    watcher: Watcher
+    interrupts: Interrupts
+    keeper: Keeper | None
 
-def _spell(every: int) -> str:
-    return "epochs" if every == 1 else f"validations, one every {every} epochs"
+    def step(self, epoch: int, loss: float) -> None:
+        self.watcher.step(epoch, loss)
+        if self.keeper is not None:
+            self.keeper.save_if_due()
+        self.interrupts.check()
 
-
-@contextmanager
-def _opened(history: str | Path | None) -> Iterator[TextIO | None]:
-    if history is None:
-        yield None
-        return
-    try:
-        open(history, "a", encoding="utf-8").close()
-    except OSError as error:
-        raise OutputError(f"{history}: cannot be written: {error.strerror}; choose another file") from None
-    with open(history, "a", encoding="utf-8") as lines:
-        yield lines
+    def epoch(self, result: EpochResult) -> None:
+        self.watcher.epoch(result)

@@ -4,7 +4,7 @@ Axes: V catalogue, I items that a step reads, D width.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import NamedTuple, final
@@ -22,6 +22,7 @@ from sasrec.training.negatives import Negatives
 _BETA = 0.9  # Adam's decay of gradients
 _EPSILON = 1e-8
 _WINDOW = 256  # steps after which a row that waits has come to rest: (0.9 / sqrt(0.9)) ** 256 is a millionth
+_MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # what torch's Adam keeps of a parameter
 _ROWS = 65_536  # brought up to date together, so that memory stays bounded
 
 
@@ -81,6 +82,28 @@ class Optimiser:
         if self._touched is not None and self._taken is not None:
             self._touched.step(self._taken, learning_rate)
 
+    def tensors(self) -> dict[str, Tensor]:
+        """What its next steps depend on beside the weights, for `restore`."""
+        found = {
+            f"{number}.{name}": tensor
+            for number, moments in self.adam.state_dict()["state"].items()
+            for name, tensor in moments.items()
+        }
+        return found if self._touched is None else found | self._touched.tensors()
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Go on as another did; KeyError, ValueError or RuntimeError where the tensors are of something else."""
+        if self._touched is not None:
+            self._touched.restore(tensors)
+        state = self.adam.state_dict()
+        parameters = [one for group in self.adam.param_groups for one in group["params"]]
+        for number, parameter in enumerate(parameters):
+            moments = {name: tensors[key] for name in _MOMENTS if (key := f"{number}.{name}") in tensors}
+            if moments:
+                _check_shapes(moments, {"step": (), "exp_avg": parameter.shape, "exp_avg_sq": parameter.shape})
+                state["state"][number] = moments
+        self.adam.load_state_dict(state)
+
 
 def narrowed(batch: Batch, negatives: Negatives | None) -> tuple[Int[Tensor, "I"], Batch, Negatives | None]:
     """The items that a step reads, ascending, and the step itself with places among these in place of item rows."""
@@ -100,7 +123,7 @@ class Taken(NamedTuple):
     """Items taken out of a catalogue.
 
     Attributes:
-        items: A catalogue of them alone, with copies of their vectors and of those of their features' values.
+        items: A catalogue of them alone, with copies of their vectors and of what their features need.
         rows: For each table of vectors by its name, the rows of the whole one that were copied, ascending.
         moments: For each table, what Adam remembers of these rows.
     """
@@ -147,7 +170,7 @@ class TouchedItems:
     @torch.no_grad()
     def take(self, items: Int[Tensor, "I"]) -> Taken:
         """Copies of some items, ascending and none twice."""
-        rows, features = {"weight": items}, None
+        rows, features, vectors = {"weight": items}, None, None
         if self._whole.feature_rows is not None and self._whole.feature_offsets is not None:
             starts, ends = self._whole.feature_offsets[items], self._whole.feature_offsets[items + 1]
             offsets = torch.cat([starts.new_zeros(1), (ends - starts).cumsum(0)])
@@ -155,8 +178,11 @@ class TouchedItems:
             values = self._whole.feature_rows[torch.arange(len(shifts), device=shifts.device) + shifts]
             rows["values"], places = values.unique(return_inverse=True)
             features = places, offsets
+        if self._whole.vectors is not None:
+            vectors = self._whole.vectors[items]
+            rows["projection"] = torch.arange(vectors.shape[1], device=items.device)  # every step reads all of it
         width = self._whole.weight.shape[1]
-        part = ItemVectors(len(items), width, features=features, values=len(rows.get("values", ())))
+        part = ItemVectors(len(items), width, features=features, values=len(rows.get("values", ())), vectors=vectors)
         taken = Taken(part, rows, {})
         for name, copies in part.named_parameters():
             copies.data, taken.moments[name] = self._up_to_date(name, rows[name])
@@ -186,6 +212,25 @@ class TouchedItems:
             for rows in waiting.nonzero().flatten().split(_ROWS):
                 self._put_back(name, rows, *self._up_to_date(name, rows))
 
+    def tensors(self) -> dict[str, Tensor]:
+        """What its next steps depend on beside the vectors, for `restore`."""
+        moments = {f"moments.{name}": tensor for name, tensor in self._moments.items()}
+        touched_at = {f"touched_at.{name}": tensor for name, tensor in self._touched_at.items()}
+        return moments | touched_at | {"missed": self._missed, "steps": torch.tensor(self._steps)}
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Go on as another did; KeyError, ValueError or RuntimeError where the tensors are of something else."""
+        steps, missed = int(tensors["steps"]), tensors["missed"]
+        own = {name: tuple(tensor.shape) for name, tensor in self.tensors().items()}
+        _check_shapes(tensors, own | {"missed": (len(missed),)})
+        places = torch.cat([tensors[name] for name in own if name.startswith("touched_at.")])
+        if not 0 <= int(places.min()) <= int(places.max()) <= steps < len(missed):
+            raise ValueError("items were touched in steps that there were none")
+        for name, tensor in self.tensors().items():
+            if name not in ("missed", "steps"):
+                tensor.copy_(tensors[name])
+        self._steps, self._missed = steps, missed.to(self._missed)
+
     def _note(self, pace: float) -> None:
         """Add the step just made to what rows have missed that were last touched before it."""
         waiting = min(self._steps, _WINDOW)
@@ -210,6 +255,12 @@ class TouchedItems:
         self._whole.get_parameter(name).index_copy_(0, rows, vectors)
         self._moments[name].index_copy_(0, rows, moments)
         self._touched_at[name].index_fill_(0, rows, self._steps)
+
+
+def _check_shapes(tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> None:
+    for name, shape in shapes.items():
+        if tuple(tensors[name].shape) != tuple(shape):
+            raise ValueError(f"{name} has shape {tuple(tensors[name].shape)}, expected {tuple(shape)}")
 
 
 def rate(config: Config, step: int, steps: int) -> float:

@@ -1,10 +1,17 @@
 """What a person sees while training runs: a bar on a terminal, a line an epoch elsewhere."""
 
+import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Protocol
+
+from sasrec.errors import OutputError
+
+Note = Callable[["EpochResult"], None]
+"""Is told of every finished epoch."""
 
 Tell = Callable[[str], None]
 """Is told, in words, what is being done."""
@@ -65,12 +72,16 @@ class Lines(Silent):
 
 
 @contextmanager
-def watched(show: bool | None, *, epochs: int, steps: int) -> Iterator[Watcher]:
+def watched(
+    show: bool | None, *, epochs: int, steps: int, done: int = 0, best: EpochResult | None = None
+) -> Iterator[Watcher]:
     """Who watches a run: a bar on a terminal; elsewhere lines if `show` is True; nobody if it is False.
 
     Args:
         epochs: Most epochs; an early stop may come sooner, so the time left is "at most".
         steps: Steps in an epoch.
+        done: Steps of all epochs that were made before.
+        best: The best epoch among them.
     """
     terminal = sys.stderr.isatty()
     if show is False or (show is None and not terminal):
@@ -78,12 +89,12 @@ def watched(show: bool | None, *, epochs: int, steps: int) -> Iterator[Watcher]:
     elif not terminal:
         yield Lines()
     else:
-        with _bar(epochs, steps) as watcher:
+        with _bar(epochs, steps, done, (best and best.ndcg) or 0.0) as watcher:
             yield watcher
 
 
 @contextmanager
-def _bar(epochs: int, steps: int) -> Iterator[Watcher]:
+def _bar(epochs: int, steps: int, done: int, best: float) -> Iterator[Watcher]:
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -104,10 +115,17 @@ def _bar(epochs: int, steps: int) -> Iterator[Watcher]:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        nothing, epoch = float("nan"), done // steps + 1
         task = progress.add_task(
-            "train", total=epochs * steps, epoch=1, epochs=epochs, loss=float("nan"), ndcg=float("nan"), best=0.0
+            "train",
+            total=epochs * steps,
+            completed=done,
+            epoch=epoch,
+            epochs=epochs,
+            loss=nothing,
+            ndcg=nothing,
+            best=best,
         )
-        best = 0.0
 
         class Bar:
             def step(self, epoch: int, loss: float) -> None:
@@ -121,6 +139,49 @@ def _bar(epochs: int, steps: int) -> Iterator[Watcher]:
                 progress.update(task, ndcg=result.ndcg, best=best)
 
         yield Bar()
+
+
+@contextmanager
+def noted(history: str | Path | None, *, again: bool = False) -> Iterator[Note]:
+    """Adds a line of JSON to a file for every result.
+
+    Args:
+        again: Leave out the epochs that the file tells of already, as training that goes on repeats some.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+    if history is None:
+        yield lambda _: None
+        return
+    refused = f"{history}: cannot be written: {{}}; choose another file"
+    try:
+        lines = open(history, "a+", encoding="utf-8")  # noqa: SIM115  # closed below, apart from what is not its fault
+    except OSError as error:
+        raise OutputError(refused.format(error.strerror)) from None
+    with lines:
+        lines.seek(0)
+        before = set(filter(None, map(_epoch_in, lines))) if again else set()
+
+        def note(result: EpochResult) -> None:
+            if (result.epoch, result.loss) in before:
+                return
+            try:
+                lines.write(json.dumps(asdict(result)) + "\n")
+                lines.flush()
+            except OSError as error:
+                raise OutputError(refused.format(error.strerror)) from None
+
+        yield note
+
+
+def _epoch_in(line: str) -> tuple[int, float] | None:
+    """Number and loss of the epoch that a line tells of; None where it tells of none."""
+    try:
+        told = json.loads(line)
+        return int(told["epoch"]), float(told["loss"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
 
 
 def told(progress: bool | None) -> Tell:

@@ -16,10 +16,10 @@ from sasrec.retrieval.linked import Linked
 from sasrec.retrieval.neural import Neural
 from sasrec.retrieval.recommender import Recommender
 from sasrec.retrieval.scorers import Scorer
-from sasrec.training.loop import Training
 from sasrec.training.machine import torch_threads
 from sasrec.training.negatives import Draw
 from sasrec.training.progress import EpochResult, watched
+from sasrec.training.steps import Training
 
 
 def refit(
@@ -54,12 +54,16 @@ def refit(
     record = model.record
     if "refit" in record:
         raise ConfigError("model: was refit already; give the one that it was made from")
+    if "export" in record:
+        raise ConfigError("model: is an exported network; refit the model that it was made from, then export that")
     if record.get("data") != data.fingerprint or "best" not in record:
         raise DataError(
             f"{data.log.source.name}: the model was trained on another log or split, or does not say how; read and "
             "split the log as in training"
         )
-    if (None if features is None else str(features)) != record.get("features"):
+    table = record.get("item_table") or {}  # a blend keeps none
+    same = (None if features is None else str(features)) == record.get("features")
+    if not same or (features is not None and table.get("sha256", features.digest) != features.digest):
         raise ConfigError("features: a refit needs those that the model was trained with, and no others")
     started, worked = time.perf_counter(), time.process_time()
     again = _Again(data.refit.train, len(data.log.items), features, draw, progress)
@@ -90,7 +94,7 @@ class _Again:
             return Blend({name: (weight, self.made(part, records[name])) for name, (weight, part) in parts})
         if isinstance(scorer, Neural):
             # In a blend, one network may have learned from features and another not.
-            features = self.features if "items.values" in scorer.network.state_dict() else None
+            features = self.features if scorer.network.items.described else None
             return self._trained(scorer.config, features, epochs=int(record["best"]["epoch"]))
         if isinstance(scorer, Linked):
             return Linked.of(self.train, items=self.items, settings=scorer.settings)
@@ -113,4 +117,5 @@ class _Again:
         with training.judged() as network:
             weights = {name: tensor.clone() for name, tensor in network.state_dict().items()}
         network.load_state_dict(weights)
-        return Neural(network.to("cpu"), config)
+        network.to("cpu")
+        return training.scorer()

@@ -51,7 +51,7 @@ def retrain(
     made: list[Recommender] = []
     for name, (_, part) in scorer.parts.items():
         # In a blend, one network may have learned from features and another not.
-        own = features if isinstance(part, Neural) and "items.values" in part.network.state_dict() else None
+        own = features if isinstance(part, Neural) and part.network.items.described else None
         made.append(_made(part, records.get(name, {}), data, own, progress))
     return blend(data, made, progress=progress) if len(made) > 1 else made[0]
 

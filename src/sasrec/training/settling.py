@@ -25,11 +25,12 @@ def check(data: Split, train: Sequences, valid: Holdout, config: Config, feature
     """Refuse what cannot be trained on.
 
     Raises:
-        DataError: There is nothing to learn from or to validate on, or weights or features do not fit.
+        DataError: There is nothing to learn from or to validate on, or weights, times or features do not fit.
         ConfigError: The device is not there.
     """
     check_enough(data, train, valid)
     _check_weights(data, train, config)
+    _check_times(data, config)
     _check_features(data, features)
     if config.device != "auto" and not has_device(config.device):
         raise ConfigError(f"device: torch finds no '{config.device}' here; set device='cpu'")
@@ -149,6 +150,16 @@ def _check_weights(data: Split, train: Sequences, config: Config) -> None:
     if (weights < 0).any() or not (weights > 0).any():
         raise DataError(
             f"{name}: weighted=True needs weights of 0 or more, not all 0; found {weights.min():g} at least"
+        )
+
+
+def _check_times(data: Split, config: Config) -> None:
+    source = data.log.source
+    if config.times != "none" and source.time_unit in (None, "order"):
+        found = "none" if source.time_unit is None else "places in each user's own history"
+        raise DataError(
+            f"{source.name}: times={config.times!r} needs the time of every event, and this log has {found}; "
+            "name a column of times, or leave it out"
         )
 
 

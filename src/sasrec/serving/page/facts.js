@@ -13,6 +13,7 @@ const NAMES = {
   ease: "EASE",
   markov: "Markov chain",
   popularity: "Popularity",
+  onnx: "Network (ONNX)",
 };
 
 const day = new Intl.DateTimeFormat("en", { dateStyle: "medium", timeStyle: "short" });

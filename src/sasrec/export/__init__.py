@@ -1,0 +1,1 @@
+"""Trained networks in the format of other programs."""

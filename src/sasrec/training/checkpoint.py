@@ -1,0 +1,154 @@
+"""The state of a training on the disk, so that a training that was stopped goes on to the same bits. No pickle.
+
+One safetensors file: the tensors of the state, and in its header the rest of it as JSON, with a checksum of both.
+"""
+
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, final
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from sasrec.errors import BundleError, ConfigError, OutputError
+from sasrec.files import check_free, durable_file, sweep
+
+FORMAT = "sasrec-training"
+VERSION = 1
+
+
+class State(NamedTuple):
+    """What changes while a network is trained.
+
+    Attributes:
+        values: Numbers, texts and lists, as JSON holds them.
+        tensors: The rest; a name begins with that of the part that it belongs to, and a dot.
+    """
+
+    values: dict[str, Any]
+    tensors: dict[str, Tensor]
+
+    def part(self, name: str) -> dict[str, Tensor]:
+        """The tensors of one part, by their names within it."""
+        start = f"{name}."
+        return {key.removeprefix(start): tensor for key, tensor in self.tensors.items() if key.startswith(start)}
+
+
+def under(name: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors under the name of the part that they belong to; `State.part` gives them back."""
+    return {f"{name}.{key}": tensor for key, tensor in tensors.items()}
+
+
+@final
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where the state of a training is kept while it runs, so that it can go on after it was stopped.
+
+    It goes on in the middle of an epoch, and to the same bits as if it had never been stopped, where seed, threads and
+    machine are the same.
+
+    Attributes:
+        path: A file, written whole or not at all. It stays until `remove`, for when the trained model is saved.
+        every: Minutes from one writing to the next; the state is written after an interrupt too.
+        resume: Go on with the training that the file holds. Otherwise there must be none.
+    """
+
+    path: str | Path
+    every: float = 10.0
+    resume: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the interval; ConfigError."""
+        if not self.every > 0:
+            raise ConfigError(f"every: must be more than 0 minutes, found {self.every!r}")
+
+    def check(self) -> None:
+        """Refuse what cannot be gone on with, or would be lost, before any work is done.
+
+        Raises:
+            BundleError: There is no training to go on with.
+            OutputError: There is one, and `resume` is False; or the file cannot be written.
+        """
+        path = Path(self.path)
+        if self.resume and not os.path.lexists(path):
+            raise BundleError(f"{path}: there is no stopped training to go on with; start one without --resume")
+        if os.path.lexists(path) and not self.resume:
+            raise OutputError(
+                f"{path}: holds a training that was stopped; go on with it (--resume), or remove the file to start anew"
+            )
+        check_free(path, replace=self.resume)
+        if self.resume:
+            sweep(path)
+
+    def write(self, state: State) -> None:
+        """Put a state in the place of the one before, which stays whole until the new one is.
+
+        Raises:
+            OutputError: The disk refuses.
+        """
+        path = Path(self.path)
+        text = json.dumps({"format": FORMAT, "version": VERSION, **state.values}, sort_keys=True)
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.tensors.items()}
+        header = {"state": text, "sha256": _digest(text, tensors)}
+        try:
+            with durable_file(path, replace=True) as draft:
+                safetensors.torch.save_file(tensors, draft, metadata=header)
+        except (SafetensorError, OutputError) as error:
+            what = str(error).removeprefix(f"{path}: ").removeprefix("cannot be written: ")
+            rest = "make room and train again"
+            if path.exists():
+                rest = "the state written before is whole: make room, then go on with it (--resume)"
+            raise OutputError(f"{path}: the state of the training cannot be written: {what}; {rest}") from None
+
+    def read(self) -> State:
+        """The state that was written last, every byte checked.
+
+        Raises:
+            BundleError: The file is missing, foreign, damaged or of a newer format.
+        """
+        path = Path(self.path)
+        damaged = BundleError(f"{path}: is damaged or not the state of a training; remove it to start anew")
+        try:
+            if not stat.S_ISREG(path.lstat().st_mode):
+                raise BundleError(f"{path}: is not a regular file")
+            with safe_open(path, framework="pt") as file:
+                header = file.metadata() or {}
+                # Copies, as what is opened is a view of a file that the next writing replaces.
+                tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118  # no mapping
+            text = header["state"]
+            if header["sha256"] != _digest(text, tensors):
+                raise damaged
+            values = json.loads(text)
+            if values["format"] != FORMAT:
+                raise damaged
+            version = values["version"]
+        except OSError as error:
+            raise BundleError(f"{path}: cannot be read: {error.strerror or error}") from None
+        except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
+            raise error if isinstance(error, BundleError) else damaged from None
+        if version != VERSION:
+            raise BundleError(
+                f"{path}: has format version {version}, this sasrec reads {VERSION}; take the sasrec that wrote it"
+            )
+        return State(values, tensors)
+
+    def remove(self) -> None:
+        """Delete the file, once the trained model is saved, and what a killed writing left of it."""
+        Path(self.path).unlink(missing_ok=True)
+        sweep(Path(self.path))
+
+
+def _digest(text: str, tensors: Mapping[str, Tensor]) -> str:
+    """sha256 of all that is in a file, whatever its layout."""
+    digest = hashlib.sha256(text.encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"\0{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -1,0 +1,222 @@
+"""A network that learns step by step, with everything that changes meanwhile."""
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass, replace
+from typing import Any, final
+
+import msgspec
+import numpy as np
+import torch
+from torch import Tensor
+
+from sasrec.config import Config
+from sasrec.data.features import Features
+from sasrec.data.sequences import Sequences
+from sasrec.errors import TrainingError
+from sasrec.model.building import Network, build
+from sasrec.retrieval.neural import Neural, feature_tensors, widened
+from sasrec.training.averaging import Average
+from sasrec.training.batches import (
+    Batch,
+    Windows,
+    batches,
+    last_windows,
+    random_windows,
+    rolling_windows,
+)
+from sasrec.training.checkpoint import State, under
+from sasrec.training.dropout import Dropout
+from sasrec.training.losses import ExactCrossEntropy, sampled
+from sasrec.training.machine import keep_freed_memory
+from sasrec.training.negatives import Draw, Negatives, NegativeSampler
+from sasrec.training.noise import swapped
+from sasrec.training.occurring import among, occurring_in
+from sasrec.training.optim import Optimiser, rate
+from sasrec.training.progress import Watcher
+
+
+@dataclass
+class Place:
+    """How far an epoch is.
+
+    Attributes:
+        drawn: State of the generator that drew its windows and their order, before it did.
+        steps: Steps that were made.
+        loss: Sum of their losses.
+    """
+
+    drawn: Mapping[str, Any]
+    steps: int = 0
+    loss: float = 0.0
+
+
+def drawing(state: Mapping[str, Any]) -> np.random.Generator:
+    """A generator in the state of another; ValueError, TypeError, KeyError or OverflowError where that is none."""
+    rng = np.random.default_rng()
+    rng.bit_generator.state = state
+    return rng
+
+
+@final
+class Training:
+    """A network with everything that changes as it learns. One seed fixes all of its draws."""
+
+    def __init__(
+        self,
+        train: Sequences,
+        *,
+        items: int,
+        config: Config,
+        draw: Draw | None = None,
+        features: Features | None = None,
+    ) -> None:
+        """Before the first step.
+
+        Args:
+            train: Training histories, one for each user of the log.
+            items: Catalogue size V.
+            config: Settings without "auto"; see `settled`.
+            draw: A sampler of negatives of the caller's own.
+            features: Categories and vectors of the items.
+        """
+        keep_freed_memory()
+        self.features = features
+        self.known = np.arange(items) if features is None else occurring_in(train)
+        if features is not None and len(self.known) < items:
+            train, draw = among(self.known, train, draw, items=items)
+            features, items = features.take(self.known), len(self.known)
+        # Batches carry times where histories have them, which only some networks look at.
+        self.train = train if config.times != "none" else replace(train, times=None)
+        self.items, self.config = items, config
+        self.generator = torch.Generator().manual_seed(config.seed)
+        self.rng = np.random.default_rng(config.seed)
+        self.network = build(
+            config,
+            items=items,
+            users=len(train),
+            **feature_tensors(features),
+            generator=self.generator,
+        )
+        # Initial weights are drawn on the CPU, so that they are the same wherever the network goes.
+        self.device = torch.device(config.device)
+        self.network.to(self.device)
+        on_cpu = self.device.type == "cpu"
+        noise = self.generator if on_cpu else torch.Generator(self.device).manual_seed(config.seed)
+        self.drop = Dropout(float(config.dropout), noise)
+        self.optimiser = Optimiser(self.network, config)
+        self.average = Average(self.network, decay=config.average) if config.average else None
+        self.steps = math.ceil(len(self._windows().rows) / int(config.batch))
+        self.step = 0
+        self.place: Place | None = None  # none between two epochs
+        self.negatives = None if config.loss == "softmax" else NegativeSampler(config, train, items=items, draw=draw)
+        self.cross_entropy = ExactCrossEntropy(getattr(torch, config.precision), smoothing=config.label_smoothing)
+
+    def epoch(self, number: int, watcher: Watcher) -> float:
+        """Learn from every window once; the mean loss of the steps. An epoch that was left in the middle goes on.
+
+        Raises:
+            TrainingError: The loss is no longer finite.
+        """
+        config, rng = self.config, self.rng
+        if self.place is None:
+            self.place = Place(drawn=rng.bit_generator.state)
+        else:  # the same windows in the same order once more, without drawing anything of what is still to come
+            rng = drawing(self.place.drawn)
+        epoch = batches(
+            self.train,
+            self._windows(rng),
+            size=int(config.batch),
+            learn=config.learn,
+            weighted=config.weighted,
+            device=self.device,
+            done=self.place.steps,
+            rng=rng,
+        )
+        for batch in epoch:
+            value = self._step(batch)
+            if not math.isfinite(value):
+                raise TrainingError(
+                    f"the loss is {value} at step {self.place.steps + 1} of epoch {number}; lower learning_rate (now "
+                    f"{config.learning_rate:g}) or set precision='float32' (now {config.precision!r})"
+                )
+            self.place.steps += 1
+            self.place.loss += value
+            watcher.step(number, value)
+        self.optimiser.catch_up()
+        loss, self.place = self.place.loss / self.steps, None
+        return loss
+
+    @contextmanager
+    def judged(self) -> Iterator[Network]:
+        """The network with the weights that are judged and kept: its own, or their average."""
+        with nullcontext() if self.average is None else self.average.in_place():
+            yield self.network
+
+    def scorer(self) -> Neural:
+        """The network as it is now, for the whole catalogue."""
+        learned = Neural(self.network, self.config)
+        return learned if self.features is None else widened(learned, self.known, self.features)
+
+    def state(self) -> State:
+        """All that changes, for `restore`; between two steps."""
+        values = {
+            "step": self.step,
+            "place": None if self.place is None else asdict(self.place),
+            "rng": self.rng.bit_generator.state,
+        }
+        tensors = {
+            **under("network", self.network.state_dict()),
+            **under("optimiser", self.optimiser.tensors()),
+            **under("average", {} if self.average is None else self.average.weights),
+            **under("dropout", self.drop.tensors()),
+        }
+        return State(values, tensors)
+
+    def restore(self, state: State) -> None:
+        """Go on as another training of the same settings and histories did.
+
+        Raises:
+            KeyError, TypeError, ValueError, RuntimeError: The state is of something else.
+        """
+        self.step = msgspec.convert(state.values["step"], int)
+        self.place = msgspec.convert(state.values["place"], Place | None)
+        self.rng = drawing(state.values["rng"])
+        self.network.load_state_dict(state.part("network"))
+        self.optimiser.restore(state.part("optimiser"))
+        if self.average is not None:
+            self.average.restore(state.part("average"))
+        self.drop.restore(state.part("dropout"))
+
+    def _windows(self, rng: np.random.Generator | None = None) -> Windows:
+        rng, length = rng or self.rng, int(self.config.length)
+        if self.config.windows == "random":
+            return random_windows(self.train, length=length, rng=rng)
+        if self.config.windows == "rolling":
+            return rolling_windows(self.train, length=length, shortest=self.config.shortest)
+        return last_windows(self.train, length=length)
+
+    def _step(self, batch: Batch) -> float:
+        """Learn from one batch; its loss, from which nothing is learned unless it is finite."""
+        config = self.config
+        if config.swap_items or config.swap_users:
+            batch = swapped(batch, config, items=self.items, users=len(self.train), rng=self.rng)
+        drawn = None if self.negatives is None else self.negatives(batch, self.rng)
+        with self.optimiser.reading(batch, drawn) as (batch, drawn):
+            loss = self._loss(batch, drawn)
+            value = loss.item()
+            if math.isfinite(value):
+                self.optimiser.step(loss, rate(config, self.step, config.epochs * self.steps))
+                self.step += 1
+                if self.average is not None:
+                    self.average.add(self.step)
+        return value
+
+    def _loss(self, batch: Batch, negatives: Negatives | None = None) -> Tensor:
+        read = self.network.last if self.config.learn == "last" else self.network
+        states = read(batch.items, batch.layout, self.drop, batch.users)
+        table = self.network.table()
+        if negatives is None:
+            return self.cross_entropy(states, table, batch.targets, batch.weights)
+        return sampled(self.config, states, table, batch.targets, negatives, batch.weights, items=self.items)

@@ -1,0 +1,226 @@
+"""An exported model is read, asked and served in a process that has no torch, and is trusted with nothing."""
+
+import json
+import os
+import re
+import select
+import signal
+import subprocess
+import sys
+import urllib.request
+from contextlib import suppress
+
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+import sasrec
+from sasrec.errors import BundleError
+from sasrec.export.exporting import exported
+from sasrec.retrieval.exported import Exported
+
+PATIENCE = 60  # seconds for what takes one on a quiet machine
+# Python imports no module whose entry is None: whoever tried would end with an error.
+WITHOUT_TORCH = "import sys; sys.modules['torch'] = None; from sasrec.cli import main; sys.exit(main(sys.argv[1:]))"
+
+
+@pytest.fixture(scope="module")
+def saved(small_model, tmp_path_factory):
+    path = tmp_path_factory.mktemp("exported") / "walks.onnx.sasrec"
+    sasrec.export_onnx(small_model, path)
+    return path
+
+
+@pytest.fixture
+def server(saved, tmp_path):
+    """The address of a server that has no torch, and the process."""
+    command = [sys.executable, "-c", WITHOUT_TORCH, "serve", saved, "--port", "0", "--data", tmp_path / "data"]
+    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert select.select([running.stdout], [], [], PATIENCE)[0], "the server did not start"
+        lines = [running.stdout.readline() for _ in range(3)]
+        found = re.fullmatch(r"at (http://127\.0\.0\.1:\d+)\n", lines[2])
+        assert found, (lines, running.stderr.read())
+        yield found[1], running
+    finally:
+        running.kill()
+        running.communicate()
+
+
+def ask(url, operation, body=None):
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url + operation, data, {"content-type": "application/json"})
+    with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
+        return json.load(answer)
+
+
+def items_of(answer):
+    return [one["item"] for one in answer["items"]]
+
+
+def test_a_server_without_torch_answers_as_torch_does(server, small_model):
+    url, running = server
+    history = ["i03", "i07", "i05"]
+    everything = small_model.continue_from(history, k=25, exclude_seen=False)["item_id"].to_list()
+
+    facts = ask(url, "/v1/model")
+    known = ask(url, "/v1/recommend", {"user": "u07", "k": 5})
+    unseen = ask(url, "/v1/recommend", {"history": history, "k": 5, "deny": ["i00"]})
+    unknown = ask(url, "/v1/recommend", {"user": "nobody", "k": 5})
+    counted = ask(url, "/v1/recommend", {"history": history, "scorer": "markov"})
+    ranked = ask(url, "/v1/rank", {"history": history, "candidates": ["i01", "i02"]})
+    similar = ask(url, "/v1/similar?item=i03&k=5")
+    why = ask(url, "/v1/explain", {"history": history, "item": "i20", "exclude_seen": False})
+
+    assert (facts["kind"], facts["scorers"]) == ("onnx", ["onnx", "markov", "popularity"])
+    assert items_of(known) == small_model.recommend(["u07"], k=5)["item_id"].to_list()
+    assert items_of(unseen) == small_model.continue_from(history, k=5, deny=["i00"])["item_id"].to_list()
+    assert unknown["source"] == "popular"
+    assert len(counted["items"]) == 10
+    assert items_of(ranked) == sorted(["i01", "i02"], key=everything.index)
+    assert items_of(similar) == small_model.similar("i03", k=5)["item_id"].to_list()
+    assert sum(one["attention"] for one in why["events"]) == pytest.approx(1, abs=1e-4)
+    assert why["rank"] == 1 + everything.index("i20")
+
+    running.send_signal(signal.SIGINT)
+    assert running.communicate(timeout=PATIENCE) == ("stopped\n", "")
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="tells what is mapped by /proc")
+def test_no_library_of_torch_is_mapped_into_the_server(server):
+    url, running = server
+    ask(url, "/v1/recommend", {"history": ["i03"]})
+
+    with open(f"/proc/{running.pid}/maps") as file:
+        mapped = file.read()
+
+    assert "onnxruntime" in mapped
+    assert "libtorch" not in mapped
+
+
+def without_torch(*arguments, code=WITHOUT_TORCH):
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def items_in(table):
+    return [one["item_id"] for one in json.loads(table)]
+
+
+def test_the_command_line_recommends_without_torch(saved, small_model):
+    done = without_torch("recommend", saved, "--user", "u07", "-k", "3", "--format", "json")
+    near = without_torch("similar", saved, "i03", "-k", "3", "--format", "json")
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert items_in(done.stdout) == small_model.recommend(["u07"], k=3)["item_id"].to_list()
+    assert items_in(near.stdout) == small_model.similar("i03", k=3)["item_id"].to_list()
+
+
+def test_a_model_that_needs_torch_says_so(small_model, tmp_path):
+    small_model.save(tmp_path / "walks.sasrec")
+
+    done = without_torch("similar", tmp_path / "walks.sasrec", "i03")
+
+    assert done.returncode == BundleError.exit_code
+    assert "a model of kind 'sasrec' needs the package torch, which is not installed" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_missing_runtime_is_named(saved):
+    done = without_torch("similar", saved, "i03", code=WITHOUT_TORCH.replace("'torch'", "'onnxruntime'"))
+
+    assert done.returncode == BundleError.exit_code
+    assert "needs the package onnxruntime; pip install 'sasrec[onnx]'" in done.stderr
+
+
+# Hostile files
+
+
+def model_of(nodes, arrays=(), *, functions=(), items=4):
+    graph = helper.make_graph(
+        nodes,
+        "harm",
+        [helper.make_tensor_value_info("items", TensorProto.INT64, ["b", "l"])],
+        [
+            helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["b", items]),
+            helper.make_tensor_value_info("vectors", TensorProto.FLOAT, [items, 1]),
+        ],
+        list(arrays),
+    )
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9, functions=functions)
+    return made.SerializeToString()
+
+
+def refused(graph, match, *, items=4):
+    with pytest.raises(BundleError, match=match):
+        Exported(graph, sasrec.Config(length=50), items)
+
+
+def test_data_in_another_file_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "secret").write_bytes(bytes(16))
+    for place in ("secret", str(tmp_path / "secret"), "../secret"):
+        outside = TensorProto(name="vectors", data_type=TensorProto.FLOAT, dims=[4, 1])
+        outside.data_location = TensorProto.EXTERNAL
+        outside.external_data.add(key="location", value=place)
+
+        refused(model_of([], [outside]), "a field that no exported network needs: number 1[34] of a tensor")
+
+
+def test_programs_are_refused():
+    branch = helper.make_graph([], "branch", [], [])
+    inside = helper.make_node("Relu", ["items"], ["scores"])
+    inside.attribute.append(helper.make_attribute("then_branch", branch))
+    foreign = helper.make_node("Relu", ["items"], ["scores"], domain="com.microsoft")
+    function = helper.make_function("", "Relu", ["x"], ["y"], [], [helper.make_opsetid("", 20)])
+
+    refused(model_of([helper.make_node("Loop", ["a", "b"], ["c"])]), "an operator that .* needs: b'Loop'")
+    refused(model_of([helper.make_node("ConstantOfShape", ["a"], ["c"])]), "b'ConstantOfShape'")
+    refused(model_of([inside]), "number 6 of a node's attribute")
+    refused(model_of([foreign]), "number 7 of a node")
+    refused(model_of([], functions=[function]), "number 25 of a model")
+
+
+@pytest.mark.parametrize("damage", [b"", b"\xff" * 30, b"\x3a\xff\xff\xff\xff\x0f", b"\x0b"])
+def test_bytes_that_are_no_model_are_refused(damage):
+    refused(damage, "model.onnx")
+
+
+def test_every_shortened_or_flipped_model_is_refused_or_still_a_model(small_model):
+    graph = exported(small_model.scorer).graph
+    items = len(small_model.items)
+    for place in range(400):
+        changed = bytearray(graph)
+        changed[place] ^= 1 << place % 8
+        for one in (bytes(changed), graph[: place * len(graph) // 400]):
+            with suppress(BundleError):
+                Exported(one, small_model.scorer.config, items)
+
+
+def test_a_model_of_another_catalogue_or_other_settings_is_refused(small_model):
+    scorer = small_model.scorer
+    graph = exported(scorer).graph
+
+    refused(graph, "does not fit the catalogue of 4 items", items=4)
+    with pytest.raises(BundleError, match="does not fit"):
+        Exported(graph, sasrec.Config(length=50, user_width=4), len(small_model.items))
+
+
+def test_what_is_written_is_plain_onnx_that_others_can_read(saved):
+    model = onnx.load(saved / "model.onnx")
+
+    onnx.checker.check_model(model, full_check=True)
+    assert [one.name for one in model.graph.input] == ["items"]
+    assert [one.name for one in model.graph.output] == ["scores", "vectors", "attention"]
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "config.json", "manifest.json"])
+def test_a_flipped_bit_is_noticed(saved, tmp_path, name):
+    path = tmp_path / "flipped"
+    sasrec.load(saved).save(path)
+    content = bytearray((path / name).read_bytes())
+    content[len(content) // 2] ^= 4
+    (path / name).write_bytes(content)
+
+    with pytest.raises(BundleError):
+        sasrec.load(path)

@@ -1,0 +1,233 @@
+"""An exported network is the network: in every setting, for every history, in its scores and in what it looks at."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+import sasrec
+from sasrec.config import Config
+from sasrec.data.sequences import Sequences
+from sasrec.errors import ConfigError, OutputError, ScoreError
+from sasrec.export import exporting
+from sasrec.export.exporting import exported
+from sasrec.model.building import build
+from sasrec.presets import PRESETS
+from sasrec.retrieval.counting import Popularity
+from sasrec.retrieval.exported import Exported
+from sasrec.retrieval.neural import Neural
+from sasrec.retrieval.recommender import Recommender
+
+ITEMS, USERS = 23, 7
+HISTORIES = dataclasses.replace(
+    Sequences.of([[5], [1, 2], list(range(5)), [4] * 7, [22, 0, *range(12)], [3, 3, 1], [9]]),
+    users=np.array([0, 3, -1, USERS - 1, USERS, 2, -5]),
+)
+VARIANTS = [
+    {},
+    {"blocks": 0},
+    {"blocks": 1},
+    {"blocks": 3, "heads": 1},
+    *({"norm": norm} for norm in ("pre", "post", "query", "query-only", "key")),
+    {"norm": "pre", "gated": True, "activation": "swiglu"},
+    {"activation": "gelu"},
+    {"projected": True, "attention_width": 12, "feed_forward": 20},
+    {"positions": "sinusoidal"},
+    {"positions": "none", "unscaled": True},
+    {"bidirectional": True, "learn": "last"},
+    {"similarity": "cosine", "temperature": 0.05},
+    {"user_width": 4},
+    {"user_width": 4, "unscaled": True, "norm": "pre", "positions": "sinusoidal"},
+    {"epsilon": 1e-2, "norm": "pre"},
+]
+
+
+def network_of(config, *, items=ITEMS, **features):
+    """A network of weights that are large enough for every part of it to matter."""
+    generator = torch.Generator().manual_seed(3)
+    users = USERS if config.user_width else 0
+    network = build(config, items=items, users=users, generator=generator, **features)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.5)
+    return Neural(network, config)
+
+
+def assert_same(scorer, made):
+    expected, found = scorer.scores(HISTORIES), made.scores(HISTORIES)
+
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
+    for item in (0, ITEMS - 1):
+        np.testing.assert_allclose(made.similarities(item), scorer.similarities(item), atol=1e-5)
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=str)
+def test_scores_are_those_of_torch_whatever_the_settings(variant):
+    scorer = network_of(Config(**({"width": 8, "length": 6, "heads": 2} | variant)))
+
+    assert_same(scorer, exported(scorer))
+
+
+@pytest.mark.parametrize("name", sorted(PRESETS.keys() - {"stamp"}))
+def test_a_network_of_a_preset_is_exported(name):
+    config = dataclasses.replace(sasrec.preset(name), width=8, length=6, heads=1)
+    scorer = network_of(config)
+
+    assert_same(scorer, exported(scorer))
+
+
+def test_vectors_of_features_are_a_part_of_the_items_vectors():
+    rows, offsets = torch.tensor([0, 1, 2, 2]), torch.tensor([0, 2, *[3] * (ITEMS - 2), 4])
+    scorer = network_of(Config(width=8, length=6), features=(rows, offsets), values=3)
+
+    assert_same(scorer, exported(scorer))
+
+
+@pytest.mark.parametrize("variant", [one for one in VARIANTS if one.get("blocks") != 0], ids=str)
+@pytest.mark.parametrize("place", range(len(HISTORIES)))
+def test_attention_is_that_of_torch(variant, place):
+    scorer = network_of(Config(**({"width": 8, "length": 6, "heads": 2} | variant)))
+    one = HISTORIES.take(np.array([place]))
+
+    np.testing.assert_allclose(exported(scorer).attention(one), scorer.attention(one), atol=1e-5)
+
+
+def test_a_network_that_looks_at_nothing_has_no_attention():
+    assert exported(network_of(Config(width=8, length=6, blocks=0))).attention(HISTORIES.take(np.array([1]))) is None
+
+
+def test_many_histories_are_scored_in_parts_and_none_at_all(monkeypatch):
+    made = exported(network_of(Config(width=8, length=6)))
+    whole = made.scores(HISTORIES)
+
+    monkeypatch.setattr("sasrec.retrieval.exported._PAIRS", 1)
+
+    np.testing.assert_allclose(made.scores(HISTORIES), whole, rtol=1e-5, atol=1e-6)
+    assert made.scores(Sequences.of([])).shape == (0, ITEMS)
+
+
+def test_threads_change_no_order():
+    made = exported(network_of(Config(width=8, length=6)))
+    before = made.scores(HISTORIES)
+
+    made.use_threads(2)
+
+    np.testing.assert_allclose(made.scores(HISTORIES), before, rtol=1e-5, atol=1e-6)
+
+
+def test_a_network_without_blocks_to_read_is_refused_by_its_name():
+    config = Config(network="stamp", learn="last", width=8)
+
+    with pytest.raises(ConfigError, match="network: a network with 'stamp' cannot be exported; what can is 'sasrec'"):
+        exported(network_of(config))
+
+
+def test_a_branch_beside_attention_is_refused_by_its_name():
+    config = Config(width=8, length=6, branch="mean")
+
+    with pytest.raises(ConfigError, match="branch: a network with 'mean' cannot be exported; what can is 'none'"):
+        exported(network_of(config))
+
+
+def test_a_setting_that_the_export_has_never_heard_of_is_refused_unless_it_is_at_its_default(monkeypatch):
+    monkeypatch.setattr("sasrec.export.network._ANY", {"length", "width"})
+
+    with pytest.raises(ConfigError, match=r"heads: a network with 2 cannot be exported; what can is 1"):
+        exported(network_of(Config(length=50, heads=2)))
+    exported(network_of(Config(length=50)))
+
+
+# Whole models
+
+
+@pytest.fixture(scope="module")
+def written(small_model, tmp_path_factory):
+    path = tmp_path_factory.mktemp("export") / "walks.onnx.sasrec"
+    return path, sasrec.export_onnx(small_model, path)
+
+
+def test_the_report_says_how_the_two_agree(written, small_model):
+    _, found = written
+
+    assert (found.histories, found.k, found.same) == (len(small_model.users), 10, len(small_model.users))
+    assert found.difference < 1e-5
+    assert str(found).startswith("the best 10 are those of torch after 60 of 60 histories (scores differ by ")
+
+
+def test_an_exported_model_recommends_what_the_network_does(written, small_model):
+    model = sasrec.load(written[0])
+
+    assert isinstance(model.scorer, Exported)
+    assert model.record["export"]["same"] == len(small_model.users)
+    for exclude_seen in (True, False):
+        ours = model.recommend(small_model.users.ids, k=25, exclude_seen=exclude_seen)
+        theirs = small_model.recommend(small_model.users.ids, k=25, exclude_seen=exclude_seen)
+        assert ours.drop("score").equals(theirs.drop("score"))
+        np.testing.assert_allclose(ours["score"], theirs["score"], rtol=1e-4, atol=1e-5)
+
+
+def test_an_exported_model_is_evaluated_as_the_network_is(written, small_model, walks):
+    data = sasrec.split(walks)
+
+    ours, theirs = (sasrec.evaluate(one, data, k=5).rows[0] for one in (sasrec.load(written[0]), small_model))
+
+    np.testing.assert_array_equal(ours.ranks, theirs.ranks)
+
+
+def test_an_exported_model_is_not_refit_into_something_else(written, walks):
+    with pytest.raises(ConfigError, match="is an exported network; refit the model that it was made from"):
+        sasrec.refit(sasrec.load(written[0]), sasrec.split(walks))
+
+
+def test_a_history_that_leaves_fewer_items_than_are_compared_is_the_same(small_model, tmp_path):
+    items = len(small_model.items)
+    scorer = network_of(Config(width=8, length=6), items=items)
+    everything = Sequences.of([np.arange(items)] * len(small_model.users))
+    model = Recommender(scorer, users=small_model.users, items=small_model.items, histories=everything)
+
+    assert sasrec.export_onnx(model, tmp_path / "full").same == len(small_model.users)
+
+
+def test_an_exported_model_is_saved_and_loaded_again_bit_for_bit(written, tmp_path):
+    sasrec.load(written[0]).save(tmp_path / "again")
+
+    for name in ("model.onnx", "config.json", "items.parquet", "histories.safetensors"):
+        assert (tmp_path / "again" / name).read_bytes() == (written[0] / name).read_bytes()
+    assert not (tmp_path / "again" / "weights.safetensors").exists()
+
+
+def test_a_network_that_gives_other_scores_is_not_written(small_model, tmp_path, monkeypatch):
+    monkeypatch.setattr("sasrec.export.network._FAR", 0.0)  # attention then looks at what comes later
+
+    with pytest.raises(ScoreError, match="the exported network gives other scores than torch"):
+        sasrec.export_onnx(small_model, tmp_path / "wrong")
+    assert not list(tmp_path.iterdir())
+
+
+def test_scores_that_are_no_numbers_are_not_written(small_model, tmp_path):
+    scorer = network_of(Config(width=8, length=6), items=len(small_model.items))
+    with torch.no_grad():
+        scorer.network.norm.bias.fill_(float("nan"))
+    model = Recommender(scorer, users=small_model.users, items=small_model.items, histories=small_model.histories)
+
+    with pytest.raises(ScoreError):
+        sasrec.export_onnx(model, tmp_path / "wrong")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_model_that_counts_is_refused(small_model, tmp_path):
+    counted = Popularity.of(small_model.histories, items=len(small_model.items))
+    model = Recommender(counted, users=small_model.users, items=small_model.items, histories=small_model.histories)
+
+    with pytest.raises(ConfigError, match="a model of kind 'popularity' cannot be exported; only a network can"):
+        sasrec.export_onnx(model, tmp_path / "counted")
+
+
+def test_a_place_that_is_taken_is_refused_before_anything_is_compared(small_model, tmp_path, monkeypatch):
+    (tmp_path / "taken").mkdir()
+    monkeypatch.setattr(exporting, "exported", None)
+
+    with pytest.raises(OutputError, match="exists already"):
+        sasrec.export_onnx(small_model, tmp_path / "taken")

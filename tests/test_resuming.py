@@ -1,0 +1,364 @@
+"""A training that was stopped, however that came, goes on to the same bits; another one is refused."""
+
+import hashlib
+import json
+import random
+import subprocess
+import sys
+from contextlib import nullcontext
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import sasrec
+from sasrec.data.features import Features
+from sasrec.errors import BundleError, ConfigError, DataError
+from sasrec.training import loop, resuming
+
+SETTINGS = [
+    {},
+    {"loss": "bce", "negatives": 2, "precision": "bfloat16"},
+    {"windows": "random", "schedule": "one-cycle"},
+    {"windows": "rolling", "learn": "last", "norm": "pre"},
+    {"loss": "sampled-softmax", "sampler": "mixed", "negatives": 7, "share_negatives": True, "item_updates": "touched"},
+    {"user_width": 4, "swap_items": 0.2, "swap_users": 0.3, "dropout": 0.0},
+    {"network": "stamp", "learn": "last", "validate_every": 2},
+    {"average": 0.9, "label_smoothing": 0.1},
+]
+every_kind = pytest.mark.parametrize("settings", SETTINGS, ids=lambda one: "-".join(map(str, one.values())) or "usual")
+ALWAYS = 1e-9  # minutes: after every step
+
+
+class PowerError(Exception):
+    pass
+
+
+@pytest.fixture(scope="module")
+def data(walks):
+    return sasrec.split(walks)
+
+
+@pytest.fixture
+def config(small_config):
+    return replace(small_config, epochs=4)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "walks.training"
+
+
+@pytest.fixture
+def cut(monkeypatch):
+    """Lets the next training end in the middle of a step, so many steps after it began."""
+
+    def install(steps):
+        left = iter(range(steps))
+
+        def step(epoch, loss):
+            if next(left, None) is None:
+                raise PowerError
+
+        told = SimpleNamespace(step=step, epoch=lambda result: None)
+        monkeypatch.setattr(loop, "watched", lambda *_, **__: nullcontext(told))
+
+    yield install
+    monkeypatch.undo()
+
+
+def digest(model):
+    tensors = model.scorer.network.state_dict()
+    return hashlib.sha256(b"".join(tensors[name].numpy().tobytes() for name in sorted(tensors))).hexdigest()
+
+
+def lasting(model):
+    """Weights and record without what the clock says."""
+    best = {name: value for name, value in model.record["best"].items() if name != "seconds"}
+    record = {name: value for name, value in model.record.items() if name not in ("seconds", "cpu_seconds")}
+    return digest(model), record | {"best": best}
+
+
+def stopped(data, config, path, cut, steps, **options):
+    """Leave a training behind whose state is that of so many steps."""
+    cut(steps)
+    with pytest.raises(PowerError):
+        sasrec.train(data, config, checkpoint=sasrec.Checkpoint(path, every=ALWAYS), **options)
+    cut(10**9)
+
+
+def resumed(data, config, path, **options):
+    return sasrec.train(data, config, checkpoint=sasrec.Checkpoint(path, resume=True), **options)
+
+
+# The same bits
+
+
+@every_kind
+def test_a_training_stopped_in_the_middle_of_an_epoch_goes_on_to_the_same_bits(data, config, path, cut, settings):
+    config = replace(config, **settings)
+    whole = sasrec.train(data, config)
+    steps = whole.record["steps"]
+
+    # After the last step of the first epoch, and within the third.
+    for number in (steps // config.epochs, steps // 2 + 1):
+        stopped(data, config, path, cut, number)
+        again = resumed(data, config, path)
+        path.unlink()
+
+        assert lasting(again) == lasting(whole), number
+
+
+def test_a_training_may_be_stopped_again_and_again(data, config, path, cut):
+    whole = sasrec.train(data, config)
+    checkpoint = sasrec.Checkpoint(path, every=ALWAYS)
+
+    stopped(data, config, path, cut, 1)
+    for _ in range(whole.record["steps"] // 3 - 1):
+        cut(3)
+        with pytest.raises(PowerError):
+            sasrec.train(data, config, checkpoint=replace(checkpoint, resume=True))
+    cut(10**9)
+    again = resumed(data, config, path)
+
+    assert lasting(again) == lasting(whole)
+
+
+def test_training_with_features_goes_on_to_the_same_bits(data, config, path, cut):
+    items = len(data.log.items)
+    features = Features(np.arange(items) % 3, np.arange(items + 1), (("genre", "a"), ("genre", "b"), ("genre", "c")))
+    config = replace(config, loss="sampled-softmax", item_updates="touched", negatives=5)
+    whole = sasrec.train(data, config, features=features)
+
+    stopped(data, config, path, cut, 6, features=features)
+    again = resumed(data, config, path, features=features)
+
+    assert lasting(again) == lasting(whole)
+
+
+def test_writing_its_state_does_not_change_a_training(data, config, path):
+    plain = sasrec.train(data, config)
+
+    kept = sasrec.train(data, config, checkpoint=sasrec.Checkpoint(path, every=ALWAYS))
+
+    assert lasting(kept) == lasting(plain)
+    assert path.exists(), "until the model is saved"
+
+
+def test_the_best_weights_of_an_epoch_before_the_stop_are_kept(data, config, path, cut):
+    config = replace(config, epochs=12, patience=4, learning_rate=0.03)
+    whole = sasrec.train(data, config)
+    steps = whole.record["steps"] // whole.record["epochs"]
+    assert whole.record["best"]["epoch"] < whole.record["epochs"] - 2
+    assert whole.record["stopped"] == "no better for 4 epochs"
+
+    stopped(data, config, path, cut, steps * (whole.record["epochs"] - 1) + 1)
+    again = resumed(data, config, path)
+
+    assert lasting(again) == lasting(whole)
+
+
+def test_the_time_before_the_stop_counts(data, config, path, cut, monkeypatch):
+    hours = iter([7200.0, 7000.0])
+    monkeypatch.setattr(loop.Clock, "seconds", property(lambda self: next(hours, 7200.0)))
+    stopped(data, config, path, cut, 2)
+    monkeypatch.setattr(loop.Clock, "seconds", property(lambda self: 0.0 - self._started))
+    monkeypatch.setattr("sasrec.training.machine.time.perf_counter", lambda: 0.0)
+
+    again = resumed(data, config, path)
+
+    assert again.record["seconds"] == 7200.0
+
+
+def test_every_epoch_has_one_line_of_history_however_often_it_was_trained(data, config, path, cut, tmp_path):
+    sasrec.train(data, config, history=tmp_path / "whole.jsonl")
+    parts = tmp_path / "parts.jsonl"
+    parts.write_text("kept\n")
+    stopped(data, config, path, cut, 6, history=parts)
+    early = path.read_bytes()
+    cut(7)
+    with pytest.raises(PowerError):  # trained on to the fourth epoch, whose state is lost
+        sasrec.train(data, config, history=parts, checkpoint=sasrec.Checkpoint(path, resume=True))
+    cut(10**9)
+    assert path.read_bytes() == early
+
+    resumed(data, config, path, history=parts)
+
+    kept, *lines = parts.read_text().splitlines()
+    untimed = [{**json.loads(line), "seconds": 0} for line in lines]
+    assert kept == "kept"
+    assert untimed == [
+        {**json.loads(line), "seconds": 0} for line in (tmp_path / "whole.jsonl").read_text().splitlines()
+    ]
+
+
+# Killed
+
+CHILD = """
+import json, sys
+from contextlib import nullcontext
+from types import SimpleNamespace
+import polars as pl
+import sasrec
+from sasrec.training import loop
+
+folder, settings, resume = sys.argv[1], json.loads(sys.argv[2]), sys.argv[3] == "resume"
+told = SimpleNamespace(step=lambda epoch, loss: print("step", flush=True), epoch=lambda result: None)
+loop.watched = lambda *_, **__: nullcontext(told)
+data = sasrec.split(sasrec.read_log(folder + "/log.csv"))
+checkpoint = sasrec.Checkpoint(folder + "/training", every=1e-9, resume=resume)
+sasrec.train(data, sasrec.Config(**settings), checkpoint=checkpoint).save(folder + "/model")
+"""
+
+
+def check_kills(folder, walks, settings, kills):
+    """Kill a training after each of these numbers of steps, the next time further on, then let it end."""
+    rows = [(u, i) for u, items in zip(walks.users.ids, walks.histories, strict=True) for i in walks.items.raw(items)]
+    (folder / "log.csv").write_text("user_id,item_id\n" + "".join(f"{user},{item}\n" for user, item in rows))
+    whole = sasrec.train(sasrec.split(sasrec.read_log(folder / "log.csv")), sasrec.Config(**settings))
+
+    for number, steps in enumerate([*kills, None]):
+        command = [sys.executable, "-c", CHILD, str(folder), json.dumps(settings), "resume" if number else "start"]
+        running = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        if steps is not None:
+            for _ in range(steps):
+                assert running.stdout.readline() == "step\n"
+            running.kill()
+        running.communicate()
+        assert running.returncode == (0 if steps is None else -9)
+
+    assert digest(sasrec.load(folder / "model")) == digest(whole)
+
+
+def test_a_training_that_is_killed_goes_on_to_the_same_bits(tmp_path, walks, config):
+    check_kills(tmp_path, walks, config.to_dict(), kills=[6, 3])
+
+
+@pytest.mark.slow
+def test_ten_of_ten_trainings_that_are_killed_go_on_to_the_same_bits(tmp_path, walks, config, capsys):
+    chances, survived = random.Random(10), 0
+    for number in range(10):
+        settings = replace(config, epochs=20, patience=20, **SETTINGS[number % len(SETTINGS)]).to_dict()
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        check_kills(folder, walks, settings, kills=[chances.randrange(2, 25) for _ in range(3)])
+        survived += 1
+
+    with capsys.disabled():
+        sys.stdout.write(f"\ntraining killed three times and resumed: {survived} of 10 to the same bits\n")
+
+
+# Another training
+
+
+def test_another_log_is_refused(walks, config, path, cut, log_of):
+    stopped(sasrec.split(walks), config, path, cut, 2)
+    histories = {user: walks.items.raw(walks.histories[row]).to_list() for row, user in enumerate(walks.users.ids)}
+
+    with pytest.raises(
+        DataError, match=r"frame: holds other events than the log that .*walks\.training was trained on"
+    ):
+        resumed(sasrec.split(log_of(histories | {"u59": ["i01", "i02", "i03"]})), config, path)
+
+    assert path.exists()
+
+
+def test_another_split_is_refused(log_of, config, path, cut):
+    log = log_of({f"u{u}": [f"i{(u + n) % 9}" for n in range(8)] for u in range(30)})
+    timed = replace(log, histories=replace(log.histories, times=np.arange(240)))
+    stopped(sasrec.split(timed), config, path, cut, 1)
+
+    with pytest.raises(DataError, match=r"the split was .last-item: .* for .* and is 'time: .*' here; give what"):
+        resumed(sasrec.split(timed, "time"), config, path)
+
+
+def test_other_settings_are_refused_and_named(data, config, path, cut):
+    stopped(data, config, path, cut, 2)
+
+    with pytest.raises(ConfigError) as error:
+        resumed(data, replace(config, dropout=0.3, epochs=9), path)
+
+    assert str(error.value) == (
+        f"{path}: settings differ: dropout=0.2 there and 0.3 here, epochs=4 there and 9 here; give what {path} began "
+        "with, or remove that file to start anew"
+    )
+
+
+def test_other_features_are_refused(data, config, path, cut):
+    items = len(data.log.items)
+    values = (("genre", "a"), ("genre", "b"))
+    ones, others = (
+        Features(rows % 2, np.arange(items + 1), values) for rows in (np.arange(items), np.arange(items) // 2)
+    )
+    stopped(data, config, path, cut, 2, features=ones)
+
+    for features in (others, None):
+        with pytest.raises(ConfigError, match="the categories of items differ"):
+            resumed(data, config, path, features=features)
+
+
+def test_a_sampler_of_ones_own_must_come_again(data, config, path, cut):
+    config = replace(config, loss="bce")
+
+    def draw(rows, count, rng):
+        return rng.integers(25, size=(len(rows), count))
+
+    whole = sasrec.train(data, config, draw=draw)
+    stopped(data, config, path, cut, 5, draw=draw)
+
+    with pytest.raises(ConfigError, match=r"a sampler of the caller's own \(draw\)"):
+        resumed(data, config, path)
+    assert lasting(resumed(data, config, path, draw=draw)) == lasting(whole)
+
+
+def test_another_machine_goes_on_with_a_warning(data, config, path, cut, monkeypatch):
+    stopped(data, config, path, cut, 2)
+    here = resuming.describe()
+    monkeypatch.setattr(resuming, "describe", lambda: {**here, "torch": "9.9"})
+
+    with pytest.warns(UserWarning, match=r"goes on, perhaps not to the same bits: torch .* there and 9\.9 here"):
+        resumed(data, config, path)
+
+
+def test_a_stopped_training_is_never_overwritten_by_a_new_one(data, config, path, cut):
+    stopped(data, config, path, cut, 2)
+    before = path.read_bytes()
+
+    with pytest.raises(sasrec.OutputError, match=r"holds a training that was stopped; go on with it \(--resume\)"):
+        sasrec.train(data, config, checkpoint=sasrec.Checkpoint(path))
+
+    assert path.read_bytes() == before
+
+
+def test_where_nothing_was_stopped_nothing_goes_on(data, config, path):
+    with pytest.raises(BundleError, match=r"walks\.training: there is no stopped training to go on with; start one"):
+        resumed(data, config, path)
+
+
+def test_a_whole_file_of_another_shape_is_refused(data, config, path, cut):
+    stopped(data, config, path, cut, 2)
+    checkpoint = sasrec.Checkpoint(path)
+    state = checkpoint.read()
+    name = next(name for name in state.tensors if name.startswith("training.optimiser.") and name.endswith("exp_avg"))
+    for tensors in (
+        state.tensors | {name: state.tensors[name][:1].clone()},
+        {key: tensor for key, tensor in state.tensors.items() if key != "training.network.items.weight"},
+        state.tensors | {"training.dropout.generator": state.tensors["training.dropout.generator"][:9].clone()},
+    ):
+        checkpoint.write(state._replace(tensors=tensors))
+
+        with pytest.raises(BundleError, match="is whole but does not fit together"):
+            resumed(data, config, path)
+
+
+@pytest.mark.parametrize("part", ["training", "course"])
+@pytest.mark.parametrize("value", [None, [], {"step": "many", "results": 3}])
+def test_a_whole_file_of_other_values_is_refused(data, config, path, cut, part, value):
+    stopped(data, config, path, cut, 2)
+    checkpoint = sasrec.Checkpoint(path)
+    state = checkpoint.read()
+    checkpoint.write(state._replace(values={**state.values, part: value}))
+
+    with pytest.raises(BundleError, match="is whole but does not fit together"):
+        resumed(data, config, path)

@@ -1,0 +1,156 @@
+"""`sasrec train` leaves nothing half done: it keeps the state of a training, ends when it is told to, and goes on."""
+
+import signal
+import subprocess
+import sys
+from contextlib import closing
+from io import StringIO
+
+import pytest
+
+import sasrec
+from sasrec import cli
+from sasrec.training.progress import EpochResult, watched
+from sasrec.training.steps import Training
+
+TRAIN = ["train", "log.csv", "--out", "m", "--width", "8", "--length", "10", "--batch", "16", "--epochs", "3"]
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A log of 60 users who walk round 12 items."""
+    rows = [f"u{user:02},{(user + step) % 12}\n" for user in range(60) for step in range(4 + user % 5)]
+    (tmp_path / "log.csv").write_text("user_id,item_id\n" + "".join(rows))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def run(capsys):
+    """Runs a command; gives exit code, standard output and standard error."""
+
+    def call(*arguments):
+        code = cli.main(list(arguments))
+        return code, *capsys.readouterr()
+
+    return call
+
+
+@pytest.fixture
+def interrupted(monkeypatch):
+    """Lets SIGTERM come while the training makes its sixth step, the second of the second epoch."""
+    real, made = Training._step, []
+
+    def step(self, batch):
+        made.append(batch)
+        if len(made) == 6:
+            signal.raise_signal(signal.SIGTERM)
+        return real(self, batch)
+
+    monkeypatch.setattr(Training, "_step", step)
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_training_that_ended_well_leaves_the_model_alone(run, folder):
+    code, out, _ = run(*TRAIN, "--checkpoint-every", "1e-9")
+
+    assert (code, names(folder)) == (0, ["log.csv", "m"])
+    assert "not finished" not in out
+
+
+def test_a_terminated_training_saves_its_best_and_says_how_to_go_on(run, folder, interrupted):
+    code, out, _ = run(*TRAIN)
+    model = sasrec.load("m")
+    refused = run(*TRAIN, "--resume")
+    again, resumed, told = run(*TRAIN, "--resume", "--replace")
+    goes_on = sasrec.load("m")
+    run(*TRAIN[:3], "whole", *TRAIN[4:])
+
+    assert (code, model.record["stopped"], model.record["epochs"]) == (0, "interrupted", 1)
+    assert "not finished: the same command with --resume --replace goes on from m.training" in out
+    assert refused[0] == 6
+    assert "m: exists already" in refused[2]
+    assert (again, goes_on.record["stopped"]) == (0, "all epochs trained")
+    assert "going on in epoch 2, after 6 steps\n" in told
+    assert "not finished" not in resumed
+    assert (folder / "m" / "weights.safetensors").read_bytes() == (
+        folder / "whole" / "weights.safetensors"
+    ).read_bytes()
+    assert names(folder) == ["log.csv", "m", "whole"]
+
+
+def test_the_training_that_was_stopped_is_in_nobodys_way_but_its_own(run, folder, interrupted):
+    run(*TRAIN)
+
+    code, _, err = run(*TRAIN, "--replace")
+
+    assert code == 6
+    assert err.startswith("error: m.training: holds a training that was stopped; go on with it (--resume), or remove")
+    assert run(*TRAIN[:3], "other", *TRAIN[4:])[0] == 0
+
+
+def test_other_settings_are_refused_with_what_differs(run, folder, interrupted):
+    run(*TRAIN)
+
+    code, _, err = run(*TRAIN, "--resume", "--replace", "--dropout", "0.1")
+
+    assert code == 2
+    assert err.startswith("error: m.training: settings differ: dropout=0.5 there and 0.1 here; give what m.training")
+
+
+def test_where_no_training_was_stopped_none_goes_on(run, folder):
+    code, _, err = run(*TRAIN, "--resume")
+
+    assert (code, err) == (
+        5,
+        "error: m.training: there is no stopped training to go on with; start one without --resume\n",
+    )
+
+
+def test_whoever_wants_no_checkpoints_has_none(run, folder, interrupted):
+    code, out, _ = run(*TRAIN, "--checkpoint-every", "0")
+
+    assert (code, names(folder)) == (0, ["log.csv", "m"])
+    assert "not finished" not in out
+    assert run(*TRAIN, "--resume", "--checkpoint-every", "0")[0] == 2
+    assert run(*TRAIN, "--checkpoint-every", "-1")[0] == 2
+
+
+def test_a_job_in_the_background_ignores_ctrl_c_and_ends_well_at_sigterm(folder):
+    command = [sys.executable, "-m", "sasrec", *TRAIN[:-1], "1000000", "--patience", "1000000"]
+    shell = ["sh", "-c", 'trap "" INT; exec "$@"', "sh", *command]
+    running = subprocess.Popen(shell, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    with closing(running.stderr), closing(running.stdout):
+        while not running.stderr.readline().startswith("epoch   2"):
+            assert running.poll() is None
+        running.send_signal(signal.SIGINT)
+        for _ in range(3):
+            assert running.stderr.readline().startswith("epoch")
+        running.terminate()
+        running.stderr.read()
+        out = running.stdout.read()
+        running.wait()
+
+    assert running.returncode == 0
+    assert "interrupted; best is epoch" in out
+    assert sasrec.load("m").record["stopped"] == "interrupted"
+    assert names(folder) == ["log.csv", "m", "m.training"]
+
+
+def test_the_bar_of_a_training_that_goes_on_begins_where_that_is(monkeypatch):
+    screen = StringIO()
+    screen.isatty = lambda: True
+    monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("TERM", "xterm")
+
+    with watched(None, epochs=4, steps=10, done=25, best=EpochResult(2, 1.0, 0.5, 0.6, 1.0, True)):
+        pass
+
+    assert "epoch 3/4" in screen.getvalue()
+    assert "25/40" in screen.getvalue()
+    assert "best 0.5000" in screen.getvalue()
