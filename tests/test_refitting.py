@@ -43,7 +43,8 @@ def test_a_network_is_trained_from_its_start_for_the_chosen_number_of_epochs(sma
     for number in range(1, chosen + 1):
         training.epoch(number, _Nobody())
 
-    assert_equal(weights(again), training.network.state_dict())
+    with training.judged() as network:
+        assert_equal(weights(again), network.state_dict())
     assert again.scorer.config == config
 
 

@@ -90,7 +90,8 @@ class Config:
         schedule: "constant", "cosine" or "one-cycle" learning rate over `epochs`.
         warmup: Share of all steps in which "cosine" and "one-cycle" raise the rate.
         average: Decay of a moving average of the weights over steps, which is validated and kept in their place: 0.999
-            looks back about 1,000 steps. 0 keeps the weights themselves.
+            looks back about 1,000 steps, 0 keeps the weights themselves. "auto" is 0.999 where a step moves all item
+            vectors (`item_updates`), else 0.
         epochs: Most epochs to train.
         patience: Stop after so many validations without a better validation NDCG@10.
         validate_every: Epochs from one validation to the next.
@@ -149,7 +150,7 @@ class Config:
     item_l2: Annotated[float, Meta(ge=0.0, le=10.0)] = 0.0
     schedule: Literal["constant", "cosine", "one-cycle"] = "constant"
     warmup: Annotated[float, Meta(ge=0.0, lt=1.0)] = 0.05
-    average: Annotated[float, Meta(ge=0.0, lt=1.0)] = 0.0
+    average: Annotated[float, Meta(ge=0.0, lt=1.0)] | Literal["auto"] = "auto"
     epochs: Annotated[int, Meta(ge=1, le=1_000_000)] = 200
     patience: Annotated[int, Meta(ge=1, le=1_000_000)] = 10
     validate_every: Annotated[int, Meta(ge=1, le=1_000_000)] = 1
@@ -211,7 +212,7 @@ class Config:
                 self.item_updates == "touched" and self.weight_decay + self.item_l2 > 0
             ),
             "item_updates='touched': an average of weights moves every item; set average=0 or item_updates='all'": (
-                self.item_updates == "touched" and self.average > 0
+                self.item_updates == "touched" and self.average not in (0.0, "auto")
             ),
             f"item_updates='touched': needs beta2 of 0.9 or more, found {self.beta2:g}; set item_updates='all'": (
                 self.item_updates == "touched" and self.beta2 < 0.9

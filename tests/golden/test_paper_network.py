@@ -106,7 +106,7 @@ def test_scores_are_those_of_the_last_column_of_the_padded_window(norm):
     window = [[2, 7, *history][-LENGTH:] for history in HISTORIES]
     expected = forward(window, weights, norm=norm, blocks=2, heads=2)[0][:, -1] @ weights["items.weight"].T
 
-    np.testing.assert_allclose(found.numpy(), expected, rtol=0, atol=5e-5)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=5e-5)
 
 
 @pytest.mark.parametrize("wrong", ["raw residual", "no norm before feed-forward", "scale"])

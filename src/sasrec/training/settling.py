@@ -17,6 +17,7 @@ from sasrec.training.machine import found_device, granted_threads, has_device, h
 # Beyond, an exact step costs several times a sampled one, and more with every item; see docs/performance.md.
 _MANY_ITEMS = 50_000
 _SHARED_NEGATIVES = 1_024
+_AVERAGE = 0.999  # see docs/accuracy.md for what it is worth
 _LONG = 50  # mean training events of a user from which on the network looks further back
 _REPEATS_MATTER = 0.01  # share of validation targets that the user had before, above which they are not excluded
 
@@ -85,10 +86,13 @@ def _settled_loss(config: Config, items: int) -> dict[str, Any]:
         # Under swapped items the targets of a step have no known chance.
         sampler = "unseen" if not (share or logq) else "uniform" if config.swap_items else "mixed"
     if updates == "auto":
-        still = config.weight_decay + config.item_l2 + config.average == 0
+        still = config.weight_decay + config.item_l2 == 0 and config.average in (0.0, "auto")
         can = loss != "softmax" and still and config.beta2 >= 0.9
         updates = "touched" if can and items > _MANY_ITEMS else "all"
     negatives = (_SHARED_NEGATIVES if share else 1) if config.negatives == "auto" else config.negatives
+    average = config.average
+    if average == "auto":
+        average = _AVERAGE if updates == "all" else 0.0
     return {
         "loss": loss,
         "negatives": negatives,
@@ -96,6 +100,7 @@ def _settled_loss(config: Config, items: int) -> dict[str, Any]:
         "share_negatives": share,
         "logq": logq,
         "item_updates": updates,
+        "average": average,
     }
 
 

@@ -106,7 +106,7 @@ class Training:
         noise = self.generator if on_cpu else torch.Generator(self.device).manual_seed(config.seed)
         self.drop = Dropout(float(config.dropout), noise)
         self.optimiser = Optimiser(self.network, config)
-        self.average = Average(self.network, decay=config.average) if config.average else None
+        self.average = Average(self.network, decay=float(config.average)) if config.average else None
         self.steps = math.ceil(len(self._windows().rows) / int(config.batch))
         self.step = 0
         self.place: Place | None = None  # none between two epochs
