@@ -45,8 +45,7 @@ def train(
         history: A file to which a line of JSON is added after every epoch.
         draw: A sampler of negatives of one's own, in place of the one that `config.sampler` names: takes rows of T
             training histories, a number N and a NumPy generator, and gives item rows of shape (T, N), -1 for none.
-        features: Categories and vectors of the items, which are added to the items' own vectors; see
-            `sasrec.read_features`. Items that never occur in the training part are then what their features say.
+        features: Categories and vectors of the items, added to the items' own vectors; see `sasrec.read_features`.
         checkpoint: Where the state of the training is kept meanwhile, and whether to go on from it.
         progress: True shows progress, False nothing; None shows a bar if standard error is a terminal.
 
