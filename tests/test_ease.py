@@ -66,7 +66,7 @@ def test_scores_sum_the_weights_of_a_history_older_ones_less():
 
     shares = np.bincount(np.concatenate(train), minlength=ITEMS) / 10 / 1000
     expected = weights[1] + 0.9 * weights[3] + 0.81 * weights[0] + shares
-    np.testing.assert_allclose(scores.numpy(), expected, atol=1e-6)
+    np.testing.assert_allclose(scores, expected, atol=1e-6)
 
 
 def test_of_many_weights_the_strongest_of_either_sign_are_kept(monkeypatch):

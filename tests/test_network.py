@@ -217,7 +217,7 @@ def test_no_blocks_score_by_the_last_item_and_its_position_alone():
 
 @pytest.mark.parametrize("items", [10, 1_000, 30_000])
 def test_the_initial_spread_of_item_vectors_does_not_depend_on_the_catalogue(items):
-    network = build(sasrec.Config(), items=items, generator=torch.Generator().manual_seed(0))
+    network = build(sasrec.Config(length=50), items=items, generator=torch.Generator().manual_seed(0))
 
     assert network.items.weight.std().item() == pytest.approx(0.02, rel=0.1)
     assert network.items.weight.mean().item() == pytest.approx(0.0, abs=0.003)
@@ -253,14 +253,16 @@ def test_one_generator_draws_all_weights_and_torchs_own_is_left_alone(architectu
 
 
 def test_a_network_to_be_loaded_takes_no_memory():
-    network = build(sasrec.Config(width=4096), items=10**9, generator=None)
+    network = build(sasrec.Config(width=4096, length=50), items=10**9, generator=None)
 
     assert all(parameter.is_meta for parameter in network.parameters())
 
 
 @every_architecture
 def test_norms_start_as_plain_norms_and_biases_at_zero(architecture):
-    network = build(sasrec.Config(width=8, **architecture), items=7, generator=torch.Generator().manual_seed(0))
+    network = build(
+        sasrec.Config(width=8, length=6, **architecture), items=7, generator=torch.Generator().manual_seed(0)
+    )
 
     flat = {name: tensor for name, tensor in network.named_parameters() if tensor.dim() == 1}
 
@@ -283,7 +285,7 @@ def test_norms_start_as_plain_norms_and_biases_at_zero(architecture):
     ],
 )
 def test_every_norm_has_the_papers_epsilon_and_one_gain_per_feature(architecture, count):
-    network = build(sasrec.Config(width=8, **architecture), items=7, generator=None)
+    network = build(sasrec.Config(width=8, length=6, **architecture), items=7, generator=None)
 
     norms = [module for module in network.modules() if isinstance(module, torch.nn.LayerNorm)]
 
@@ -294,7 +296,7 @@ def test_every_norm_has_the_papers_epsilon_and_one_gain_per_feature(architecture
 
 @pytest.mark.parametrize("norm", ["paper", "pre", "post", "query", "query-only", "key"])
 def test_epsilon_is_that_of_the_norms_in_blocks(norm):
-    network = build(sasrec.Config(width=8, norm=norm, epsilon=1e-3, blocks=2), items=7, generator=None)
+    network = build(sasrec.Config(width=8, length=6, norm=norm, epsilon=1e-3, blocks=2), items=7, generator=None)
 
     found = {name: norm for name, norm in network.named_modules() if "norm" in name.rpartition(".")[2]}
 

@@ -18,51 +18,57 @@ class Row:
         title: What is changed, as the table says it.
         settings: What differs from `Config()` on every log.
         dense: What differs besides on MovieLens, whose histories are long.
+        base: The row that it is compared with.
     """
 
     title: str
     settings: Mapping[str, Any] = field(default_factory=dict)
     dense: Mapping[str, Any] = field(default_factory=dict)
+    base: str = "default"
 
     def on(self, log: str) -> dict[str, Any]:
         """The settings on a log."""
         return {**self.settings, **(self.dense if log in DENSE else {})}
 
 
+def _plain(title: str, settings: Mapping[str, Any], dense: Mapping[str, Any] | None = None) -> Row:
+    """A row without the average of the weights, beside the defaults without it."""
+    return Row(title, {"average": 0.0, **settings}, dense or {}, base="plain")
+
+
 ROWS = {
     "default": Row("defaults"),
-    "dropout-low": Row("dropout 0.4; on MovieLens 0.1", {"dropout": 0.4}, {"dropout": 0.1}),
-    "dropout-high": Row("dropout 0.6; on MovieLens 0.3", {"dropout": 0.6}, {"dropout": 0.3}),
     "width-128": Row("width 128", {"width": 128}),
     "width-256": Row("width 256", {"width": 256}),
-    "rolling": Row("a window for every target, learnt from its last position", {"windows": "rolling", "learn": "last"}),
-    "cosine-rate": Row("cosine learning rate over 40 epochs", {"schedule": "cosine", "epochs": 40, "patience": 40}),
-    "cosine-scores": Row("cosine of state and item, temperature 0.1", {"similarity": "cosine", "temperature": 0.1}),
-    "decay": Row("weight decay 1e-6", {"weight_decay": 1e-6}),
-    "gated": Row(
-        "gated blocks with SwiGLU (LiGR)",
-        {"norm": "pre", "gated": True, "projected": True, "activation": "swiglu", "feed_forward": 256},
-    ),
-    "gelu": Row(
-        "pre-norm, GELU, four times the inner width", {"norm": "pre", "activation": "gelu", "feed_forward": 256}
-    ),
-    "no-positions": Row("no positions", {"positions": "none"}),
+    "relative": Row("relative positions too", {"positions": "both"}),
+    "times": Row("the time of the request, and relative positions too", {"positions": "both", "times": "both"}),
     "float32": Row("products of the loss in float32", {"precision": "float32"}),
     "sampled-256": Row("sampled softmax, 256 negatives", {"loss": "sampled-softmax", "negatives": 256}),
     "sampled-1024": Row("sampled softmax, 1,024 negatives", {"loss": "sampled-softmax"}),
     "sampled-4096": Row("sampled softmax, 4,096 negatives", {"loss": "sampled-softmax", "negatives": 4096}),
-    "average": Row("moving average of the weights, decay 0.999", {"average": 0.999}),
-    "average-256": Row("moving average, width 256", {"average": 0.999, "width": 256}),
-    "average-times": Row(
-        "moving average, width 64, relative positions too, and the time of the request",
-        {"average": 0.999, "positions": "both", "times": "both"},
+    "plain": Row("no average of the weights", {"average": 0.0}),
+    "plain-dropout-low": _plain("dropout 0.4; on MovieLens 0.1", {"dropout": 0.4}, {"dropout": 0.1}),
+    "plain-dropout-high": _plain("dropout 0.6; on MovieLens 0.3", {"dropout": 0.6}, {"dropout": 0.3}),
+    "plain-width-128": _plain("width 128", {"width": 128}),
+    "plain-rolling": _plain(
+        "a window for every target, learnt from its last position", {"windows": "rolling", "learn": "last"}
     ),
-    "average-relative": Row("moving average, relative positions too", {"average": 0.999, "positions": "both"}),
-    "average-128": Row("moving average, width 128", {"average": 0.999, "width": 128}),
-    "average-smoothing": Row("moving average, label smoothing 0.1", {"average": 0.999, "label_smoothing": 0.1}),
-    "smoothing": Row("label smoothing 0.1", {"label_smoothing": 0.1}),
-    "identity": Row("half of attention's part is the state itself", {"branch": "identity", "branch_share": 0.5}),
-    "mean": Row("running mean beside attention, share 0.7", {"branch": "mean"}),
-    "convolution": Row("short convolution beside attention, share 0.7", {"branch": "convolution"}),
-    "heads-2": Row("two heads", {"heads": 2}),
+    "plain-cosine-rate": _plain(
+        "cosine learning rate over 40 epochs", {"schedule": "cosine", "epochs": 40, "patience": 40}
+    ),
+    "plain-cosine-scores": _plain(
+        "cosine of state and item, temperature 0.1", {"similarity": "cosine", "temperature": 0.1}
+    ),
+    "plain-decay": _plain("weight decay 1e-6", {"weight_decay": 1e-6}),
+    "plain-gated": _plain(
+        "gated blocks with SwiGLU (LiGR)",
+        {"norm": "pre", "gated": True, "projected": True, "activation": "swiglu", "feed_forward": 256},
+    ),
+    "plain-gelu": _plain(
+        "pre-norm, GELU, four times the inner width", {"norm": "pre", "activation": "gelu", "feed_forward": 256}
+    ),
+    "plain-smoothing": _plain("label smoothing 0.1", {"label_smoothing": 0.1}),
+    "plain-identity": _plain("the state itself beside attention, share 0.7", {"branch": "identity"}),
+    "plain-mean": _plain("running mean beside attention, share 0.7", {"branch": "mean"}),
+    "plain-convolution": _plain("short convolution beside attention, share 0.7", {"branch": "convolution"}),
 }

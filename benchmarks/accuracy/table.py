@@ -28,7 +28,7 @@ def _table(log: str, found: Sequence[Result]) -> str:
     lines = [
         f"**{LOGS[log]}**",
         "",
-        "| row | model | seeds | NDCG@10 | HR@10 | NDCG@10 - default, 95 % | epochs | CPU s |",
+        "| row | model | seeds | NDCG@10 | HR@10 | NDCG@10 beside its base, 95 % | epochs | CPU s |",
         "|---|---|---|---|---|---|---|---|",
     ]
     lines += [f"| {' | '.join(cells)} |" for cells in _rows(found)]
@@ -42,10 +42,10 @@ def _rows(found: Sequence[Result]) -> Iterator[tuple[str, ...]]:
     for what, title in TITLES.items():
         for row in (row for row in ROWS if (row, what) in grouped):
             runs = grouped[row, what]
-            base = grouped.get(("default", what), {})
-            shared = sorted(runs.keys() & base.keys()) if row != "default" else []
+            base = grouped.get((ROWS[row].base, what), {})
+            shared = sorted(runs.keys() & base.keys()) if row != ROWS[row].base else []
             yield (
-                ROWS[row].title,
+                ROWS[row].title + ("" if row == "default" or ROWS[row].base == "default" else ", no average"),
                 title,
                 f"{len(runs)}",
                 _spread([one.ndcg for one in runs.values()]),

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from sasrec.config import Config
+from sasrec.errors import ConfigError
 from sasrec.model.attention import Attention, Bias
 from sasrec.model.biases import LearnedTimes, PlacesAndTimes, RelativePositions, RelativeTimes
 from sasrec.model.blocks import PaperBlock, PreNormBlock, Shape
@@ -50,7 +51,12 @@ def build(
         values: Number of different values of features.
         vectors: Vectors that were given of the items; see `ItemVectors`.
         generator: Draws the initial weights; None leaves them without memory, to be loaded.
+
+    Raises:
+        ConfigError: The length is still "auto", which takes a log to settle.
     """
+    if config.length == "auto":
+        raise ConfigError("length: a network needs a number, found 'auto'")
     # Torch's layers would draw weights of their own, from a generator that belongs to the caller.
     with torch.device("meta"):
         table = ItemVectors(items, config.width, features=features, values=values, vectors=vectors)

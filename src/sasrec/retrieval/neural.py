@@ -112,10 +112,10 @@ class Neural:
         """
         try:
             settings = Config.from_dict(config, where="config.json")
+            # Without memory behind it: shapes are compared before anything is allocated.
+            network = build(settings, items=items, generator=None, **_sizes(tensors, items))
         except ConfigError as error:
             raise BundleError(str(error)) from None
-        # Without memory behind it: shapes are compared before anything is allocated.
-        network = build(settings, items=items, generator=None, **_sizes(tensors, items))
         expected = {name: (tensor.shape, tensor.dtype) for name, tensor in network.state_dict().items()}
         found = {name: (tensor.shape, tensor.dtype) for name, tensor in tensors.items()}
         if found != expected:
