@@ -42,8 +42,8 @@ def settled(config: Config, train: Sequences, *, items: int) -> Config:
 
     Length: 200 where users have 50 training events or more on average, else 50. Short histories fit into any window.
 
-    Dropout: 0.5 up to 15 training events an item, 0.1 less for each time that there are e times as many, at least 0.1.
-    What occurs seldom is learnt by heart.
+    Dropout: 0.5 up to 15 training events an item, 0.1 from 300 on, and in between by the logarithm. What occurs seldom is
+    learnt by heart.
 
     Batch: 128 users, or the power of two from 16 on that comes next to a hundredth of all, so that an epoch has steps.
 
@@ -54,7 +54,8 @@ def settled(config: Config, train: Sequences, *, items: int) -> Config:
     if length == "auto":
         length = 200 if _events_per_user(train) >= _LONG else 50
     if dropout == "auto":
-        dropout = round(min(max(0.5 - 0.1 * math.log(max(_events_per_item(train, items), 1e-9) / 15), 0.1), 0.5), 2)
+        often = math.log(max(_events_per_item(train, items), 1.0) / 15) / math.log(300 / 15)
+        dropout = round(0.5 - 0.4 * min(max(often, 0.0), 1.0), 2)
     if batch == "auto":
         batch = 2 ** min(max(round(math.log2(max(len(train), 1) / 100)), 4), 7)
     device = found_device() if config.device == "auto" else config.device
