@@ -85,6 +85,21 @@ def test_vectors_of_features_are_a_part_of_the_items_vectors():
     assert_same(scorer, exported(scorer))
 
 
+def test_vectors_that_were_given_are_a_part_of_the_items_vectors():
+    given = torch.randn(ITEMS, 5, generator=torch.Generator().manual_seed(1))
+    scorer = network_of(Config(width=8, length=6, given_start=3.0), vectors=given)
+
+    assert_same(scorer, exported(scorer))
+
+
+@pytest.mark.parametrize("option", [{"times": "learned"}, {"times": "relative"}, {"positions": "relative"}])
+def test_attention_with_a_bias_is_refused_by_the_name_of_its_setting(option):
+    (name, value), *_ = option.items()
+
+    with pytest.raises(ConfigError, match=f"{name}: a network with '{value}' cannot be exported; what can is"):
+        exported(network_of(Config(width=8, length=6, **option)))
+
+
 @pytest.mark.parametrize("variant", [one for one in VARIANTS if one.get("blocks") != 0], ids=str)
 @pytest.mark.parametrize("place", range(len(HISTORIES)))
 def test_attention_is_that_of_torch(variant, place):
@@ -118,7 +133,7 @@ def test_threads_change_no_order():
 
 
 def test_a_network_without_blocks_to_read_is_refused_by_its_name():
-    config = Config(network="stamp", learn="last", width=8)
+    config = Config(network="stamp", learn="last", width=8, length=6)
 
     with pytest.raises(ConfigError, match="network: a network with 'stamp' cannot be exported; what can is 'sasrec'"):
         exported(network_of(config))

@@ -36,7 +36,7 @@ _ONE_OF = {
     "similarity": ("dot", "cosine"),
 }
 _TRAINING = set(
-    "dropout initial windows shortest learn weighted swap_items swap_users loss label_smoothing negatives sampler "
+    "dropout initial given_start windows shortest learn weighted swap_items swap_users loss label_smoothing negatives sampler "
     "share_negatives logq calibration batch learning_rate beta2 item_updates weight_decay item_l2 schedule warmup "
     "average epochs patience validate_every seed threads precision device".split()
 )
