@@ -4,8 +4,9 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
-from benchmarks.accuracy.results import FOLDER, results
+from benchmarks.accuracy.results import FOLDER, What, results
 from benchmarks.accuracy.rows import LOGS, ROWS
 from benchmarks.accuracy.table import tables
 
@@ -16,10 +17,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.command == "table":
         print(tables(results(options.folder)))
         return 0
+    import sasrec
     from benchmarks.accuracy.run import Bench
 
     name, path = options.log
-    bench = Bench.of(name, path, counts=bool({"blend", "refit"} & set(options.what)), folder=options.folder)
+    bench = Bench(name, sasrec.split(sasrec.read_log(path)), options.folder)
     for seed in options.seeds:
         for row in options.rows:
             for one in bench.run(row, seed, options.what):
@@ -35,7 +37,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     run.add_argument("log", type=_log, metavar="LOG=PATH", help=f"a log; names are {', '.join(LOGS)}")
     run.add_argument("rows", nargs="+", choices=[*ROWS], metavar="ROW", help=f"of {', '.join(ROWS)}")
     run.add_argument("--seeds", type=int, nargs="+", default=[0], metavar="SEED", help="(0)")
-    run.add_argument("--what", nargs="+", choices=["network", "blend", "refit"], default=["network"], help="(network)")
+    run.add_argument("--what", nargs="+", choices=get_args(What), default=["network"], help="(network)")
     commands.add_parser("table", help="print the tables of all results")
     return parser.parse_args(arguments)
 

@@ -15,8 +15,8 @@ from benchmarks.measure import ROOT
 FOLDER = ROOT / "benchmarks" / "results" / "accuracy"
 CUT = 10
 
-What = Literal["network", "blend", "refit"]
-"""The network alone; blended with rules and kNN; that blend refit on train + validation."""
+What = Literal["network", "blend", "refit", "ease", "ease-refit"]
+"""The network alone; blended with rules and kNN, and that refit on train + validation; both with EASE too."""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import sasrec
@@ -12,6 +12,7 @@ from benchmarks.accuracy.results import CUT, FOLDER, Result, What, pack
 from benchmarks.accuracy.rows import ROWS
 from benchmarks.measure import ROOT
 from sasrec.files import sha256
+from sasrec.training.counting import Countable
 from sasrec.training.machine import describe
 
 KEPT = ROOT / "benchmarks" / "results" / "local" / "accuracy"
@@ -19,39 +20,37 @@ KEPT = ROOT / "benchmarks" / "results" / "local" / "accuracy"
 
 @dataclass(frozen=True)
 class Bench:
-    """A log at hand, with the models that count on it."""
+    """A log at hand, with the models that were counted on it so far."""
 
     name: str
     data: sasrec.Split
-    counted: tuple[sasrec.Recommender, ...]
     folder: Path = FOLDER
-
-    @classmethod
-    def of(cls, name: str, path: Path, *, counts: bool, folder: Path = FOLDER) -> "Bench":
-        """Args: counts: Count rules and kNN, which blends need."""
-        data = sasrec.split(sasrec.read_log(path))
-        counted = [sasrec.count(data, kind) for kind in ("rules", "knn")] if counts else []
-        return cls(name, data, tuple(counted), folder)
+    counted: dict[Countable, sasrec.Recommender] = field(default_factory=dict)
 
     def run(self, row: str, seed: int, whats: Sequence[What]) -> Iterator[Result]:
         """Make what is not there yet of one row, and give it as it is saved."""
         missing = [what for what in whats if not (self.folder / self.name / f"{row}-{seed}-{what}.json").exists()]
         if not missing:
             return
-        model = network = self._network(row, seed)
-        for what in ("network", "blend", "refit"):
-            if what == "blend":
-                if not {"blend", "refit"} & set(missing):
-                    return
-                model = sasrec.blend(self.data, [network, *self.counted])
-            elif what == "refit":
-                if "refit" not in missing:
-                    return
-                model = sasrec.refit(model, self.data)
-            if what in missing:
-                result = self._tested(model, network, row, seed, what)
-                result.save(self.folder)
-                yield result
+        network = self._network(row, seed)
+        blends: dict[str, sasrec.Recommender] = {}
+        for what in missing:
+            kind, _, again = ("blend", "-", "refit") if what == "refit" else what.partition("-")
+            if what == "network":
+                model = network
+            else:
+                model = blends[kind] = blends.get(kind) or self._blend(network, ease=kind == "ease")
+                model = sasrec.refit(model, self.data) if again else model
+            result = self._tested(model, network, row, seed, what)
+            result.save(self.folder)
+            yield result
+
+    def _blend(self, network: sasrec.Recommender, *, ease: bool) -> sasrec.Recommender:
+        kinds: tuple[Countable, ...] = ("rules", "knn", "ease") if ease else ("rules", "knn")
+        for kind in kinds:
+            if kind not in self.counted:
+                self.counted[kind] = sasrec.count(self.data, kind)
+        return sasrec.blend(self.data, [network, *(self.counted[kind] for kind in kinds)])
 
     def _network(self, row: str, seed: int) -> sasrec.Recommender:
         """The trained network, kept from an earlier run where its weights are those of the result."""

@@ -11,7 +11,13 @@ from benchmarks.accuracy.rows import LOGS, ROWS
 from sasrec.evaluation.intervals import Interval, paired_interval
 from sasrec.evaluation.metrics import ndcg
 
-TITLES: dict[What, str] = {"network": "one network", "blend": "hybrid", "refit": "hybrid, refit"}
+TITLES: dict[What, str] = {
+    "network": "one network",
+    "blend": "hybrid",
+    "ease": "hybrid with EASE",
+    "refit": "hybrid, refit",
+    "ease-refit": "hybrid with EASE, refit",
+}
 
 
 def tables(found: Iterable[Result]) -> str:
