@@ -16,7 +16,7 @@ ITEMS, USERS = 4_000, 3_000
 
 def built(*, items=ITEMS, users=USERS, seed=0, **settings):
     generator = torch.Generator().manual_seed(seed)
-    return build(sasrec.Config(**settings), items=items, users=users, generator=generator)
+    return build(sasrec.Config(**({"length": 50} | settings)), items=items, users=users, generator=generator)
 
 
 @pytest.mark.parametrize("norm", ["paper", "pre", "post", "query", "query-only", "key"])
@@ -93,7 +93,7 @@ def test_vectors_given_of_items_start_as_large_as_told():
     vectors = torch.tensor([[1.0, 0.0], [0.0, -1.0], [0.0, 0.0]])
 
     def built(start):
-        config = sasrec.Config(width=4, given_start=start)
+        config = sasrec.Config(width=4, length=5, given_start=start)
         return build(config, items=3, vectors=vectors, generator=torch.Generator().manual_seed(1)).items
 
     small, large = built(1.0), built(10.0)
@@ -107,7 +107,7 @@ def test_features_of_items_are_added_to_their_vectors():
     # Item 0 has values 1 and 2, item 1 none, item 2 value 0.
     rows, offsets = torch.tensor([1, 2, 0]), torch.tensor([0, 2, 2, 3])
     generator = torch.Generator().manual_seed(0)
-    network = build(sasrec.Config(width=4), items=3, features=(rows, offsets), values=3, generator=generator)
+    network = build(sasrec.Config(width=4, length=5), items=3, features=(rows, offsets), values=3, generator=generator)
 
     vectors, own, values = network.items(), network.items.weight, network.items.values
     expected = own + torch.stack([values[1] + values[2], torch.zeros(4), values[0]])
