@@ -303,7 +303,7 @@ def test_a_model_with_added_items_is_ranked_among_all_of_them(described, walks):
     assert not any("another log" in note for note in report.notes)
     place = dict(zip(wider.items.ids, range(31), strict=True))
     ids = [walks.items.raw(held.test.histories[row]).to_list() for row in range(len(held.test))]
-    scores = wider.scorer.scores(Sequences.of([[place[one] for one in history] for history in ids])).numpy()
+    scores = wider.scorer.scores(Sequences.of([[place[one] for one in history] for history in ids]))
     for row, target in enumerate(walks.items.raw(held.test.targets)):
         own = scores[row, place[target]]
         expected = (scores[row] > own).sum() + ((scores[row] == own).sum() - 1) / 2

@@ -43,7 +43,7 @@ def data(log):
 
 @pytest.fixture(scope="module")
 def config(small_config):
-    return replace(small_config, times="both", positions="both", learning_rate=0.05)
+    return replace(small_config, times="both", positions="both", learning_rate=0.05, average=0.0)
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import sasrec
-from sasrec.data.features import Features
+from sasrec.data.features import Features, Recipe
 from sasrec.errors import BundleError, ConfigError, DataError
 from sasrec.training import loop, resuming
 
@@ -66,6 +66,12 @@ def cut(monkeypatch):
 
     yield install
     monkeypatch.undo()
+
+
+def categories(rows, *genres):
+    """One genre for every item."""
+    recipe = Recipe(columns=("genre",), values=tuple(("genre", genre) for genre in genres))
+    return Features(rows, np.arange(len(rows) + 1), None, None, recipe)
 
 
 def digest(model):
@@ -127,7 +133,7 @@ def test_a_training_may_be_stopped_again_and_again(data, config, path, cut):
 
 def test_training_with_features_goes_on_to_the_same_bits(data, config, path, cut):
     items = len(data.log.items)
-    features = Features(np.arange(items) % 3, np.arange(items + 1), (("genre", "a"), ("genre", "b"), ("genre", "c")))
+    features = categories(np.arange(items) % 3, "a", "b", "c")
     config = replace(config, loss="sampled-softmax", item_updates="touched", negatives=5)
     whole = sasrec.train(data, config, features=features)
 
@@ -287,10 +293,7 @@ def test_other_settings_are_refused_and_named(data, config, path, cut):
 
 def test_other_features_are_refused(data, config, path, cut):
     items = len(data.log.items)
-    values = (("genre", "a"), ("genre", "b"))
-    ones, others = (
-        Features(rows % 2, np.arange(items + 1), values) for rows in (np.arange(items), np.arange(items) // 2)
-    )
+    ones, others = (categories(rows % 2, "a", "b") for rows in (np.arange(items), np.arange(items) // 2))
     stopped(data, config, path, cut, 2, features=ones)
 
     for features in (others, None):
