@@ -36,9 +36,9 @@ _ONE_OF = {
     "similarity": ("dot", "cosine"),
 }
 _TRAINING = set(
-    "dropout initial given_start windows shortest learn weighted swap_items swap_users loss label_smoothing negatives sampler "
-    "share_negatives logq calibration batch learning_rate beta2 item_updates weight_decay item_l2 schedule warmup "
-    "average epochs patience validate_every seed threads precision device".split()
+    "dropout initial given_start windows shortest learn weighted swap_items swap_users loss label_smoothing "
+    "negatives sampler share_negatives logq calibration batch learning_rate beta2 item_updates weight_decay "
+    "item_l2 schedule warmup average epochs patience validate_every seed threads precision device".split()
 )
 
 
