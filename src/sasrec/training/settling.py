@@ -42,8 +42,8 @@ def settled(config: Config, train: Sequences, *, items: int) -> Config:
 
     Length: 200 where users have 50 training events or more on average, else 50. Short histories fit into any window.
 
-    Dropout: 0.5 up to 15 training events an item, 0.1 from 300 on, and in between by the logarithm. What occurs seldom is
-    learnt by heart.
+    Dropout: 0.5 up to 15 training events an item, 0.1 from 300 on, and in between by the logarithm. What occurs seldom
+    is learnt by heart.
 
     Batch: 128 users, or the power of two from 16 on that comes next to a hundredth of all, so that an epoch has steps.
 
