@@ -48,6 +48,7 @@ ROWS = {
     "sampled-4096": Row("sampled softmax, 4,096 negatives", {"loss": "sampled-softmax", "negatives": 4096}),
     "plain": Row("no average of the weights", {"average": 0.0}),
     "plain-dropout-low": _plain("dropout 0.4; on MovieLens 0.1", {"dropout": 0.4}, {"dropout": 0.1}),
+    "plain-dropout-dense": _plain("on MovieLens dropout 0.2", {}, {"dropout": 0.2}),
     "plain-dropout-high": _plain("dropout 0.6; on MovieLens 0.3", {"dropout": 0.6}, {"dropout": 0.3}),
     "plain-width-128": _plain("width 128", {"width": 128}),
     "plain-rolling": _plain(
