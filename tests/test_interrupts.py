@@ -21,6 +21,16 @@ def data(walks):
     return sasrec.split(walks)
 
 
+@pytest.fixture(autouse=True)
+def usual_handlers():
+    """Those of a program in the foreground, wherever the tests run: a job in the background ignores Ctrl-C."""
+    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 @pytest.fixture
 def signalled(monkeypatch):
     """Lets a signal come while the training makes a step, counted from 1."""
