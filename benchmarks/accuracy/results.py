@@ -57,14 +57,9 @@ class Result:
     parts: dict[str, float]
     places: str
 
-    @property
-    def file(self) -> Path:
-        """Where it is kept, below the folder of results."""
-        return Path(self.log) / f"{self.row}-{self.seed}-{self.what}.json"
-
     def save(self, folder: Path = FOLDER) -> None:
         """Write it as JSON."""
-        path = folder / self.file
+        path = place(folder, self.log, self.row, self.seed, self.what)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
 
@@ -72,6 +67,16 @@ class Result:
         """Rank of each user's target from 0, infinite from `CUT` on; float64 of shape (users,)."""
         places = np.frombuffer(zlib.decompress(base64.b64decode(self.places)), dtype=np.uint8)
         return np.where(places < 2 * CUT, places / 2, np.inf)
+
+
+def place(folder: Path, log: str, row: str, seed: int, what: What) -> Path:
+    """The file of a result."""
+    return folder / log / f"{row}-{seed}-{what}.json"
+
+
+def read(path: Path) -> Result:
+    """A result as it was saved."""
+    return Result(**json.loads(path.read_text(encoding="utf-8")))
 
 
 def pack(ranks: np.ndarray) -> str:
@@ -83,4 +88,4 @@ def pack(ranks: np.ndarray) -> str:
 def results(folder: Path = FOLDER) -> Iterator[Result]:
     """All results of a folder, by log, row, seed and kind."""
     for path in sorted(folder.glob("*/*.json")):
-        yield Result(**json.loads(path.read_text(encoding="utf-8")))
+        yield read(path)

@@ -1,16 +1,14 @@
 """One row with one seed on one log: trained, blended, refit, and tested once."""
 
-import json
-import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import sasrec
-from benchmarks.accuracy.results import CUT, FOLDER, Result, What, pack
+from benchmarks.accuracy.results import CUT, FOLDER, Result, What, pack, place, read
 from benchmarks.accuracy.rows import ROWS
 from benchmarks.measure import ROOT
+from benchmarks.turns import commit
 from sasrec.files import sha256
 from sasrec.training.counting import Countable
 from sasrec.training.machine import describe
@@ -29,7 +27,7 @@ class Bench:
 
     def run(self, row: str, seed: int, whats: Sequence[What]) -> Iterator[Result]:
         """Make what is not there yet of one row, and give it as it is saved."""
-        missing = [what for what in whats if not (self.folder / self.name / f"{row}-{seed}-{what}.json").exists()]
+        missing = [what for what in whats if not place(self.folder, self.name, row, seed, what).exists()]
         if not missing:
             return
         network = self._network(row, seed)
@@ -55,10 +53,10 @@ class Bench:
     def _network(self, row: str, seed: int) -> sasrec.Recommender:
         """The trained network, kept from an earlier run where its weights are those of the result."""
         kept = KEPT / self.name / f"{row}-{seed}.sasrec"
-        told = self.folder / self.name / f"{row}-{seed}-network.json"
+        told = place(self.folder, self.name, row, seed, "network")
         if kept.exists() and told.exists():
             network = sasrec.load(kept)
-            if hashed(network) == json.loads(told.read_text(encoding="utf-8"))["weights"]:
+            if hashed(network) == read(told).weights:
                 return network
         network = sasrec.train(self.data, sasrec.Config.from_dict({**ROWS[row].on(self.name), "seed": seed}))
         kept.parent.mkdir(parents=True, exist_ok=True)
@@ -95,12 +93,3 @@ def hashed(model: sasrec.Recommender) -> str:
     """A hash of all arrays of a model."""
     _, tensors = model.scorer.to_parts()
     return sha256(b"".join(name.encode() + tensors[name].contiguous().numpy().tobytes() for name in sorted(tensors)))
-
-
-def commit() -> str:
-    """The commit at hand, marked where files differ from it."""
-    asked = ["git", "describe", "--always", "--dirty"]
-    told = subprocess.run(asked, check=False, cwd=ROOT, capture_output=True, text=True)
-    if told.returncode:
-        print("not a git checkout: results will name no commit", file=sys.stderr)
-    return told.stdout.strip()
