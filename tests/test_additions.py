@@ -12,16 +12,9 @@ import sasrec
 from sasrec.data.sequences import Sequences
 from sasrec.errors import BundleError, ConfigError, DataError
 from sasrec.retrieval.recommender import Recommender
-from sasrec.training.loop import Training
 from sasrec.training.settling import settled
+from sasrec.training.steps import Training
 
-
-class Quiet:
-    def step(self, number, loss):
-        """Nobody watches."""
-
-
-QUIET = Quiet()
 rng = np.random.default_rng(5)
 COLOURS = ["red", "green", "blue"]
 
@@ -275,7 +268,7 @@ def test_features_of_items_held_out_change_nothing_that_is_learned(held, small_c
 
     one, two = (Training(held.train, items=25, config=config, features=some) for some in (features, other))
     for number in (1, 2):
-        assert one.epoch(number, QUIET) == two.epoch(number, QUIET)
+        assert one.epoch(number) == two.epoch(number)
 
     for name, tensor in one.network.state_dict().items():
         assert torch.equal(tensor, two.network.state_dict()[name]), name

@@ -679,7 +679,7 @@ def training_of(histories, *, items=9, **settings):
 def moved(training):
     """What one epoch of a single step does to each weight, and what it was before."""
     before = {name: one.detach().clone() for name, one in training.network.named_parameters()}
-    training.epoch(1, SimpleNamespace(step=lambda *_: None))
+    training.epoch(1)
     return before, {name: one.detach() - before[name] for name, one in training.network.named_parameters()}
 
 
@@ -719,7 +719,7 @@ def test_a_step_is_that_of_adam_with_these_betas(beta2):
     adam = torch.optim.Adam(twin.network.parameters(), lr=0.01, betas=(0.9, beta2))
 
     for number in range(1, 4):
-        training.epoch(number, SimpleNamespace(step=lambda *_: None))
+        training.epoch(number)
         (batch,) = steps.batches(twin.train, twin._windows(), size=16, rng=twin.rng)
         adam.zero_grad()
         twin._loss(batch).backward()
@@ -734,9 +734,7 @@ def test_every_step_has_the_rate_of_its_schedule():
     rates = []
 
     for number in range(1, 5):
-        training.epoch(
-            number, SimpleNamespace(step=lambda *_: rates.append(training.optimiser.adam.param_groups[0]["lr"]))
-        )
+        training.epoch(number, lambda *_: rates.append(training.optimiser.adam.param_groups[0]["lr"]))
 
     assert rates == [steps.rate(training.config, step, 12) for step in range(12)]
     assert len({group["lr"] for group in training.optimiser.adam.param_groups}) == 1
@@ -777,7 +775,7 @@ def test_weights_of_events_are_the_odds_that_are_learned(weighted, odds):
     training = steps.Training(train, items=3, config=settling.settled(config, train, items=3))
 
     for number in range(1, 301):
-        training.epoch(number, SimpleNamespace(step=lambda *_: None))
+        training.epoch(number)
     scores = Neural(training.network, training.config).scores(Sequences.of([[0]]))[0]
 
     assert float(np.exp(scores[2] - scores[1])) == pytest.approx(odds, rel=0.05)
@@ -790,7 +788,7 @@ def test_label_smoothing_leaves_its_share_to_what_never_happened():
     training = training_of(histories, items=3, width=8, learning_rate=0.02, label_smoothing=0.3)
 
     for number in range(1, 301):
-        training.epoch(number, SimpleNamespace(step=lambda *_: None))
+        training.epoch(number)
     scores = Neural(training.network, training.config).scores(Sequences.of([[0]]))[0]
 
     assert (np.exp(scores) / np.exp(scores).sum()).tolist() == pytest.approx([0.1, 0.8, 0.1], abs=0.01)

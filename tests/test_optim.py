@@ -15,7 +15,6 @@ from sasrec.model.embeddings import ItemVectors
 from sasrec.training.batches import batches, last_windows
 from sasrec.training.negatives import Negatives
 from sasrec.training.optim import Optimiser, TouchedItems, narrowed, rate
-from sasrec.training.progress import Silent
 from sasrec.training.settling import settled
 from sasrec.training.steps import Training
 
@@ -260,7 +259,7 @@ def test_a_training_moves_the_items_that_it_touched_and_no_others():
     training = Training(HISTORIES, items=ITEMS, config=settled(config, HISTORIES, items=ITEMS))
     before = training.network.items.weight.detach().clone()
 
-    training.epoch(1, Silent())
+    training.epoch(1)
 
     moved = (training.network.items.weight != before).any(dim=1).nonzero().flatten().tolist()
     assert moved == sorted({*HISTORIES.items.tolist()})

@@ -13,8 +13,8 @@ from sasrec import bundle
 from sasrec.data.sequences import Sequences
 from sasrec.errors import BundleError, ConfigError, DataError
 from sasrec.training.batches import batches, last_windows, rolling_windows
-from sasrec.training.loop import Training
 from sasrec.training.settling import settled
+from sasrec.training.steps import Training
 
 DAY = 86_400
 START = 1_000_000_000

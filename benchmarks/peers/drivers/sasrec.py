@@ -65,14 +65,11 @@ class System:
 
 
 class _Steps:
-    """Watches training and tells the pace."""
+    """Is told of every step and tells the pace."""
 
     def __init__(self, pace: Pace, counts: list[tuple[int, int]], whole: int) -> None:
         self.pace, self.counts, self.whole = pace, counts, whole
 
-    def step(self, _epoch: int, _loss: float) -> None:
+    def __call__(self, _epoch: int, _loss: float) -> None:
         if self.pace.step(*self.counts[-1]) and self.pace.made < self.whole:
             raise _EnoughError
-
-    def epoch(self, _result: object) -> None:
-        """Nothing to tell."""

@@ -16,9 +16,10 @@ from sasrec.retrieval.linked import Linked
 from sasrec.retrieval.neural import Neural
 from sasrec.retrieval.recommender import Recommender
 from sasrec.retrieval.scorers import Scorer
+from sasrec.training.epochs import EpochResult
 from sasrec.training.machine import torch_threads
 from sasrec.training.negatives import Draw
-from sasrec.training.progress import EpochResult, watched
+from sasrec.training.progress import watched
 from sasrec.training.steps import Training
 
 
@@ -109,7 +110,7 @@ class _Again:
                 with watched(self.progress, epochs=epochs, steps=training.steps) as watcher:
                     for number in range(1, epochs + 1):
                         started = time.perf_counter()
-                        loss = training.epoch(number, watcher)
+                        loss = training.epoch(number, watcher.step)
                         seconds = round(time.perf_counter() - started, 3)
                         watcher.epoch(EpochResult(number, loss, None, None, seconds, best=number == epochs))
             except KeyboardInterrupt:

@@ -1,12 +1,11 @@
 """A network that learns step by step, with everything that changes meanwhile."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, final
 
-import msgspec
 import numpy as np
 import torch
 from torch import Tensor
@@ -26,7 +25,6 @@ from sasrec.training.batches import (
     random_windows,
     rolling_windows,
 )
-from sasrec.training.checkpoint import State, under
 from sasrec.training.dropout import Dropout
 from sasrec.training.losses import ExactCrossEntropy, sampled
 from sasrec.training.machine import keep_freed_memory
@@ -34,7 +32,6 @@ from sasrec.training.negatives import Draw, Negatives, NegativeSampler
 from sasrec.training.noise import swapped
 from sasrec.training.occurring import among, occurring_in
 from sasrec.training.optim import Optimiser, rate
-from sasrec.training.progress import Watcher
 
 
 @dataclass
@@ -50,6 +47,10 @@ class Place:
     drawn: Mapping[str, Any]
     steps: int = 0
     loss: float = 0.0
+
+
+def _unwatched(epoch: int, loss: float) -> None:
+    """Nobody is told."""
 
 
 def drawing(state: Mapping[str, Any]) -> np.random.Generator:
@@ -113,8 +114,12 @@ class Training:
         self.negatives = None if config.loss == "softmax" else NegativeSampler(config, train, items=items, draw=draw)
         self.cross_entropy = ExactCrossEntropy(getattr(torch, config.precision), smoothing=config.label_smoothing)
 
-    def epoch(self, number: int, watcher: Watcher) -> float:
+    def epoch(self, number: int, told: Callable[[int, float], None] = _unwatched) -> float:
         """Learn from every window once; the mean loss of the steps. An epoch that was left in the middle goes on.
+
+        Args:
+            number: Of the epoch, from 1.
+            told: Is given the number and the loss after every step, when all that changes is whole.
 
         Raises:
             TrainingError: The loss is no longer finite.
@@ -143,7 +148,7 @@ class Training:
                 )
             self.place.steps += 1
             self.place.loss += value
-            watcher.step(number, value)
+            told(number, value)
         self.optimiser.catch_up()
         loss, self.place = self.place.loss / self.steps, None
         return loss
@@ -158,36 +163,6 @@ class Training:
         """The network as it is now, for the whole catalogue."""
         learned = Neural(self.network, self.config)
         return learned if self.features is None else widened(learned, self.known, self.features)
-
-    def state(self) -> State:
-        """All that changes, for `restore`; between two steps."""
-        values = {
-            "step": self.step,
-            "place": None if self.place is None else asdict(self.place),
-            "rng": self.rng.bit_generator.state,
-        }
-        tensors = {
-            **under("network", self.network.state_dict()),
-            **under("optimiser", self.optimiser.tensors()),
-            **under("average", {} if self.average is None else self.average.weights),
-            **under("dropout", self.drop.tensors()),
-        }
-        return State(values, tensors)
-
-    def restore(self, state: State) -> None:
-        """Go on as another training of the same settings and histories did.
-
-        Raises:
-            KeyError, TypeError, ValueError, RuntimeError: The state is of something else.
-        """
-        self.step = msgspec.convert(state.values["step"], int)
-        self.place = msgspec.convert(state.values["place"], Place | None)
-        self.rng = drawing(state.values["rng"])
-        self.network.load_state_dict(state.part("network"))
-        self.optimiser.restore(state.part("optimiser"))
-        if self.average is not None:
-            self.average.restore(state.part("average"))
-        self.drop.restore(state.part("dropout"))
 
     def _windows(self, rng: np.random.Generator | None = None) -> Windows:
         rng, length = rng or self.rng, int(self.config.length)
