@@ -5,6 +5,7 @@ Scores are NumPy arrays, whatever made them, so that a model can be asked withou
 Axes: B histories, V catalogue, L latest events of one history, `state` numbers in a state, K best, R item rows.
 """
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
 
 import numpy as np
@@ -97,6 +98,19 @@ class Composed(Scorer, Protocol):
     """
 
     parts: dict[str, tuple[float, Scorer]]
+
+
+@runtime_checkable
+class Counted(Scorer, Protocol):
+    """A scorer that is counted, without any training."""
+
+    def recounted(self, train: Sequences, chosen: Mapping[str, Any]) -> Self:
+        """The same of other histories of its catalogue.
+
+        Args:
+            chosen: What validation chose of it, as records have it under "best".
+        """
+        ...
 
 
 @runtime_checkable

@@ -22,6 +22,7 @@ from sasrec.data.splits import Split
 from sasrec.errors import BundleError, ConfigError, OutputError, SasrecError
 from sasrec.files import check_free, durable_file, sweep
 from sasrec.training.epochs import Course, EpochResult
+from sasrec.training.negatives import Draw
 from sasrec.training.resuming import State, check_same, identity, restore, state_of
 from sasrec.training.steps import Training
 
@@ -70,9 +71,9 @@ class Checkpoint:
         if self.resume:
             sweep(path)
 
-    def keeper(self, training: Training, course: Course, data: Split, *, own_sampler: bool) -> "Keeper":
+    def keeper(self, training: Training, course: Course, data: Split, *, draw: Draw | None) -> "Keeper":
         """What writes the state of a training here while it runs; for the arguments see `identity`."""
-        return Keeper(self, identity(training, data, own_sampler=own_sampler), training, course)
+        return Keeper(self, identity(training, data, draw=draw), training, course)
 
     def write(self, state: State) -> None:
         """Put a state in the place of the one before, which stays whole until the new one is.

@@ -94,6 +94,11 @@ class Course:
         self.began = self.loss = None
         return result
 
+    def put_back(self, network: Network) -> None:
+        """Give a network the best weights, on the CPU."""
+        network.load_state_dict(self.weights)
+        network.to("cpu")
+
     def record(self, stopped: str, *, steps: int) -> dict[str, object]:
         """How training went, with `steps` an epoch; not the time of each epoch, which differs from run to run."""
         names = ("epoch", "loss", "ndcg", "hit_rate")

@@ -40,7 +40,7 @@ class Kept(Protocol):
         """Refuse what cannot be gone on with, or would be lost, before any work is done."""
         ...
 
-    def keeper(self, training: Training, course: Course, data: Split, *, own_sampler: bool) -> Keeping:
+    def keeper(self, training: Training, course: Course, data: Split, *, draw: Draw | None) -> Keeping:
         """What keeps the state of this training."""
         ...
 
@@ -66,8 +66,7 @@ def train(
         draw: A sampler of negatives of one's own, in place of the one that `config.sampler` names: takes rows of T
             training histories, a number N and a NumPy generator, and gives item rows of shape (T, N), -1 for none.
         features: Categories and vectors of the items, added to the items' own vectors; see `sasrec.read_features`.
-        checkpoint: Where the state of the training is kept meanwhile, and whether to go on from it; a
-            `sasrec.Checkpoint`.
+        checkpoint: A `sasrec.Checkpoint`: where the state is kept meanwhile, and whether to go on from it.
         progress: True shows progress, False nothing; None shows a bar if standard error is a terminal.
 
     Returns:
@@ -90,16 +89,14 @@ def train(
     with torch_threads(int(config.threads)):
         training = Training(parts, items=items, config=config, draw=draw, features=features)
         course = Course(clock)
-        own = draw is not None
-        keeper = None if checkpoint is None else checkpoint.keeper(training, course, data, own_sampler=own)
+        keeper = None if checkpoint is None else checkpoint.keeper(training, course, data, draw=draw)
         if keeper is not None and keeper.resumed(log=data.log.source.name):
             told(progress)(f"going on in epoch {len(course.results) + 1}, after {training.step:,} steps")
         bar = watched(progress, epochs=config.epochs, steps=training.steps, done=training.step, best=course.best)
         with noted(history, again=training.step > 0) as note, bar as watcher:
             judge = _judge(valid, exclude_seen=exclude_seen)
             stopped = _interruptible(training, course, judge, Together(watcher, note), keeper)
-        training.network.load_state_dict(course.weights)
-        training.network.to("cpu")
+        course.put_back(training.network)
     record = {
         **_learned(data, features, exclude_seen),
         "automatic": reasons(asked, config, parts, items=items),

@@ -13,6 +13,7 @@ from sasrec.data.splits import Split
 from sasrec.errors import ConfigError, DataError
 from sasrec.training.epochs import Course, EpochResult
 from sasrec.training.machine import describe
+from sasrec.training.negatives import Draw
 from sasrec.training.steps import Place, Training, drawing
 
 
@@ -92,19 +93,19 @@ def _relearn(training: Training, state: State) -> None:
     training.drop.restore(state.part("dropout"))
 
 
-def identity(training: Training, data: Split, *, own_sampler: bool) -> dict[str, Any]:
+def identity(training: Training, data: Split, *, draw: Draw | None) -> dict[str, Any]:
     """What a training is, that another must have in common with it to go on where it stopped.
 
     Args:
         data: What it learns from and is judged on.
-        own_sampler: Whether negatives are drawn by a function of the caller's, of which no more can be known.
+        draw: The caller's own sampler, of which no more can be known than whether there is one.
     """
     return {
         "log": data.log.content_hash,
         "split": f"{data.how}: {data.rule}",
         "config": training.config.to_dict(),
         "features": None if training.features is None else training.features.digest,
-        "own_sampler": own_sampler,
+        "own_sampler": draw is not None,
         "machine": describe(),
     }
 
