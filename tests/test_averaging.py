@@ -10,8 +10,8 @@ import sasrec
 from sasrec.evaluation.metrics import ndcg
 from sasrec.evaluation.ranking import rank_targets
 from sasrec.training.averaging import Average
+from sasrec.training.beginning import begin
 from sasrec.training.settling import settled
-from sasrec.training.steps import Training
 
 DECAY = 0.7
 
@@ -22,7 +22,7 @@ def data(walks):
 
 
 def training_of(data, config):
-    return Training(data.train, items=len(data.log.items), config=settled(config, data.train, items=25))
+    return begin(data.train, items=len(data.log.items), config=settled(config, data.train, items=25))
 
 
 def weights_of(network):

@@ -18,7 +18,8 @@ from sasrec.evaluation.metrics import hit_rate, ndcg
 from sasrec.evaluation.ranking import rank_targets
 from sasrec.presets import PRESETS
 from sasrec.retrieval.neural import Neural
-from sasrec.training import loop, machine, settling, steps
+from sasrec.training import beginning, loop, machine, settling, steps
+from sasrec.training.beginning import begin
 from sasrec.training.losses import ExactCrossEntropy
 from sasrec.training.machine import granted_threads, torch_threads
 from sasrec.training.negatives import UnseenSampler
@@ -306,7 +307,7 @@ def test_a_loss_that_is_no_number_names_the_step_and_a_remedy(data, small_config
 
 
 def test_weights_that_leave_the_number_range_are_noticed(data, small_config, monkeypatch):
-    build = steps.build
+    build = beginning.build
 
     def huge(config, **sizes):
         network = build(config, **sizes)
@@ -314,7 +315,7 @@ def test_weights_that_leave_the_number_range_are_noticed(data, small_config, mon
             network.items.weight.mul_(1e38)
         return network
 
-    monkeypatch.setattr(steps, "build", huge)
+    monkeypatch.setattr(beginning, "build", huge)
 
     with pytest.raises(TrainingError, match=r"the loss is (nan|inf) at step 1 of epoch 1; lower learning_rate"):
         sasrec.train(data, small_config)
@@ -673,7 +674,7 @@ def test_a_catalogue_beyond_the_bound_is_trained_with_sampled_softmax(data, smal
 def training_of(histories, *, items=9, **settings):
     defaults = {"width": 4, "length": 6, "dropout": 0.0, "batch": 16, "precision": "float32", "schedule": "constant"}
     config = settling.settled(sasrec.Config(**defaults | settings), Sequences.of(histories), items=items)
-    return steps.Training(Sequences.of(histories), items=items, config=config)
+    return begin(Sequences.of(histories), items=items, config=config)
 
 
 def moved(training):
@@ -772,7 +773,7 @@ def test_weights_of_events_are_the_odds_that_are_learned(weighted, odds):
     weights = np.where(items == 2, 10.0, 1.0).astype(np.float32)
     train = Sequences(items, np.arange(0, 33, 2), weights=weights)
     config = sasrec.Config(width=8, dropout=0.0, batch=16, learning_rate=0.02, weighted=weighted, precision="float32")
-    training = steps.Training(train, items=3, config=settling.settled(config, train, items=3))
+    training = begin(train, items=3, config=settling.settled(config, train, items=3))
 
     for number in range(1, 301):
         training.epoch(number)

@@ -17,6 +17,7 @@ from sasrec.model.attention import Layout
 from sasrec.model.building import build
 from sasrec.retrieval.neural import Neural
 from sasrec.training import settling, steps
+from sasrec.training.beginning import begin
 
 ROOT = Path(__file__).parents[1]
 
@@ -24,7 +25,7 @@ ROOT = Path(__file__).parents[1]
 def training_of(histories, *, items=9, **settings):
     train = Sequences.of(histories)
     config = Config(**{"width": 8, "length": 6, "dropout": 0.0, "precision": "float32"} | settings)
-    return steps.Training(train, items=items, config=settling.settled(config, train, items=items))
+    return begin(train, items=items, config=settling.settled(config, train, items=items))
 
 
 def test_a_real_position_of_zeros_is_attended_to_like_any_other():

@@ -18,6 +18,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from sasrec.data.features import Features
 from sasrec.data.splits import Split
 from sasrec.errors import BundleError, ConfigError, OutputError, SasrecError
 from sasrec.files import check_free, durable_file, sweep
@@ -71,9 +72,11 @@ class Checkpoint:
         if self.resume:
             sweep(path)
 
-    def keeper(self, training: Training, course: Course, data: Split, *, draw: Draw | None) -> "Keeper":
+    def keeper(
+        self, training: Training, course: Course, data: Split, *, features: Features | None, draw: Draw | None
+    ) -> "Keeper":
         """What writes the state of a training here while it runs; for the arguments see `identity`."""
-        return Keeper(self, identity(training, data, draw=draw), training, course)
+        return Keeper(self, identity(training.config, data, features=features, draw=draw), training, course)
 
     def write(self, state: State) -> None:
         """Put a state in the place of the one before, which stays whole until the new one is.

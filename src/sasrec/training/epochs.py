@@ -7,12 +7,12 @@ from typing import Protocol, final
 from torch import Tensor
 
 from sasrec.config import Config
-from sasrec.model.building import Network
-from sasrec.retrieval.neural import Neural
-from sasrec.training.machine import Clock
+from sasrec.model.stamp import Network
+from sasrec.retrieval.scorers import Scorer
+from sasrec.training.costs import Clock
 from sasrec.training.steps import Training
 
-Judge = Callable[[Neural], tuple[float, float]]
+Judge = Callable[[Scorer], tuple[float, float]]
 """NDCG@10 and HR@10 of a network on validation."""
 
 

@@ -10,11 +10,13 @@ from sasrec.data.splits import Holdout, Split
 from sasrec.errors import TrainingError
 from sasrec.evaluation.metrics import hit_rate, ndcg
 from sasrec.evaluation.ranking import rank_targets
-from sasrec.retrieval.neural import Neural
 from sasrec.retrieval.recommender import Recommender
+from sasrec.retrieval.scorers import Scorer
+from sasrec.training.beginning import begin
+from sasrec.training.costs import Clock
 from sasrec.training.epochs import Course, Judge, Watcher, until_no_better
 from sasrec.training.interrupts import held_back
-from sasrec.training.machine import Clock, describe, torch_threads
+from sasrec.training.machine import describe, torch_threads
 from sasrec.training.negatives import Draw
 from sasrec.training.progress import Together, noted, told, watched
 from sasrec.training.settling import check, has_repeats, reasons, settled
@@ -40,7 +42,9 @@ class Kept(Protocol):
         """Refuse what cannot be gone on with, or would be lost, before any work is done."""
         ...
 
-    def keeper(self, training: Training, course: Course, data: Split, *, draw: Draw | None) -> Keeping:
+    def keeper(
+        self, training: Training, course: Course, data: Split, *, features: Features | None, draw: Draw | None
+    ) -> Keeping:
         """What keeps the state of this training."""
         ...
 
@@ -87,9 +91,9 @@ def train(
     items, asked, exclude_seen = len(data.log.items), config, not has_repeats(valid)
     config = settled(asked, parts, items=items)
     with torch_threads(int(config.threads)):
-        training = Training(parts, items=items, config=config, draw=draw, features=features)
+        training = begin(parts, items=items, config=config, draw=draw, features=features)
         course = Course(clock)
-        keeper = None if checkpoint is None else checkpoint.keeper(training, course, data, draw=draw)
+        keeper = None if checkpoint is None else checkpoint.keeper(training, course, data, features=features, draw=draw)
         if keeper is not None and keeper.resumed(log=data.log.source.name):
             told(progress)(f"going on in epoch {len(course.results) + 1}, after {training.step:,} steps")
         bar = watched(progress, epochs=config.epochs, steps=training.steps, done=training.step, best=course.best)
@@ -110,7 +114,7 @@ def train(
 def _judge(valid: Holdout, *, exclude_seen: bool) -> Judge:
     """Ranks the whole catalogue for every user of a holdout."""
 
-    def judge(scorer: Neural) -> tuple[float, float]:
+    def judge(scorer: Scorer) -> tuple[float, float]:
         ranks = rank_targets(scorer, valid, exclude_seen=exclude_seen).ranks
         return float(ndcg(ranks, 10).mean()), float(hit_rate(ranks, 10).mean())
 
@@ -121,7 +125,7 @@ def _interruptible(training: Training, course: Course, judge: Judge, watcher: Wa
     """Train until nothing gets better or somebody interrupts, and keep what there is; why it ended."""
     with held_back() as interrupts:
 
-        def judge_or_stop(scorer: Neural) -> tuple[float, float]:
+        def judge_or_stop(scorer: Scorer) -> tuple[float, float]:
             with interrupts.at_once():
                 return judge(scorer)
 

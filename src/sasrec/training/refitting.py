@@ -12,12 +12,12 @@ from sasrec.retrieval.blend import Blend
 from sasrec.retrieval.neural import Neural
 from sasrec.retrieval.recommender import Recommender
 from sasrec.retrieval.scorers import Composed, Counted, Scorer
+from sasrec.training.beginning import begin
 from sasrec.training.epochs import EpochResult
 from sasrec.training.machine import torch_threads
 from sasrec.training.negatives import Draw
 from sasrec.training.parts import Part, parts_of
 from sasrec.training.progress import watched
-from sasrec.training.steps import Training
 
 
 def refit(
@@ -94,9 +94,9 @@ class _Again:
         epochs = int(part.chosen["epoch"])
         return self._trained(part.scorer.config, part.learned(self.features), epochs=epochs)
 
-    def _trained(self, config: Config, features: Features | None, *, epochs: int) -> Neural:
+    def _trained(self, config: Config, features: Features | None, *, epochs: int) -> Scorer:
         with torch_threads(int(config.threads)):
-            training = Training(self.train, items=self.items, config=config, draw=self.draw, features=features)
+            training = begin(self.train, items=self.items, config=config, draw=self.draw, features=features)
             try:
                 with watched(self.progress, epochs=epochs, steps=training.steps) as watcher:
                     for number in range(1, epochs + 1):

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import msgspec
 from torch import Tensor
 
+from sasrec.config import Config
+from sasrec.data.features import Features
 from sasrec.data.splits import Split
 from sasrec.errors import ConfigError, DataError
 from sasrec.training.epochs import Course, EpochResult
@@ -93,18 +95,19 @@ def _relearn(training: Training, state: State) -> None:
     training.drop.restore(state.part("dropout"))
 
 
-def identity(training: Training, data: Split, *, draw: Draw | None) -> dict[str, Any]:
+def identity(config: Config, data: Split, *, features: Features | None, draw: Draw | None) -> dict[str, Any]:
     """What a training is, that another must have in common with it to go on where it stopped.
 
     Args:
+        config: Settings without "auto".
         data: What it learns from and is judged on.
         draw: The caller's own sampler, of which no more can be known than whether there is one.
     """
     return {
         "log": data.log.content_hash,
         "split": f"{data.how}: {data.rule}",
-        "config": training.config.to_dict(),
-        "features": None if training.features is None else training.features.digest,
+        "config": config.to_dict(),
+        "features": None if features is None else features.digest,
         "own_sampler": draw is not None,
         "machine": describe(),
     }
