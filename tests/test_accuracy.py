@@ -13,6 +13,9 @@ from benchmarks.accuracy.__main__ import main
 from benchmarks.accuracy.results import Result, pack
 from benchmarks.accuracy.rows import ROWS, Row
 
+import sasrec
+
+COUNTED = ("popularity", "recent", "markov", "rules", "knn", "counts", "counts-refit")
 WHATS = ("network", "blend", "refit", "ease", "ease-refit")
 PAGE = Path(__file__).parents[1] / "docs" / "accuracy.md"
 ONE = Result(
@@ -66,7 +69,7 @@ def test_the_table_pairs_only_the_seeds_that_both_rows_have():
 
     lines = table.tables(found).splitlines()
 
-    assert lines[0] == "**Beauty**"
+    assert lines[0] == "**Beauty**, 2 users tested"
     assert "| defaults | one network | 2 | 0.5500 ± 0.0707 | 0.5000 ± 0.0000 |  | 12 | 100 |" in lines
     assert (
         "| width 128 | one network | 1 | 0.7000 | 0.5000 | +0.5000 (+0.0000 to +1.0000), one seed | 12 | 100 |" in lines
@@ -108,6 +111,27 @@ def test_a_run_can_be_made_again_and_is_not_made_twice(tmp_path, monkeypatch, ca
     assert len({hashes[what] for what in ("network", "blend", "refit")}) == 3
 
 
+def test_what_is_counted_is_measured_without_a_training_and_as_the_split_of_the_log_says(tmp_path, capsys):
+    log = tmp_path / "log.csv"
+    lines = [f"u{user},i{(user * step) % 7},{step * 50 + user}" for user in range(30) for step in range(10)]
+    log.write_text("user_id,item_id,timestamp\n" + "\n".join(lines) + "\n")
+
+    for name in ("steam", "steam-time", "steam-time"):
+        assert main(["--folder", str(tmp_path / "made"), "count", f"{name}={log}"]) == 0
+
+    assert capsys.readouterr().out.count("steam-time ") == len(COUNTED)
+    found = list(results.results(tmp_path / "made"))
+    assert {(one.log, one.what) for one in found} == {
+        (log, what) for log in ("steam", "steam-time") for what in COUNTED
+    }
+    assert {one.row for one in found} == {"counted"}
+    assert len({one.data for one in found if one.log == "steam-time"}) == 1
+    data = sasrec.split(sasrec.read_log(log), "time")
+    rules = next(one for one in found if (one.log, one.what) == ("steam-time", "rules"))
+    assert rules.hits == pytest.approx(sasrec.evaluate(sasrec.count(data, "rules"), data)["HR@10"], abs=1e-6)
+    assert "| counted | rules | 1 |" in table.tables(found)
+
+
 def test_the_documentation_shows_the_results_that_are_kept():
     """To bring it up to date: UPDATE_DOCS=1 python -m pytest tests/test_accuracy.py -k documentation."""
     shown = PAGE.read_text(encoding="utf-8")
@@ -120,5 +144,5 @@ def test_the_documentation_shows_the_results_that_are_kept():
     if os.environ.get("UPDATE_DOCS"):
         PAGE.write_text(true, encoding="utf-8")
 
-    assert "<!-- rows -->\n**Beauty**" in true
+    assert "<!-- rows -->\n**Beauty**, 22,363 users" in true
     assert shown == true or os.environ.get("UPDATE_DOCS")

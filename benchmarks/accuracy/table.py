@@ -7,11 +7,18 @@ from statistics import mean, stdev
 import numpy as np
 
 from benchmarks.accuracy.results import CUT, Result, What
-from benchmarks.accuracy.rows import LOGS, ROWS
+from benchmarks.accuracy.rows import COUNTED, LOGS, ROWS
 from sasrec.evaluation.intervals import Interval, paired_interval
 from sasrec.evaluation.metrics import ndcg
 
 TITLES: dict[What, str] = {
+    "popularity": "popularity",
+    "recent": "popularity of the latest events",
+    "markov": "Markov",
+    "rules": "rules",
+    "knn": "kNN",
+    "counts": "rules and kNN blended",
+    "counts-refit": "rules and kNN blended, refit",
     "network": "one network",
     "blend": "hybrid",
     "ease": "hybrid with EASE",
@@ -32,7 +39,7 @@ def _table(log: str, found: Sequence[Result]) -> str:
     if len({one.data for one in found}) > 1:
         raise ValueError(f"{log}: results of several logs or splits: {', '.join(sorted({one.data for one in found}))}")
     lines = [
-        f"**{LOGS[log]}**",
+        f"**{LOGS[log].title}**, {len(found[0].ranks()):,} users tested",
         "",
         "| row | model | seeds | NDCG@10 | HR@10 | NDCG@10 beside its base, 95 % | epochs | CPU s |",
         "|---|---|---|---|---|---|---|---|",
@@ -46,20 +53,27 @@ def _rows(found: Sequence[Result]) -> Iterator[tuple[str, ...]]:
     for one in found:
         grouped[one.row, one.what][one.seed] = one
     for what, title in TITLES.items():
-        for row in (row for row in ROWS if (row, what) in grouped):
+        for row in (row for row in (COUNTED, *ROWS) if (row, what) in grouped):
             runs = grouped[row, what]
-            base = grouped.get((ROWS[row].base, what), {})
-            shared = sorted(runs.keys() & base.keys()) if row != ROWS[row].base else []
+            name, base = (COUNTED, COUNTED) if row == COUNTED else (_named(row), ROWS[row].base)
+            theirs = grouped.get((base, what), {}) if row != base else {}
+            shared = sorted(runs.keys() & theirs.keys())
             yield (
-                ROWS[row].title + ("" if row == "default" or ROWS[row].base == "default" else ", no average"),
+                name,
                 title,
                 f"{len(runs)}",
                 _spread([one.ndcg for one in runs.values()]),
                 _spread([one.hits for one in runs.values()]),
-                _words(difference([runs[s] for s in shared], [base[s] for s in shared]), len(shared)) if shared else "",
+                _words(difference([runs[s] for s in shared], [theirs[s] for s in shared]), len(shared))
+                if shared
+                else "",
                 f"{mean(one.best for one in runs.values()):.0f}",
                 f"{mean(one.cpu_s for one in runs.values()):.0f}",
             )
+
+
+def _named(row: str) -> str:
+    return ROWS[row].title + ("" if row == "default" or ROWS[row].base == "default" else ", no average")
 
 
 def difference(first: Sequence[Result], second: Sequence[Result]) -> Interval:
