@@ -14,7 +14,7 @@ from sasrec.data.feature_reading import read_features
 from sasrec.data.features import Features
 from sasrec.data.vocab import Vocabulary
 from sasrec.errors import ConfigError
-from sasrec.files import check_apart, check_free
+from sasrec.files import check_apart, check_free, held
 
 if TYPE_CHECKING:
     from sasrec.training.checkpoint import Checkpoint
@@ -131,28 +131,30 @@ def train(
         quiet: Print nothing but warnings and errors.
     """
     from sasrec.training import loop, settling
+    from sasrec.training.checkpoint import TRAINS
     from sasrec.training.interrupts import terminable
     from sasrec.training.machine import peak_memory
 
-    checkpoint = written.check()
-    content = reading.log(log)
-    data = reading.divided(content)
-    features = categories.read(content.items)
-    if not quiet:
-        say(str(content.summary()), "", str(data), *([str(features)] if features else []), "")
-        taken = settling.settled(config, data.train, items=len(content.items))
-        say(wrapped(f"settings: {chosen(taken.to_dict())}"))
-        for name, reason in settling.reasons(config, taken, data.train, items=len(content.items)).items():
-            say(wrapped(f"{name}: {reason}"))
-        say("")
-    with terminable():
-        model = loop.train(
-            data, config, history=written.history, features=features, checkpoint=checkpoint, progress=not quiet
-        )
-    model.record |= {"log": log.name, "reading": reading.to_dict(), "peak_memory": peak_memory()}
-    out = written.out
-    model.save(out, replace=written.replace)
-    later = "" if checkpoint is None else _left(checkpoint, finished=model.record["stopped"] != "interrupted")
+    with held(written.out, doing=TRAINS):
+        checkpoint = written.check()
+        content = reading.log(log)
+        data = reading.divided(content)
+        features = categories.read(content.items)
+        if not quiet:
+            say(str(content.summary()), "", str(data), *([str(features)] if features else []), "")
+            taken = settling.settled(config, data.train, items=len(content.items))
+            say(wrapped(f"settings: {chosen(taken.to_dict())}"))
+            for name, reason in settling.reasons(config, taken, data.train, items=len(content.items)).items():
+                say(wrapped(f"{name}: {reason}"))
+            say("")
+        with terminable():
+            model = loop.train(
+                data, config, history=written.history, features=features, checkpoint=checkpoint, progress=not quiet
+            )
+        model.record |= {"log": log.name, "reading": reading.to_dict(), "peak_memory": peak_memory()}
+        out = written.out
+        model.save(out, replace=written.replace)
+        later = "" if checkpoint is None else _left(checkpoint, finished=model.record["stopped"] != "interrupted")
     if not quiet:
         user, item = model.users.ids[0], model.items.ids[0]
         say(outcome(model.record), f"saved to {out} ({in_bytes(out)})", later)

@@ -7,7 +7,8 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, final
@@ -18,10 +19,11 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from sasrec.errors import BundleError, ConfigError, OutputError
-from sasrec.files import check_free, durable_file, sweep
+from sasrec.files import check_free, durable_file, held, sweep
 
 FORMAT = "sasrec-training"
 VERSION = 1
+TRAINS = "another training writes there"  # what whoever holds a path of a training does
 
 
 class State(NamedTuple):
@@ -86,6 +88,13 @@ class Checkpoint:
         check_free(path, replace=self.resume)
         if self.resume:
             sweep(path)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """`check`, and let no other training have the file inside the block; errors as there, and OutputError."""
+        with held(Path(self.path), doing=TRAINS):
+            self.check()
+            yield
 
     def write(self, state: State) -> None:
         """Put a state in the place of the one before, which stays whole until the new one is.

@@ -1,5 +1,6 @@
 """Training: from a split to a recommender with the weights that were best on validation."""
 
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import final
@@ -56,18 +57,18 @@ def train(
         DataError: There is nothing to learn from or to validate on, or a checkpoint is of another log or split.
         ConfigError: The device is not there, or a checkpoint is of other settings.
         BundleError: There is no checkpoint to go on from, or it is damaged.
-        OutputError: `history` or the checkpoint cannot be written, or would take the place of a stopped training.
+        OutputError: `history` or the checkpoint cannot be written, another training writes the checkpoint, or it would
+            take the place of a stopped one.
         TrainingError: The loss is no longer finite, or Ctrl-C came before the first epoch was validated.
         ScoreError: The weights of an epoch give scores that are not numbers.
     """
     clock, parts, valid = Clock(), data.train, data.valid
-    if checkpoint is not None:
-        checkpoint.check()
     check(data, parts, valid, config, features)
     items, asked, exclude_seen = len(data.log.items), config, not has_repeats(valid)
     config = settled(asked, parts, items=items)
     same = identity(data, config, features=features, own_sampler=draw is not None)
-    with torch_threads(int(config.threads)):
+    alone = nullcontext() if checkpoint is None else checkpoint.held()
+    with alone, torch_threads(int(config.threads)):
         training = Training(parts, items=items, config=config, draw=draw, features=features)
         course = Course(clock)
         keeper = None if checkpoint is None else Keeper(checkpoint, same, training, course)
