@@ -88,7 +88,10 @@ class EventStore(Protocol):
         ...
 
     def forget(self, user: str) -> Future[int]:
-        """Erase a user's events, and note that earlier knowledge of the user must not be used; gives their number."""
+        """Erase a user's events, and note that earlier knowledge of the user must not be used; gives their number.
+
+        Where the future fails, that may have been noted, while the events are still on the disk; forget once more.
+        """
         ...
 
     def history(self, user: str, *, after: int = 0) -> list[Stored]:
@@ -299,23 +302,38 @@ def _checksum(*row: str | int) -> int:
 
 def _commit(connection: sqlite3.Connection, jobs: list[_Job], path: Path) -> None:
     """Run jobs as one transaction, then tell each how it ended; all of them fail together."""
+    jobs = [job for job in jobs if job.done.set_running_or_notify_cancel()]  # whoever gave up is told nothing
     try:
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA secure_delete = ON")
         connection.execute("BEGIN IMMEDIATE")
         results = [job.work(connection) for job in jobs]
         connection.execute("COMMIT")
-        if any(job.scrub for job in jobs):
-            # What was deleted stands in the log until the log is folded into the file.
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     except (sqlite3.Error, OverflowError, UnicodeError) as error:  # the last two: what SQLite has no room for
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         for job in jobs:
             job.done.set_exception(ServingError(f"{path}: events cannot be stored: {error}; nothing was", status=507))
         return
+    left = _scrub(connection, path) if any(job.scrub for job in jobs) else None
     for job, result in zip(jobs, results, strict=True):
-        job.done.set_result(result)
+        if job.scrub and left is not None:
+            job.done.set_exception(left)
+        else:
+            job.done.set_result(result)
+
+
+def _scrub(connection: sqlite3.Connection, path: Path) -> ServingError | None:
+    """Fold the log into the file, as what was deleted stands in the log until then; why that could not be done."""
+    reason: object = "others read them"
+    status = None
+    try:
+        if not connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+            return None
+    except sqlite3.Error as error:
+        reason, status = error, 507
+    text = f"{path}: events of a forgotten user are used no more but still on the disk: {reason}; forget the user again"
+    return ServingError(text, status=status)
 
 
 def _insert(connection: sqlite3.Connection, events: Sequence[Event]) -> list[Outcome]:
