@@ -145,7 +145,7 @@ class SqliteStore:
             if writable:
                 _check(connection, path)
             self.id = str(connection.execute("SELECT id FROM facts").fetchone()[0])
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeError) as error:  # the latter: SQLite tells of damage by damaged text
             raise ServingError(f"{path}: events cannot be read: {error}; restore the file or move it away") from None
         self._writer = threading.Thread(target=self._write, name="sasrec-events", daemon=True)
         if writable:
@@ -166,12 +166,12 @@ class SqliteStore:
             "ORDER BY time DESC, place DESC LIMIT ?",
             (user, after, HISTORY),
         )
-        return [self._checked(row) for row in reversed(rows.fetchall())]
+        return [self._checked(row) for row in reversed(rows)]
 
     def forgotten(self, user: str) -> int | None:
         """See `EventStore`."""
-        found = self._read("SELECT place FROM forgotten WHERE user = ?", (self._hashed(user),)).fetchone()
-        return None if found is None else int(found[0])
+        found = self._read("SELECT place FROM forgotten WHERE user = ?", (self._hashed(user),))
+        return int(found[0][0]) if found else None
 
     def events(self, *, through: int) -> Iterator[Stored]:
         """See `EventStore`. Who is forgotten meanwhile may be there in part."""
@@ -181,7 +181,7 @@ class SqliteStore:
                 "SELECT id, user, item, time, place, given, checksum FROM events "
                 "WHERE (user, time, place) > (?, ?, ?) AND place <= ? ORDER BY user, time, place LIMIT ?",
                 (*after, through, _PAGE),
-            ).fetchall()
+            )
             yield from map(self._checked, rows)
             if len(rows) < _PAGE:
                 return
@@ -189,7 +189,7 @@ class SqliteStore:
 
     def last(self) -> int:
         """See `EventStore`."""
-        return int(self._read("SELECT last FROM facts", ()).fetchone()[0])
+        return int(self._read("SELECT last FROM facts", ())[0][0])
 
     def close(self) -> None:
         """See `EventStore`."""
@@ -235,11 +235,11 @@ class SqliteStore:
         self._connections.append(connection)
         return connection
 
-    def _read(self, query: str, values: tuple[object, ...]) -> sqlite3.Cursor:
+    def _read(self, query: str, values: tuple[object, ...]) -> list[tuple[Any, ...]]:
         if not hasattr(self._local, "connection"):
             self._local.connection = self._connect()
         try:
-            return self._local.connection.execute(query, values)
+            return self._local.connection.execute(query, values).fetchall()
         except sqlite3.Error as error:
             raise ServingError(f"{self._path}: events cannot be read: {error}") from None
 
