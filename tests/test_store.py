@@ -372,8 +372,3 @@ def check_ledger(path, rounds):
 
 def test_no_acknowledged_event_is_lost_when_the_process_is_killed(path):
     check_ledger(path, rounds=4)
-
-
-@pytest.mark.slow
-def test_no_acknowledged_event_is_lost_in_thirty_kills(path):
-    check_ledger(path, rounds=30)

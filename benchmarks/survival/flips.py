@@ -39,7 +39,7 @@ def store(ground: Ground, tries: int) -> Iterator[Try]:
     """In the events of a server that was stopped. A flip may pass where a page of SQLite has unused room."""
     path = ground.fresh("flips") / "events.sqlite"
     with closing(SqliteStore(path)) as events:
-        events.add([Event(f"event {n}", f"user {n % 7}", f"item {n}", n) for n in range(60)]).result()
+        events.add([Event(f"event {n}", f"user {n % 7}", f"item {n}", n) for n in range(2000)]).result()
         events.forget("user 3").result()
         true = _known(events)
 
