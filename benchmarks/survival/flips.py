@@ -52,6 +52,30 @@ def store(ground: Ground, tries: int) -> Iterator[Try]:
     return _flipped([path], opened, tries)
 
 
+def log(ground: Ground, tries: int) -> Iterator[Try]:
+    """In the write-ahead log that a killed server leaves.
+
+    A last transaction that is damaged looks as one that a crash cut short, which nobody can tell apart; with the mark
+    of its end flipped, the one before looks like a part of it.
+    """
+    path = ground.fresh("flips") / "events.sqlite"
+    with closing(SqliteStore(path)) as events:
+        for number in range(60):
+            events.add([Event(f"event {number} {n}", f"user {n}", f"item {number}", number) for n in range(4)]).result()
+        left = {end: path.with_name(path.name + end).read_bytes() for end in ("", "-wal")}  # as a kill leaves them
+    copy = path.with_name("copy.sqlite")
+    file = copy.with_name(f"{copy.name}-wal")
+
+    def opened() -> bool:
+        copy.write_bytes(left[""])
+        copy.with_name(f"{copy.name}-shm").unlink(missing_ok=True)
+        with closing(SqliteStore(copy)) as events:
+            return 4 * 58 <= len([*events.events(through=2**62)]) == events.last()
+
+    file.write_bytes(left["-wal"])
+    return _flipped([file], opened, tries)
+
+
 def _known(store: SqliteStore) -> tuple[object, ...]:
     return [*store.events(through=2**62)], store.forgotten("user 3"), store.last(), store.id
 
@@ -74,7 +98,7 @@ def _flipped(files: Sequence[Path], read: Callable[[], object], tries: int) -> I
         except SasrecError:
             yield Try(counted={"refused": 1})
         else:
-            yield Try("" if harmless else f"bit {place} of {file.name} was accepted", {"in room unused": harmless})
+            yield Try("" if harmless else f"bit {place} of {file.name} was accepted", {"harmless": harmless})
         file.write_bytes(whole[file])
 
 
@@ -83,6 +107,13 @@ CLAIMS = (
     Claim("bits-onnx", "a bit of a model exported as ONNX flipped: refused", 1000, 50, onnx),
     Claim(
         "bits-store", "a bit of the stored events flipped: refused, or nothing read is changed by it", 1000, 50, store
+    ),
+    Claim(
+        "bits-log",
+        "a bit of a killed server's write-ahead log flipped: refused, or the last one or two transactions cut off",
+        1000,
+        50,
+        log,
     ),
     Claim("bits-state", "a bit of the state of a training flipped: refused", 1000, 100, checkpoint),
 )

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol, final
 
 from sasrec.errors import ServingError
+from sasrec.serving.writeahead import is_damaged
 
 Outcome = Literal["stored", "duplicate", "conflict"]
 """What became of an event: new; there already; or refused, as its id belongs to another event."""
@@ -137,6 +138,8 @@ class SqliteStore:
         self._jobs: queue.Queue[_Job | None] = queue.Queue(_WAITING)
         self._closed = False
         self._connections: list[sqlite3.Connection] = []
+        if writable and is_damaged(path.with_name(f"{path.name}-wal")):
+            raise ServingError(f"{path}-wal: is damaged; restore it with {path.name}, or move both away")
         try:
             connection = self._connect()
             if writable:
