@@ -9,7 +9,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from benchmarks.__main__ import at_least_one
@@ -27,19 +27,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Print a table, write JSON; 1 where a claim did not hold every time."""
     options = _options(arguments)
     os.environ["OMP_NUM_THREADS"] = "1"
-    machine = {**_machine(), "cpus": os.cpu_count()}
+    machine, made_of = {**_machine(), "cpus": os.cpu_count()}, commit()
     print(", ".join(f"{name} {value}" for name, value in machine.items()))
-    print(f"commit {commit()}, load average {words(os.getloadavg())}", flush=True)
+    print(f"commit {made_of}, load average {words(os.getloadavg())}", flush=True)
     verdicts = []
     with tempfile.TemporaryDirectory(prefix="sasrec-survival-") as folder:
         ground = Ground(Path(folder))
         for claim in [CLAIMS[name] for name in options.only or CLAIMS]:
             tries = options.tries or (claim.few if options.quick else claim.tries)
             if tries:
-                verdicts.append(claim.judge(ground, tries, note=_progress(claim, tries)))
-    print(table(verdicts))
+                verdict = claim.judge(ground, tries, note=_progress(claim, tries))
+                print(f"{claim.name}: {verdict.survived:,} of {tries:,}, {verdict.seconds:.0f} s", file=sys.stderr)
+                verdicts.append(verdict)
+    print(table(verdicts), flush=True)
     result = {
-        "commit": commit(),
+        "commit": made_of,
         "machine": machine,
         "load_after": os.getloadavg(),
         "claims": [one.plain() for one in verdicts],
@@ -69,13 +71,12 @@ def _machine() -> dict[str, object]:
     return describe_machine(Run("", "", False, 1, 1))
 
 
-def _progress(claim: Claim, tries: int):
+def _progress(claim: Claim, tries: int) -> Callable[[int], None]:
     """A line of a terminal that counts the tries."""
 
     def note(number: int) -> None:
         if sys.stderr.isatty():
-            end = "\r" if number < tries else "\n"
-            print(f"{claim.name}: {number:,} of {tries:,}", end=end, file=sys.stderr, flush=True)
+            print(f"{claim.name}: try {number:,} of {tries:,}", end="\r", file=sys.stderr, flush=True)
 
     return note
 

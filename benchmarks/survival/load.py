@@ -6,8 +6,9 @@ import random
 import signal
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import final
 from urllib.parse import urlsplit
 
 import sasrec
@@ -21,51 +22,81 @@ from sasrec.serving.versions import fingerprint
 
 CLIENTS = 3
 USERS = ["u19", "u07", "u39"]
-BETWEEN = 30  # answers from one swap to the next at least
+BETWEEN = 15  # answers before and after each swap at least
+
+
+@final
+class Clients:
+    """Some that ask a server all the time, one of them in batches; every answer is to be that of the version it names.
+
+    Attributes:
+        faults: What was not as it is to be, in words.
+        seen: The version of every answer.
+    """
+
+    def __init__(self, url: str, right: Mapping[str, list[list[str]]]) -> None:
+        """Begin to ask.
+
+        Args:
+            right: The best items of `USERS`, by version.
+        """
+        self.faults: list[str] = []
+        self.seen: list[str] = []
+        self._url, self._right = url, right
+        self._done, self._answered = threading.Event(), threading.Semaphore(0)
+        self._threads = [threading.Thread(target=self._work, args=[number]) for number in range(CLIENTS)]
+        for thread in self._threads:
+            thread.start()
+
+    def wait(self, answers: int) -> None:
+        """Until so many more have come, or one was not right."""
+        enough, before = len(self.seen) + answers, len(self.faults)
+        while len(self.seen) < enough and len(self.faults) == before:
+            self._answered.acquire(timeout=PATIENCE)
+
+    def end(self) -> None:
+        """Ask no more, once what was asked is answered."""
+        self._done.set()
+        for thread in self._threads:
+            thread.join(PATIENCE)
+
+    def _work(self, number: int) -> None:
+        with Client(self._url, timeout=PATIENCE) as client:
+            while not self._done.is_set():
+                try:
+                    if number:
+                        self._judge([client.recommend(USERS[0], k=3)])
+                    else:
+                        self._judge(client.recommend_batch([Recommend(user, k=3) for user in USERS]))
+                except ServingError as error:
+                    self.faults.append(str(error))
+                self._answered.release()
+
+    def _judge(self, answers: Sequence[Recommendation]) -> None:
+        versions = {one.model_version for one in answers}
+        items = [[item.item for item in one.items] for one in answers]
+        if len(versions) > 1 or items != self._right[answers[0].model_version][: len(items)]:
+            self.faults.append(f"{items} from {versions}")
+        self.seen.extend(versions)
 
 
 def swapped(ground: Ground, tries: int) -> Iterator[Try]:
-    """Activate other models while clients ask, alone and in batches; every answer is that of the version it names."""
+    """Activate one model after the other while clients ask."""
     data, models = ground.fresh("swaps") / "data", [ground.models[name] for name in ("one", "two", "markov")]
     right = {fingerprint(model): _offline(model) for model in models}
-    faults: list[str] = []
-    seen: list[str] = []
-    done, answered = threading.Event(), threading.Semaphore(0)
-
-    def judge(answers: list[Recommendation]) -> None:
-        versions = {one.model_version for one in answers}
-        items = [[item.item for item in one.items] for one in answers]
-        if len(versions) > 1 or items != right[answers[0].model_version][: len(items)]:
-            faults.append(f"{items} from {versions}")
-        seen.extend(versions)
-
-    def work(number: int) -> None:
-        with Client(url, timeout=PATIENCE) as client:
-            while not done.is_set():
-                try:
-                    if number:
-                        judge([client.recommend(USERS[0], k=3)])
-                    else:
-                        judge(client.recommend_batch([Recommend(user, k=3) for user in USERS]))
-                except ServingError as error:
-                    faults.append(str(error))
-                answered.release()
-
     with served(models[0], data=data) as (_, url):
-        threads = [threading.Thread(target=work, args=[number]) for number in range(CLIENTS)]
-        for thread in threads:
-            thread.start()
-        for swap in range(tries):
-            before = len(faults), len(seen)
-            for _ in range(BETWEEN):
-                answered.acquire(timeout=PATIENCE)
-            send(Command("activate", str(models[(swap + 1) % len(models)])), data)
-            if swap == tries - 1:
-                done.set()
-                for thread in threads:
-                    thread.join(PATIENCE)
-            new = seen[before[1] :]
-            yield Try("; ".join(faults[before[0] :]), {"answers": len(new)})
+        clients = Clients(url, right)
+        try:
+            for swap in range(tries):
+                faults, seen = len(clients.faults), len(clients.seen)
+                clients.wait(BETWEEN)
+                send(Command("activate", str(models[(swap + 1) % len(models)])), data)
+                clients.wait(BETWEEN)
+                if swap == tries - 1:
+                    clients.end()
+                yield Try("; ".join(clients.faults[faults:]), {"answers": len(clients.seen) - seen})
+        finally:
+            clients.end()
 
 
 def _offline(model: Path) -> list[list[str]]:

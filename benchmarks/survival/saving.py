@@ -12,6 +12,7 @@ from pathlib import Path
 import sasrec
 from benchmarks.survival.claims import Claim, Try
 from benchmarks.survival.ground import PATIENCE, Ground, contents, drafts, heard, worker
+from sasrec.files import sweep
 from sasrec.serving.api import Recommend
 from sasrec.serving.service import Service
 from sasrec.serving.versions import Folder, fingerprint
@@ -43,6 +44,7 @@ def killed_while_saving(ground: Ground, tries: int) -> Iterator[Try]:
     path, whole = folder / "model.sasrec", {model.name: contents(model) for model in models}
     for possible in _killed(save_for_ever, path, models, tries):
         left, found = drafts(folder), contents(path)
+        sweep(path)
         names = [name for name, files in whole.items() if files == found]
         failed = "" if {*names} & possible else f"there is {names or 'a model that is neither'}, expected {possible}"
         yield Try(failed, {"in the middle": bool(left)})

@@ -1,6 +1,7 @@
 """A server is killed while events come in: what it acknowledged is there after the next start, once."""
 
 import random
+import subprocess
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -66,7 +67,7 @@ def killed(ground: Ground, tries: int) -> Iterator[Try]:
                 acknowledged = _loaded(running, url, ledger, number, stop=chances.randrange(20, 120))
 
 
-def _loaded(running: "object", url: str, ledger: Ledger, number: int, *, stop: int) -> int:
+def _loaded(running: "subprocess.Popen[str]", url: str, ledger: Ledger, number: int, *, stop: int) -> int:
     """Send events from several clients until so many requests are acknowledged, then kill; how many were."""
     kept, before = threading.Semaphore(0), len(ledger.acknowledged)
 
