@@ -6,8 +6,8 @@ import random
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -16,6 +16,7 @@ import jsonschema
 from benchmarks.survival.claims import Claim, Try
 from benchmarks.survival.ground import PATIENCE, Ground, served
 from sasrec.client import Client
+from sasrec.errors import ServingError
 from sasrec.serving import openapi
 from sasrec.serving.app import BODY
 from sasrec.serving.operations import OPERATIONS, Operation
@@ -192,7 +193,6 @@ def _exchanged(address: tuple[str | None, int | None], data: bytes) -> bytes:
         with suppress(TimeoutError, ConnectionResetError):
             while part := connection.recv(65536):
                 answer += part
-                connection.settimeout(PATIENCE)
     return answer
 
 
@@ -204,32 +204,46 @@ def slow(ground: Ground, tries: int) -> Iterator[Try]:
         opened = [socket.create_connection((place.hostname, place.port), timeout=PATIENCE) for _ in range(tries)]
         for number, connection in enumerate(opened):
             connection.sendall(begun[number % len(begun)])
-        done, answers, faults = threading.Event(), 0, []
+        with _dripping([one for number, one in enumerate(opened) if number % len(begun)]):
+            answers, fault = _answered(url, seconds=SLOW / 2)
+            for connection in opened:
+                ended = _ended(connection)
+                fault = fault if ended.startswith(b"HTTP/1.1 408 ") else f"it ended with {ended[:100]!r}"
+                yield Try(fault, {"answers to others": answers})
+                answers, fault = 0, ""
 
-        def drip() -> None:
-            while not done.wait(1.0):
-                for number, connection in enumerate(opened):
-                    if number % len(begun):
-                        with suppress(OSError):  # it may have been ended
-                            connection.send(b"a")
 
-        dripping = threading.Thread(target=drip)
-        dripping.start()
-        until = time.monotonic() + SLOW / 2
-        with Client(url, timeout=PATIENCE) as client:
-            while time.monotonic() < until:
-                try:
-                    client.recommend("u07")
-                    answers += 1
-                except Exception as error:  # noqa: BLE001  # whatever it is, others were in its way
-                    faults.append(str(error))
-        for connection in opened:
-            ended = _ended(connection)
-            wrong = "" if ended.startswith(b"HTTP/1.1 408 ") else f"it ended with {ended[:100]!r}"
-            yield Try("; ".join(filter(None, [wrong, *faults[:1]])), {"answers to others": answers})
-            answers = 0
+@contextmanager
+def _dripping(connections: Sequence[socket.socket]) -> Iterator[None]:
+    """Inside the block a byte a second comes over each."""
+    done = threading.Event()
+
+    def drip() -> None:
+        while not done.wait(1.0):
+            for connection in connections:
+                with suppress(OSError):  # it may have been ended
+                    connection.send(b"a")
+
+    thread = threading.Thread(target=drip)
+    thread.start()
+    try:
+        yield
+    finally:
         done.set()
-        dripping.join()
+        thread.join()
+
+
+def _answered(url: str, *, seconds: float) -> tuple[int, str]:
+    """How many requests are answered one after the other, and what came of the one that was not, if any."""
+    answers, until = 0, time.monotonic() + seconds
+    with Client(url, timeout=PATIENCE) as client:
+        while time.monotonic() < until:
+            try:
+                client.recommend("u07")
+            except ServingError as error:
+                return answers, f"others were not answered: {error}"
+            answers += 1
+    return answers, ""
 
 
 def _ended(connection: socket.socket) -> bytes:
