@@ -76,6 +76,15 @@ def test_a_last_transaction_that_a_crash_left_in_part_is_no_damage(opened, left)
     assert opened(bytes(torn)) == 11
 
 
+def test_what_a_refused_transaction_left_after_a_shorter_one_is_no_damage(opened, left):
+    starts = range(32, len(left[1]), FRAME)
+    ends = [start for start in starts if left[1][start + 4 : start + 8] != bytes(4)]
+    last = left[1][ends[-2] + FRAME :]  # of the same round of the log, with checksums that do not follow
+
+    assert len(last) > FRAME
+    assert opened(left[1] + last) == 12
+
+
 @pytest.mark.parametrize("place", [3, 17, 29, 32 + 5, 32 + 23, 32 + 24, 32 + FRAME + 9, 32 + 5 * FRAME + 4000])
 def test_a_flipped_bit_before_whole_transactions_is_damage(opened, left, place):
     flipped = bytearray(left[1])

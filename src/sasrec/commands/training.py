@@ -14,7 +14,7 @@ from sasrec.data.feature_reading import read_features
 from sasrec.data.features import Features
 from sasrec.data.vocab import Vocabulary
 from sasrec.errors import ConfigError
-from sasrec.files import check_apart, check_free, held
+from sasrec.files import check_apart, check_free, held, sweep
 
 if TYPE_CHECKING:
     from sasrec.training.checkpoint import Checkpoint
@@ -42,6 +42,8 @@ class Written:
     def check(self) -> "Checkpoint | None":
         """Where the state of the training goes, after refusing places that are taken.
 
+        What a killed training left half saved is removed; so the place must be held.
+
         Raises:
             OutputError: A place is taken or cannot be written.
             BundleError: There is no training to go on with.
@@ -58,6 +60,7 @@ class Written:
         elif self.resume:
             raise ConfigError("--resume: goes on from a checkpoint; let --checkpoint-every be more than 0")
         bundle.check_free(self.out, replace=self.replace)
+        sweep(self.out)
         if self.history is not None:
             check_free(self.history, replace=self.replace or self.resume)
         return checkpoint
