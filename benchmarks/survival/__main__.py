@@ -18,6 +18,7 @@ from benchmarks.survival import disk, flips, load, requests, saving, training, w
 from benchmarks.survival.claims import Claim, table
 from benchmarks.survival.ground import Ground
 from benchmarks.turns import commit, words
+from sasrec.training.interrupts import terminable
 
 CLAIMS = {one.name: one for group in (writing, saving, training, flips, disk, requests, load) for one in group.CLAIMS}
 OUTPUT = ROOT / "benchmarks" / "results" / "local" / "survival.json"
@@ -31,7 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(", ".join(f"{name} {value}" for name, value in machine.items()))
     print(f"commit {made_of}, load average {words(os.getloadavg())}", flush=True)
     verdicts = []
-    with tempfile.TemporaryDirectory(prefix="sasrec-survival-") as folder:
+    # Terminated, it still ends its servers and takes its small file system away.
+    with terminable(), tempfile.TemporaryDirectory(prefix="sasrec-survival-") as folder:
         ground = Ground(Path(folder))
         for claim in [CLAIMS[name] for name in options.only or CLAIMS]:
             tries = options.tries or (claim.few if options.quick else claim.tries)
