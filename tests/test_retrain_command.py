@@ -14,7 +14,8 @@ from sasrec.client import Client
 from sasrec.retrieval.neural import Neural
 from sasrec.serving.administration import Command, send
 from sasrec.serving.api import NewEvent
-from sasrec.serving.store import Event, SqliteStore
+from sasrec.serving.sqlite import SqliteStore
+from sasrec.serving.store import Event
 from sasrec.serving.versions import fingerprint
 
 START = 1_700_000_000

@@ -6,7 +6,8 @@ import pytest
 import sasrec
 from sasrec.errors import ServingError
 from sasrec.serving.snapshot import with_events
-from sasrec.serving.store import Event, SqliteStore
+from sasrec.serving.sqlite import SqliteStore
+from sasrec.serving.store import Event
 
 
 @pytest.fixture
@@ -50,7 +51,7 @@ def test_who_was_forgotten_keeps_what_came_afterwards(store, log):
 
 @pytest.mark.parametrize("page", [1, 2, 5, 100])
 def test_what_is_written_while_events_are_read_belongs_to_the_next_time(store, log, monkeypatch, page):
-    monkeypatch.setattr("sasrec.serving.store._PAGE", page)
+    monkeypatch.setattr("sasrec.serving.store.PAGE", page)
     users = [f"u{number}" for number in range(9)]
     store.add([Event(f"{user}-{at}", user, f"i{at}", at) for at in range(3) for user in users]).result()
     read = SqliteStore.events
@@ -76,7 +77,7 @@ def test_what_is_written_while_events_are_read_belongs_to_the_next_time(store, l
 
 @pytest.mark.parametrize("page", [1, 2, 3, 7, 100])
 def test_events_are_read_page_by_page_in_their_order(store, monkeypatch, page):
-    monkeypatch.setattr("sasrec.serving.store._PAGE", page)
+    monkeypatch.setattr("sasrec.serving.store.PAGE", page)
     store.add([Event(str(n), f"u{n * 7 % 4}", "i", n * 5 % 3 - 1) for n in range(21)]).result()
 
     found = list(store.events(through=18))

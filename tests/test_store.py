@@ -11,7 +11,8 @@ from itertools import permutations
 import pytest
 
 from sasrec.errors import ServingError
-from sasrec.serving.store import Event, SqliteStore
+from sasrec.serving.sqlite import SqliteStore
+from sasrec.serving.store import Event
 
 
 @pytest.fixture
@@ -105,7 +106,7 @@ def test_events_up_to_a_place_can_be_left_out(store):
 
 
 def test_of_a_long_history_the_latest_are_read(store, monkeypatch):
-    monkeypatch.setattr("sasrec.serving.store.HISTORY", 3)
+    monkeypatch.setattr("sasrec.serving.sqlite.HISTORY", 3)
     store.add([Event(str(number), "ada", f"item {number}", number) for number in range(9)]).result()
 
     assert items(store, "ada") == ["item 6", "item 7", "item 8"]
@@ -228,7 +229,8 @@ DISK_FULL = """
     import resource, sys
     from pathlib import Path
     from sasrec.errors import ServingError
-    from sasrec.serving.store import Event, SqliteStore
+    from sasrec.serving.sqlite import SqliteStore
+from sasrec.serving.store import Event
 
     store = SqliteStore(Path(sys.argv[1]))
     store.add([Event("before", "ada", "alien")]).result()
@@ -260,7 +262,8 @@ def test_a_full_disk_is_an_error_that_leaves_the_old_state_whole(path):
 WRITER = """
     import os, sys
     from pathlib import Path
-    from sasrec.serving.store import Event, SqliteStore
+    from sasrec.serving.sqlite import SqliteStore
+from sasrec.serving.store import Event
 
     def say(*words):  # two threads speak, and no line may tear
         os.write(1, (" ".join(map(str, words)) + "\\n").encode())

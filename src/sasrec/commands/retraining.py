@@ -17,7 +17,7 @@ from sasrec.evaluation.intervals import Interval, paired_interval
 from sasrec.evaluation.metrics import ndcg
 from sasrec.serving.server import data_of
 from sasrec.serving.snapshot import Snapshot, with_events
-from sasrec.serving.store import SqliteStore
+from sasrec.serving.sqlite import SqliteStore
 
 if TYPE_CHECKING:
     from sasrec.data.features import Features

@@ -11,7 +11,7 @@ from sasrec.retrieval.loading import load
 from sasrec.retrieval.scorers import Scorer
 from sasrec.serving.answering import LOGGER, Answer, Request, Served
 from sasrec.serving.problems import Problem
-from sasrec.serving.store import SqliteStore
+from sasrec.serving.sqlite import SqliteStore
 from sasrec.serving.versions import Course, Folder, fingerprint
 
 
