@@ -230,7 +230,7 @@ DISK_FULL = """
     from pathlib import Path
     from sasrec.errors import ServingError
     from sasrec.serving.sqlite import SqliteStore
-from sasrec.serving.store import Event
+    from sasrec.serving.store import Event
 
     store = SqliteStore(Path(sys.argv[1]))
     store.add([Event("before", "ada", "alien")]).result()
@@ -263,7 +263,7 @@ WRITER = """
     import os, sys
     from pathlib import Path
     from sasrec.serving.sqlite import SqliteStore
-from sasrec.serving.store import Event
+    from sasrec.serving.store import Event
 
     def say(*words):  # two threads speak, and no line may tear
         os.write(1, (" ".join(map(str, words)) + "\\n").encode())
