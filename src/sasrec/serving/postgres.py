@@ -40,11 +40,11 @@ _USUAL = {
     "tcp_user_timeout": "10000",
 }
 # Each of these is what the store relies on, whatever the database or the role has set: a transaction that waited for
-# another sees what that one did; a server that stands still holds up the others for ten seconds at most; and what is
+# another sees what that one did; a server that stands still holds up the others for ten seconds, no longer; and what is
 # committed is on the disk.
 _SESSION = """
 SET default_transaction_isolation = 'read committed';
-SET lock_timeout = '10s';
+SET lock_timeout = '15s';
 SET idle_in_transaction_session_timeout = '10s';
 SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off';
 """
