@@ -62,11 +62,11 @@ def test_a_termination_loses_nothing_that_was_begun(process, saved, tmp_path):
     assert (running.returncode, out, errors) == (0, "stopped\n", "")
 
 
-def check_kills(process, saved, data, rounds):
+def check_kills(process, saved, flags, data, rounds):
     """Kill the server while events come in; what was acknowledged is there after the next start, once."""
     acknowledged, sent, kept = set(), set(), threading.Semaphore(0)
     for number in range(rounds):
-        with process(saved, data=data) as (running, url):
+        with process(saved, *flags, data=data) as (running, url):
             with Client(url) as client:
                 stored = {one.id for one in client.history("ada", limit=1000).events}
             assert acknowledged <= stored <= sent
@@ -91,19 +91,25 @@ def check_kills(process, saved, data, rounds):
             running.kill()
             for thread in threads:
                 thread.join(PATIENCE)
-    with process(saved, data=data) as (_, url), Client(url) as client:
+    with process(saved, *flags, data=data) as (_, url), Client(url) as client:
         events = [one.id for one in client.history("ada", limit=1000).events]
     assert acknowledged <= set(events) <= sent
     assert len(events) == len(set(events))
 
 
-def test_no_acknowledged_event_is_lost_when_the_server_is_killed(process, saved, tmp_path):
-    check_kills(process, saved, tmp_path / "data", rounds=1)
+@pytest.fixture(params=["sqlite", "postgres"])
+def flags(request):
+    """What tells a server where its events are."""
+    return [] if request.param == "sqlite" else ["--events", request.getfixturevalue("database")]
+
+
+def test_no_acknowledged_event_is_lost_when_the_server_is_killed(process, saved, flags, tmp_path):
+    check_kills(process, saved, flags, tmp_path / "data", rounds=1)
 
 
 @pytest.mark.slow
-def test_no_acknowledged_event_is_lost_in_ten_kills_of_the_server(process, saved, tmp_path):
-    check_kills(process, saved, tmp_path / "data", rounds=10)
+def test_no_acknowledged_event_is_lost_in_ten_kills_of_the_server(process, saved, flags, tmp_path):
+    check_kills(process, saved, flags, tmp_path / "data", rounds=10)
 
 
 def test_too_much_at_once_is_refused_quickly_and_the_rest_answered(serving, small_model, tmp_path, monkeypatch):
