@@ -313,6 +313,17 @@ def test_the_password_comes_from_the_environment(cluster, monkeypatch):
     cluster.execute("DROP OWNED BY locked; DROP ROLE locked")
 
 
+def test_an_address_says_how_to_connect(database, cluster):
+    store = open_store(f"{database}?application_name=shop&client_encoding=LATIN1&connect_timeout=9")
+
+    names = cluster.execute("SELECT DISTINCT application_name FROM pg_stat_activity WHERE datname = 'postgres'")
+
+    assert ("shop",) in names
+    assert store.add([Event("1", "ada", "\U0001f4da")]).result(PATIENCE) == ["stored"]
+    assert [event.item for event in store.history("ada")] == ["\U0001f4da"]
+    store.close()
+
+
 def test_the_missing_extra_is_named(monkeypatch):
     monkeypatch.delitem(sys.modules, "sasrec.serving.postgres", raising=False)
     monkeypatch.setitem(sys.modules, "psycopg", None)

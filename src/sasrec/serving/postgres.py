@@ -77,7 +77,7 @@ class PostgresStore:
         given = _understood(address)
         self.name = _shown(given)
         usual = _USUAL | ({"target_session_attrs": "read-write"} if writable else {})
-        self._links = [_Link(usual | given, self.name) for _ in range(2)]
+        self._links = [_Link(usual | given | {"client_encoding": "UTF8"}, self.name) for _ in range(2)]
         self._reading, self._writing = self._links
         try:
             if writable:
@@ -251,7 +251,7 @@ class _Link:
         if begun < self._pause:
             raise psycopg.OperationalError("the database could not be reached a moment ago")
         try:
-            connection = psycopg.connect(**self._parameters, client_encoding="UTF8", autocommit=True)
+            connection = psycopg.connect(**self._parameters, autocommit=True)
             connection.execute(_SESSION)
         except psycopg.Error:
             # At most half of the time is spent waiting for a database that does not answer.
