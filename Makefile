@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint check bench bench-guard bench-peers growth survival clean
+.PHONY: help demo test test-all postgres lint check bench bench-guard bench-peers growth survival clean
 # Two sets of packages must never be installed into one environment at the same time.
 .NOTPARALLEL:
 
@@ -14,11 +14,18 @@ help: ## list the targets
 demo: .venv/core ## train on a generated log and recommend from it
 	$(BIN)/sasrec demo
 
-test: .venv/test ## run the tests, without the slow ones
-	$(BIN)/python -m pytest
+test: .venv/test postgres ## run the tests, without the slow ones
+	$(BIN)/python -m pytest -rs
 
-test-all: .venv/test ## run every test
-	$(BIN)/python -m pytest -m ""
+test-all: .venv/test postgres ## run every test
+	$(BIN)/python -m pytest -rs -m ""
+
+# The tests of events in PostgreSQL start a private server of these programs; they are installed once, as root on Debian.
+postgres:
+	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || { \
+		[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && export DEBIAN_FRONTEND=noninteractive && \
+		timeout 300 sh -c 'apt-get update -qq && apt-get install -y -qq --no-install-recommends postgresql' >/dev/null 2>&1; } || \
+		echo "PostgreSQL could not be installed: its tests will be skipped; on Debian, as root: apt install postgresql" >&2
 
 lint: .venv/dev ## check format, lint, types and the import contract
 	$(BIN)/ruff format --check .

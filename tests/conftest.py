@@ -2,9 +2,14 @@
 
 import os
 import queue
+import shutil
+import subprocess
 import sys
+import tempfile
 import threading
 from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import quote
 
 import hypothesis
 import pytest
@@ -104,3 +109,77 @@ def process():
     from benchmarks.survival.ground import served
 
     return served
+
+
+class Cluster:
+    """A PostgreSQL server of its own, which listens on a socket in its folder alone.
+
+    Its settings are those that it comes with, `fsync` among them.
+    """
+
+    def __init__(self, programs):
+        self.programs = programs
+        # Not in a folder of pytest's, which only its owner may enter: PostgreSQL refuses to run as root.
+        self.folder = Path(tempfile.mkdtemp(prefix="sasrec-postgres-"))
+        self.user = "postgres" if os.geteuid() == 0 else None
+        if self.user:
+            shutil.chown(self.folder, self.user)
+        self.run("initdb", "--pgdata=data", "--username=tests", "--auth=trust", "--encoding=UTF8", "--no-locale")
+        with open(self.folder / "data" / "postgresql.conf", "a") as settings:
+            settings.write(f"listen_addresses = ''\nunix_socket_directories = '{self.folder}'\n")
+        rules = self.folder / "data" / "pg_hba.conf"
+        rules.write_text("local all locked scram-sha-256\nlocal all all trust\n")
+
+    def run(self, program, *words):
+        """One of PostgreSQL's programs, as the user that owns the folder."""
+        command = [self.programs / program, *words]
+        options = {"user": self.user, "extra_groups": []} if self.user else {}
+        done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=False, **options)
+        assert done.returncode == 0, (program, done.stdout, done.stderr)
+
+    def start(self):
+        self.run("pg_ctl", "start", "--wait", "--pgdata=data", "--log=log")
+
+    def crash(self):
+        """End at once, as in a crash: what was not on the disk is lost."""
+        self.run("pg_ctl", "stop", "--wait", "--pgdata=data", "--mode=immediate")
+
+    def address(self, database="postgres", user="tests"):
+        return f"postgresql://{user}@{quote(str(self.folder), safe='')}/{database}"
+
+    def execute(self, statement):
+        import psycopg
+
+        with psycopg.connect(self.address(), autocommit=True) as connection:
+            found = connection.execute(statement)
+            return found.fetchall() if found.description else None
+
+
+@pytest.fixture(scope="session")
+def cluster():
+    """A real PostgreSQL server for the tests of events in a database; `make test` installs it where it can."""
+    found = shutil.which("initdb")
+    folders = [Path(found).resolve().parent] if found else sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    if not folders or not (folders[-1] / "initdb").exists():
+        pytest.skip("PostgreSQL IS NOT INSTALLED, so events in a database are not tested; apt install postgresql")
+    cluster = Cluster(folders[-1])
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        if (cluster.folder / "data" / "postmaster.pid").exists():
+            cluster.crash()
+        shutil.rmtree(cluster.folder)
+
+
+@pytest.fixture
+def database(cluster):
+    """The address of a database without a store."""
+    cluster.execute("DROP SCHEMA IF EXISTS sasrec CASCADE")
+    return cluster.address()
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def place(request, tmp_path):
+    """Where a new store of events can be, of every kind."""
+    return tmp_path / "events.sqlite" if request.param == "sqlite" else request.getfixturevalue("database")

@@ -240,15 +240,20 @@ def test_what_is_imported_is_declared(name):
     core = {canonicalize_name(Requirement(one).name) for one in PROJECT["dependencies"]}
     extras = {
         Requirement(one).name
-        for group in ("pandas", "pyarrow", "zstd", "tune", "onnx", "serve")
+        for group in ("pandas", "pyarrow", "zstd", "tune", "onnx", "serve", "postgres")
         for one in extra(group)
     }
     at_once = {dotted.partition(".")[0] for node in outside_functions(tree(name)) for dotted in imports(node)}
     sometime = {dotted.partition(".")[0] for dotted in imports(tree(name))}
     ours = {"sasrec", "compression", *sys.stdlib_module_names}  # compression is Python's own from 3.14 on
 
-    # What `sasrec.serving.server` imports only once it is asked to serve, and `sasrec.export_onnx` to export.
-    later = "serve" if name in SERVER else "onnx" if name == "sasrec.export.graph" else None
+    # What `sasrec.serving.server` imports only once it is asked to serve, `open_store` once it is given a database, and
+    # `sasrec.export_onnx` once it is asked to export.
+    extras_of = dict.fromkeys(SERVER, "serve") | {
+        "sasrec.serving.postgres": "postgres",
+        "sasrec.export.graph": "onnx",
+    }
+    later = extras_of.get(name)
     asked = {Requirement(one).name for one in extra(later)} if later else set()
 
     assert at_once - ours <= core | asked

@@ -14,7 +14,8 @@ from sasrec.client import Client
 from sasrec.retrieval.neural import Neural
 from sasrec.serving.administration import Command, send
 from sasrec.serving.api import NewEvent
-from sasrec.serving.store import Event, SqliteStore
+from sasrec.serving.sqlite import SqliteStore
+from sasrec.serving.store import Event
 from sasrec.serving.versions import fingerprint
 
 START = 1_700_000_000
@@ -249,7 +250,7 @@ def test_a_blend_is_retrained_as_a_whole(folder, events):
     ("flags", "words"),
     [
         (["--out", "new"], "walk.sasrec.data/events.sqlite: there is no store of events; say where"),
-        (["--out", "new", "--store", "copy.sqlite"], "copy.sqlite: there is no store of events"),
+        (["--out", "new", "--events", "copy.sqlite"], "copy.sqlite: there is no store of events"),
         (["--out", "new", "--activate"], "walk.sasrec.data: no server runs on this data folder; start it, or leave"),
         (["--out", "walk.sasrec"], "walk.sasrec: exists already"),
     ],

@@ -6,7 +6,8 @@ import sqlite3
 import pytest
 
 from sasrec.errors import ServingError
-from sasrec.serving.store import Event, SqliteStore
+from sasrec.serving.sqlite import SqliteStore
+from sasrec.serving.store import Event
 from sasrec.serving.writeahead import is_damaged
 
 FRAME = 24 + 4096

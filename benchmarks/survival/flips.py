@@ -12,7 +12,8 @@ import sasrec
 from benchmarks.survival.claims import Claim, Try
 from benchmarks.survival.ground import Ground
 from sasrec.errors import SasrecError
-from sasrec.serving.store import Event, SqliteStore
+from sasrec.serving.sqlite import SqliteStore
+from sasrec.serving.store import Event
 from sasrec.training.checkpoint import State
 
 

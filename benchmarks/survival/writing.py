@@ -13,7 +13,7 @@ from benchmarks.survival.ground import PATIENCE, Ground, served
 from sasrec.client import Client
 from sasrec.errors import ServingError
 from sasrec.serving.api import NewEvent
-from sasrec.serving.store import SqliteStore
+from sasrec.serving.sqlite import SqliteStore
 
 CLIENTS = 3
 

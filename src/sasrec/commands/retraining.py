@@ -1,7 +1,7 @@
 """`sasrec retrain`: from a log and what a server was told since to the next version of its model."""
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,9 +15,9 @@ from sasrec.commands.training import FeatureFlags
 from sasrec.errors import ServingError
 from sasrec.evaluation.intervals import Interval, paired_interval
 from sasrec.evaluation.metrics import ndcg
+from sasrec.serving.opening import open_store
 from sasrec.serving.server import data_of
 from sasrec.serving.snapshot import Snapshot, with_events
-from sasrec.serving.store import SqliteStore
 
 if TYPE_CHECKING:
     from sasrec.data.features import Features
@@ -33,12 +33,13 @@ class Server:
 
     Attributes:
         data: Its data folder; by default the model's name with `.data` after it.
-        store: File of its events, such as a copy on another machine; else the one in the data folder.
+        events: Where its events are, if not in the data folder: a file, such as a copy on another machine, or the
+            database of `sasrec serve --events`.
         activate: Let the running server answer with the new model in the end, unless it is worse than the one before.
     """
 
     data: Path | None = None
-    store: Path | None = None
+    events: str | None = field(default=None, repr=False)  # it may hold a password
     activate: bool = False
 
 
@@ -79,7 +80,7 @@ def retrain(
     if server.activate and not (data / SOCKET).exists():
         raise ServingError(f"{data}: no server runs on this data folder; start it, or leave --activate out")
     before = load(served(data, model))
-    content, snapshot = _content(reading, log, server.store or data / "events.sqlite", before)
+    content, snapshot = _content(reading, log, server.events or data / "events.sqlite", before)
     split, features = reading.divided(content), categories.read(content.items)
     if not quiet:
         say(str(snapshot), "", str(content.summary()), "", str(split), *([str(features)] if features else []), "")
@@ -98,13 +99,11 @@ def retrain(
         suggest(["activate", data, saved.out])
 
 
-def _content(reading: Reading, log: Path, events: Path, before: "Recommender") -> "tuple[Log, Snapshot]":
+def _content(reading: Reading, log: Path, events: str | Path, before: "Recommender") -> "tuple[Log, Snapshot]":
     """The log with the events of a store, filtered as one, and which events these are."""
-    if not events.is_file():
-        raise ServingError(f"{events}: there is no store of events; say where the server keeps its data (--data)")
-    rows = reading.unfiltered().log(log)
-    store = SqliteStore(events, writable=False)
+    store = open_store(events, writable=False)
     try:
+        rows = reading.unfiltered().log(log)
         content, snapshot = with_events(rows, store, filters=reading.kept())
     finally:
         store.close()

@@ -25,7 +25,7 @@ def serve(model: Path, /, *, place: Annotated[Place, Parameter(name="*")] = Plac
     def started(running: Running) -> None:
         say(
             f"serving {model} (version {running.version}: {running.facts})",
-            f"events and versions in {running.data}",
+            f"events in {running.events}, versions in {running.data}",
             f"at {running.url}",
         )
         if place.host not in _BEYOND:

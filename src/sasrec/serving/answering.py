@@ -31,7 +31,7 @@ from sasrec.serving.api import (
     Similars,
 )
 from sasrec.serving.explaining import explain
-from sasrec.serving.problems import INTERNAL, UNKNOWN_ITEM, Problem, invalid
+from sasrec.serving.problems import UNKNOWN_ITEM, Problem, invalid, unread
 from sasrec.serving.searching import Search
 from sasrec.serving.store import EventStore, Stored
 
@@ -191,7 +191,7 @@ class Served:
         except ServingError as error:
             LOGGER.error("%s", error)
             # Of this user alone: those who are answered together with it have other rows.
-            return Problem(INTERNAL, "the events of this user cannot be read; the log of the server has more")
+            return unread(error)
         later, _ = self.items.split(one.item for one in since)
         given, unknown = self.items.split(request.history)
         history = np.concatenate([own, np.array([*later, *given], dtype=np.int32)])

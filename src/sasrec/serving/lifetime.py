@@ -32,7 +32,7 @@ class Lifetime:
 
     def __init__(self, model: Path, folder: Folder, place: "Place") -> None:
         """Load the model; errors as `Service`."""
-        self.service = Service(model, folder, titles=place.titles, threads=place.threads)
+        self.service = Service(model, folder, events=place.events, titles=place.titles, threads=place.threads)
         self._drain = place.drain
         self._server: _Server | None = None
 

@@ -14,6 +14,7 @@ from sasrec.serving import api, metrics, openapi
 from sasrec.serving.answering import LOGGER, Request
 from sasrec.serving.batching import Batcher
 from sasrec.serving.problems import (
+    AWAY,
     BUSY,
     CONFLICT,
     DRAINING,
@@ -30,6 +31,8 @@ from sasrec.serving.problems import (
     Fault,
     Kind,
     Problem,
+    unread,
+    unwritten,
 )
 from sasrec.serving.service import Service
 from sasrec.serving.store import Event
@@ -38,6 +41,7 @@ _DAY = 86_400.0
 _LATEST = 100  # events that are remembered to be shown
 _QUERY = (MALFORMED, SLOW, INVALID, HEADERS, INTERNAL, BUSY)
 _BODY = (*_QUERY, TOO_LARGE, NO_JSON)
+_SCORED = (*_BODY, LATE, AWAY)
 
 
 @final
@@ -155,7 +159,10 @@ async def store_events(desk: Desk, asked: api.Events) -> api.EventsStored:
 async def latest_events(desk: Desk, asked: api.Latest) -> api.LatestEvents:
     """The events that this server stored last."""
     served = desk.service.served
-    shown = list(desk.latest)[: asked.limit]
+    latest = list(desk.latest)
+    # Another server may have forgotten a user whose events came in here.
+    kept = await _read(desk.service.store.kept, [one.id for one in latest])
+    shown = [one for one in latest if one.id in kept][: asked.limit]
     titled = [msgspec.structs.replace(one, title=served.title_of(one.item)) for one in shown]
     return api.LatestEvents(titled, served.version)
 
@@ -163,7 +170,7 @@ async def latest_events(desk: Desk, asked: api.Latest) -> api.LatestEvents:
 async def user_history(desk: Desk, asked: api.UserHistory) -> api.PastEvents:
     """What is known of a user."""
     served = desk.service.served
-    events = await asyncio.to_thread(served.history, asked.user)
+    events = await _read(served.history, asked.user)
     return api.PastEvents(asked.user, events[-asked.limit :], served.version)
 
 
@@ -235,23 +242,30 @@ async def _written(write: Callable[[Any], Any], what: object, *, refusal: str) -
     try:
         return await asyncio.wrap_future(write(what))
     except ServingError as error:
-        # The message names files of this machine, which are nobody else's business.
+        # The message names files and hosts, which are nobody else's business.
         LOGGER.error("%s", error)
-        if error.status == NO_ROOM.status:
-            raise Problem(NO_ROOM, refusal) from None
-        raise Problem(BUSY, "too many writes wait for the disk; send it again later") from None
+        raise unwritten(error, no_room=refusal) from None
+
+
+async def _read(read: Callable[[Any], Any], what: object) -> Any:
+    """What the store knows; asked in a thread of its own."""
+    try:
+        return await asyncio.to_thread(read, what)
+    except ServingError as error:
+        LOGGER.error("%s", error)
+        raise unread(error) from None
 
 
 OPERATIONS = (
-    Operation("POST", "/v1/recommend", recommend, api.Recommend, api.Recommendation, (*_BODY, LATE)),
-    Operation("POST", "/v1/recommend:batch", recommend_batch, api.RecommendBatch, api.Recommendations, (*_BODY, LATE)),
-    Operation("POST", "/v1/rank", rank, api.Rank, api.Recommendation, (*_BODY, LATE)),
+    Operation("POST", "/v1/recommend", recommend, api.Recommend, api.Recommendation, _SCORED),
+    Operation("POST", "/v1/recommend:batch", recommend_batch, api.RecommendBatch, api.Recommendations, _SCORED),
+    Operation("POST", "/v1/rank", rank, api.Rank, api.Recommendation, _SCORED),
     Operation("GET", "/v1/similar", similar, api.Similar, api.Similars, (*_QUERY, LATE, UNKNOWN_ITEM)),
-    Operation("POST", "/v1/explain", explain, api.Explain, api.Explanation, (*_BODY, LATE, UNKNOWN_ITEM)),
-    Operation("GET", "/v1/events", latest_events, api.Latest, api.LatestEvents, _QUERY),
-    Operation("POST", "/v1/events", store_events, api.Events, api.EventsStored, (*_BODY, CONFLICT, NO_ROOM)),
-    Operation("GET", "/v1/users/{user}/history", user_history, api.UserHistory, api.PastEvents, _QUERY),
-    Operation("DELETE", "/v1/users/{user}", forget_user, api.User, api.Forgotten, (*_QUERY, NO_ROOM)),
+    Operation("POST", "/v1/explain", explain, api.Explain, api.Explanation, (*_SCORED, UNKNOWN_ITEM)),
+    Operation("GET", "/v1/events", latest_events, api.Latest, api.LatestEvents, (*_QUERY, AWAY)),
+    Operation("POST", "/v1/events", store_events, api.Events, api.EventsStored, (*_BODY, CONFLICT, AWAY, NO_ROOM)),
+    Operation("GET", "/v1/users/{user}/history", user_history, api.UserHistory, api.PastEvents, (*_QUERY, AWAY)),
+    Operation("DELETE", "/v1/users/{user}", forget_user, api.User, api.Forgotten, (*_QUERY, AWAY, NO_ROOM)),
     Operation("GET", "/v1/items/search", search_items, api.Search, api.Found, _QUERY),
     Operation("GET", "/v1/model", describe_model, api.Nothing, api.ModelFacts, _QUERY),
     Operation("GET", "/livez", alive, api.Nothing, api.Health, _QUERY),

@@ -6,6 +6,8 @@ from typing import final
 
 import msgspec
 
+from sasrec.errors import ServingError
+
 MEDIA_TYPE = "application/problem+json"
 
 
@@ -37,12 +39,13 @@ HEADERS = Kind("headers-too-large", 431, "The headers are too large")
 INTERNAL = Kind("internal", 500, "The server made a mistake")
 BUSY = Kind("busy", 503, "The server has too much to do")
 DRAINING = Kind("draining", 503, "The server is about to stop")
+AWAY = Kind("events-away", 503, "The database of events cannot be used")
 LATE = Kind("too-late", 504, "The answer would have come after its deadline")
 NO_ROOM = Kind("not-stored", 507, "The disk refuses to store events")
 
 KINDS = (
     *(MALFORMED, UNKNOWN_ITEM, NOT_FOUND, METHOD, SLOW, CONFLICT, TOO_LARGE, NO_JSON, INVALID, HEADERS),
-    *(INTERNAL, BUSY, DRAINING, LATE, NO_ROOM),
+    *(INTERNAL, BUSY, DRAINING, AWAY, LATE, NO_ROOM),
 )
 
 
@@ -91,6 +94,26 @@ class Problem(Exception):  # noqa: N818  # a problem is what RFC 9457 calls it
         kind = self.kind
         plain = Document(f"/problems/{kind.name}", kind.title, kind.status, self.detail, instance, self.errors)
         return msgspec.json.encode(plain)
+
+
+def unread(error: ServingError) -> Problem:
+    """The problem of whoever asks for events that cannot be read."""
+    if error.status == AWAY.status:
+        return Problem(AWAY, "events cannot be read now; try again later")
+    return Problem(INTERNAL, "the events of this user cannot be read; the log of the server has more")
+
+
+def unwritten(error: ServingError, *, no_room: str) -> Problem:
+    """The problem of whoever writes what cannot be stored, or perhaps is not.
+
+    Args:
+        no_room: What to say where there is no room.
+    """
+    if error.status == NO_ROOM.status:
+        return Problem(NO_ROOM, no_room)
+    if error.status == AWAY.status:
+        return Problem(AWAY, "it is not known whether this was stored; send it again, for nothing is stored twice")
+    return Problem(BUSY, "too many writes wait for the disk; send it again later")
 
 
 def invalid(message: str) -> Problem:

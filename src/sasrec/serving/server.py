@@ -4,11 +4,12 @@ import socket
 import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, final
 
 from sasrec.errors import ConfigError, ServingError
+from sasrec.serving.opening import is_address
 
 if TYPE_CHECKING:
     from sasrec.retrieval.recommender import Recommender
@@ -23,6 +24,9 @@ class Place:
         host: Address to listen on. There is no authentication: beyond this machine, put a proxy in front.
         port: Port to listen on; 0 takes a free one.
         data: Folder for events and model versions; by default the model's name with `.data` after it.
+        events: Database for the events of several servers, as postgresql://HOST/DATABASE; what it does not say comes
+            from libpq's environment and files, such as the password (PGPASSWORD, ~/.pgpass). Needs the extra: pip
+            install 'sasrec[postgres]'. The events are in the data folder unless it is given.
         titles: File of items with a column of titles, shown in answers and searched.
         threads: CPU threads that score.
         drain: Seconds between SIGTERM and the end of listening, in which /readyz says 503 and every connection is
@@ -32,6 +36,7 @@ class Place:
     host: str = "127.0.0.1"
     port: int = 8000
     data: Path | None = None
+    events: str | None = field(default=None, repr=False)  # it may hold a password
     titles: Path | None = None
     threads: int = 1
     drain: float = 1.0
@@ -39,6 +44,8 @@ class Place:
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:
             raise ConfigError(f"port: expected 0 to 65535, found {self.port}")
+        if self.events is not None and not is_address(self.events):
+            raise ConfigError("events: expected the address of a database, postgresql://HOST/DATABASE")
         if self.threads < 1:
             raise ConfigError(f"threads: expected at least 1, found {self.threads}")
         if not 0 <= self.drain <= 3600:
@@ -53,6 +60,7 @@ class Running:
     Attributes:
         url: Where.
         data: Its data folder.
+        events: Where the events are.
         version: The version that it began with.
         facts: The model in words.
         stop: Ends it after the answers that it has begun; may be called from any thread.
@@ -60,6 +68,7 @@ class Running:
 
     url: str
     data: Path
+    events: str
     version: str
     facts: str
     stop: Callable[[], None]
@@ -71,6 +80,7 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 8000,
     data: str | Path | None = None,
+    events: str | None = None,
     titles: str | Path | None = None,
     threads: int = 1,
     started: Callable[[Running], None] | None = None,
@@ -79,8 +89,8 @@ def serve(
 
     Args:
         model: A model, or the folder of one.
-        host, port, data, titles, threads: As the flags of `sasrec serve`. The data folder of a model that is given as
-            an object is `sasrec.data` in the working directory, unless it is named.
+        host, port, data, events, titles, threads: As the flags of `sasrec serve`. The data folder of a model that is
+            given as an object is `sasrec.data` in the working directory, unless it is named.
         started: Called once the server answers.
 
     Raises:
@@ -88,11 +98,11 @@ def serve(
         BundleError: The model cannot be used.
         DataError: The titles cannot be read, or fit none of the items.
         OutputError: The data folder cannot be written.
-        ServingError: The port is taken, the data folder is in use, the events are damaged, or the extra `serve` is
-            missing.
+        ServingError: The port is taken, the data folder is in use, the events are damaged or cannot be reached, or an
+            extra is missing.
     """
     folder, names = (None if one is None else Path(one) for one in (data, titles))
-    place = Place(host=host, port=port, data=folder, titles=names, threads=threads)
+    place = Place(host=host, port=port, data=folder, events=events, titles=names, threads=threads)
     if isinstance(model, str | Path):
         run(Path(model), place, started=started)
         return
@@ -121,7 +131,8 @@ def run(model: Path, place: Place, *, started: Callable[[Running], None] | None 
             if started is not None:
                 host, port = listening.getsockname()[:2]
                 url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-                started(Running(url, data, live.service.served.version, live.facts(), live.stop))
+                service = live.service
+                started(Running(url, data, service.store.name, service.served.version, live.facts(), live.stop))
 
         live.run(listening, tell)
 

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import final
 
-from sasrec.errors import BundleError, SasrecError
+from sasrec.errors import BundleError, SasrecError, ServingError
 from sasrec.retrieval.exported import Exported
 from sasrec.retrieval.loading import load
 from sasrec.retrieval.scorers import Scorer
 from sasrec.serving.answering import LOGGER, Answer, Request, Served
+from sasrec.serving.opening import open_store
 from sasrec.serving.problems import Problem
-from sasrec.serving.store import SqliteStore
 from sasrec.serving.versions import Course, Folder, fingerprint
 
 
@@ -27,23 +27,38 @@ class Service:
         draining: True once the server is about to stop.
     """
 
-    def __init__(self, model: Path, folder: Folder, *, titles: Path | None = None, threads: int = 1) -> None:
+    def __init__(
+        self,
+        model: Path,
+        folder: Folder,
+        *,
+        events: str | None = None,
+        titles: Path | None = None,
+        threads: int = 1,
+    ) -> None:
         """Begin with a model; or, where the last start named the same one, with what was served last.
 
         Where the model cannot be used and the folder holds one that was served before, that one is served and the
         reason is logged.
 
         Args:
+            events: Address of a database for the events; they are in the folder without one.
             titles: File of items with their titles; read again for every version.
             threads: CPU threads that score.
 
         Raises:
             BundleError: The model cannot be used, and there is no other.
             DataError: The titles cannot be read, or fit none of the items.
-            ServingError: The store of events is damaged, foreign or of a newer format.
+            ServingError: The store of events is damaged, foreign, of a newer format or cannot be reached; or the
+                folder has events that would be used no more.
         """
+        if events is not None and folder.events.exists():
+            raise ServingError(
+                f"{folder.events}: has events that would not be used any more; train a model with them (sasrec "
+                f"retrain --events {folder.events}), then move the file away"
+            )
         self.folder, self._titles, self._threads = folder, titles, threads
-        self.store = SqliteStore(folder.events)
+        self.store = open_store(events or folder.events)
         self.draining = False
         self._changing = threading.Lock()
         try:
