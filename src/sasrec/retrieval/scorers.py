@@ -5,6 +5,7 @@ Scores are NumPy arrays, whatever made them, so that a model can be asked withou
 Axes: B histories, V catalogue, L latest events of one history, `state` numbers in a state, K best, R item rows.
 """
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
 
 import numpy as np
@@ -120,10 +121,13 @@ def extent(scorer: Scorer) -> str:
 
 
 class Shortcut(Protocol):
-    """Finds the best items after a state without scoring all of them; see `sasrec.indexed`."""
+    """Finds the best items after states without scoring all of them; see `sasrec.indexed`."""
 
     def best(
-        self, state: "Float[Tensor, 'state']", k: int, *, hidden: "Int[Tensor, 'R']"
-    ) -> "tuple[Float[Tensor, 'K'], Int[Tensor, 'K']]":
-        """The k highest scores, best first, and their items, without the hidden ones; fewer where fewer are left."""
+        self, states: "Float[Tensor, 'B state']", k: int, *, hidden: "Sequence[Int[Tensor, 'R']]"
+    ) -> "list[tuple[Float[Tensor, 'K'], Int[Tensor, 'K']]]":
+        """For each state the k highest scores, best first, and their items, without those that are hidden from it.
+
+        There are fewer where fewer are left.
+        """
         ...
