@@ -19,7 +19,9 @@ _GRAIN = 16_384  # slots that searched parts are a multiple of
 _CHUNK = 65_536  # vectors taken into memory at a time
 _TOGETHER = 64  # states that go through the catalogue together
 _BOUNDS = 131_072  # upper bounds that stay in the cache until the highest of each block is found
+_FEW = 16  # states whose products are faster made the other way round, and turned
 _LARGEST = 127
+_EXACT = 1024  # the widest products of whole numbers that float32 holds without rounding
 _TINY = torch.finfo(torch.float32).tiny
 
 
@@ -123,7 +125,8 @@ class Index:
         lost = self._length * (states - unit.unsqueeze(1) * whole).norm(dim=1) + self._error * states.norm(dim=1)
         # Half a thousandth and the last two terms are more than float32 loses: in both errors, and in what follows.
         slack = lost / unit * 1.0005 + 1 + states.shape[1] / 128
-        return _Asked(states, unit, pad(whole, (0, self.codes.shape[1] - states.shape[1])), slack)
+        missing = self.codes.shape[1] - states.shape[1]
+        return _Asked(states, unit, pad(whole.to(torch.int8), (0, missing)), slack)
 
     def _tops(self, asked: "_Asked", hidden: list[Tensor]) -> Float[Tensor, "B blocks"]:
         """The highest upper bound of each block of slots, for each state, without the hidden slots."""
@@ -165,12 +168,15 @@ class Index:
     ) -> tuple[Int[Tensor, "members"], Float[Tensor, "members"]]:
         """The slots of some blocks and their upper bounds for one state; -inf where they are empty or hidden."""
         slots = (blocks.unsqueeze(1) * BLOCK + torch.arange(BLOCK)).view(-1)
-        whole = asked.whole[0].double()  # products of whole numbers that are exact, however wide the vectors are
-        products = torch.cat([self.codes[part].double() @ whole for part in slots.split(_CHUNK)])
+        numbers = torch.float32 if self.codes.shape[1] <= _EXACT else torch.float64
+        whole = asked.whole[0].to(numbers)
+        products = torch.cat([self.codes[part].to(numbers) @ whole for part in slots.split(_CHUNK)])
         upper = products.float().add_(asked.slack).mul_(self.scales[slots])
-        out = torch.zeros(len(self.rows), dtype=torch.bool)
-        out[hidden] = True
-        return slots, upper.masked_fill_(out[slots], float("-inf"))
+        if len(hidden):
+            hidden = hidden.sort().values
+            next_hidden = hidden[torch.searchsorted(hidden, slots).clamp_(max=len(hidden) - 1)]
+            upper[next_hidden == slots] = float("-inf")
+        return slots, upper
 
     def _exact(
         self, state: Float[Tensor, "D"], rows: Int[Tensor, "R"], k: int
@@ -189,13 +195,13 @@ class _Asked:
     Attributes:
         states: The states themselves.
         unit: m.
-        whole: b.
+        whole: b, int8.
         slack: What rounding can add at most to a product of whole numbers.
     """
 
     states: Float[Tensor, "B D"]
     unit: Float[Tensor, "B"]
-    whole: Float[Tensor, "B D"]
+    whole: Int[Tensor, "B D"]
     slack: Float[Tensor, "B"]
 
     def one(self, number: int) -> "_Asked":
@@ -215,8 +221,12 @@ class _Asked:
 
     def upper_bounds(self, codes: Int[Tensor, "S D"], scales: Float[Tensor, "S"]) -> Float[Tensor, "B S"]:
         """At least the score of each slot's item, divided by `unit`."""
-        products = torch._int_mm(self.whole.to(torch.int8), codes.t())
-        return products.float().add_(self.slack.unsqueeze(1)).mul_(scales)
+        if len(self.whole) > _FEW:
+            products = torch._int_mm(self.whole, codes.t())
+        else:
+            products = torch._int_mm(codes, self.whole.t().contiguous()).t()
+        upper = products.new_empty(products.shape, dtype=torch.float32).copy_(products)
+        return upper.add_(self.slack.unsqueeze(1)).mul_(scales)
 
 
 def _highest(upper: Float[Tensor, "B S"]) -> Float[Tensor, "B blocks"]:
