@@ -30,7 +30,7 @@ def shuffled():
 
 
 def best(index, state, k, hidden=NOTHING):
-    (found,) = index.best(state.unsqueeze(0), k, hidden=[hidden])
+    (found,) = index.best(state.unsqueeze(0), [k], hidden=[hidden])
     return found
 
 
@@ -119,7 +119,7 @@ def test_many_states_find_what_each_finds_alone(shuffled):
     coarse = Coarse(table, states, overlap=0.3, k=10)
     hidden = [torch.arange(number) for number in range(len(states))]  # for some too many for the lists alone
 
-    together = coarse.best(states, 10, hidden=hidden)
+    together = coarse.best(states, [10] * len(states), hidden=hidden)
 
     for state, out, (values, items) in zip(states, hidden, together, strict=True):
         alone = best(coarse, state, 10, out)

@@ -13,7 +13,7 @@ NOTHING = torch.tensor([], dtype=torch.int64)
 
 
 def best(index, state, k, hidden=NOTHING):
-    (found,) = index.best(state.unsqueeze(0), k, hidden=[hidden])
+    (found,) = index.best(state.unsqueeze(0), [k], hidden=[hidden])
     return found
 
 
@@ -69,7 +69,7 @@ def test_many_states_find_what_each_finds_alone(question, count, seed):
     parts = [rng.permutation(hidden)[: rng.integers(0, len(hidden) + 1)] for _ in range(count)]
     index = Index(torch.from_numpy(table).float())
 
-    found = index.best(torch.from_numpy(states).float(), k, hidden=[torch.from_numpy(part) for part in parts])
+    found = index.best(torch.from_numpy(states).float(), [k] * count, hidden=[torch.from_numpy(part) for part in parts])
 
     assert len(found) == count
     for (values, rows), one, part in zip(found, states, parts, strict=True):
@@ -81,14 +81,14 @@ def test_states_go_through_a_catalogue_that_takes_several_parts():
     table, states = (torch.randint(-9, 10, (count, 8), generator=generator).float() for count in (9000, 70))
     hidden = [torch.randperm(9000, generator=generator)[: 100 * (number % 3)] for number in range(70)]
 
-    found = Index(table).best(states, 10, hidden=hidden)
+    found = Index(table).best(states, [10 + number % 5 for number in range(70)], hidden=hidden)
 
     scores = states @ table.t()  # whole numbers, so without rounding
     for number, (values, rows) in enumerate(found):
         scores[number, hidden[number]] = float("-inf")
         expected = scores[number].sort(descending=True, stable=True)
-        assert torch.equal(values, expected.values[:10])
-        assert torch.equal(rows, expected.indices[:10])
+        assert torch.equal(values, expected.values[: 10 + number % 5])
+        assert torch.equal(rows, expected.indices[: 10 + number % 5])
 
 
 @pytest.mark.parametrize("scale", [1e-15, 1.0, 1e15])

@@ -82,12 +82,13 @@ class Index:
 
     @torch.inference_mode()
     def best(
-        self, states: Float[Tensor, "B D"], k: int, *, hidden: Sequence[Int[Tensor, "R"]]
+        self, states: Float[Tensor, "B D"], k: Sequence[int], *, hidden: Sequence[Int[Tensor, "R"]]
     ) -> list[tuple[Float[Tensor, "K"], Int[Tensor, "K"]]]:
-        """For each state the k highest scores, best first, and their items; of equal ones the lower row first.
+        """For each state its k highest scores, best first, and their items; of equal ones the lower row first.
 
         Args:
-            hidden: For each state the item rows to leave out; where fewer than k are left, there are fewer.
+            k: Items wanted for each state.
+            hidden: The item rows to leave out for each state; where fewer than k are left, there are fewer.
 
         Raises:
             ScoreError: A state is not finite.
@@ -98,7 +99,7 @@ class Index:
             slots = [self._slots[rows] for rows in hidden[start : start + _TOGETHER]]
             tops, blocks = self._tops(asked, slots), torch.arange(len(self.rows) // BLOCK)
             for number, out in enumerate(slots):
-                found.append(self._found(asked.one(number), k, tops[number], blocks, out))
+                found.append(self._found(asked.one(number), k[start + number], tops[number], blocks, out))
         return found
 
     @torch.inference_mode()
@@ -116,6 +117,10 @@ class Index:
         upper[0, _places(slots, parts)] = float("-inf")
         blocks = torch.cat([torch.arange(start // BLOCK, stop // BLOCK) for start, stop in parts])
         return self._found(asked, k, _highest(upper)[0, : len(blocks)], blocks, slots)
+
+    def words(self) -> str:
+        """What it finds, as people are told."""
+        return f"exact, of {len(self.table):,} items"
 
     def _asked(self, states: Float[Tensor, "B D"]) -> "_Asked":
         if not bool(states.isfinite().all()):

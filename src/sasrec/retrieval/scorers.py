@@ -124,10 +124,14 @@ class Shortcut(Protocol):
     """Finds the best items after states without scoring all of them; see `sasrec.indexed`."""
 
     def best(
-        self, states: "Float[Tensor, 'B state']", k: int, *, hidden: "Sequence[Int[Tensor, 'R']]"
+        self, states: "Float[Tensor, 'B state']", k: Sequence[int], *, hidden: "Sequence[Int[Tensor, 'R']]"
     ) -> "list[tuple[Float[Tensor, 'K'], Int[Tensor, 'K']]]":
-        """For each state the k highest scores, best first, and their items, without those that are hidden from it.
+        """For each state its k highest scores, best first, and their items, without those that are hidden from it.
 
         There are fewer where fewer are left.
         """
+        ...
+
+    def words(self) -> str:
+        """What it finds, as people are told."""
         ...

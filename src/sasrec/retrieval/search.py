@@ -180,7 +180,7 @@ def _by_index(
 
     seen = [block if selection.exclude_seen else hidden[:0] for block in map(histories.__getitem__, range(len(places)))]
     left_out = [torch.from_numpy(np.concatenate([hidden, one])) for one in seen]
-    found = index.best(scorer.states(histories), selection.k, hidden=left_out)
+    found = index.best(scorer.states(histories), [selection.k] * len(places), hidden=left_out)
     return Ranking.joined(
         Ranking.of(values.numpy()[None], items.numpy()[None], places[number : number + 1])
         for number, (values, items) in enumerate(found)

@@ -25,6 +25,8 @@ class Place:
         data: Folder for events and model versions; by default the model's name with `.data` after it.
         titles: File of items with a column of titles, shown in answers and searched.
         threads: CPU threads that score.
+        overlap: Share of the best 10 that is to be found on average among 100,000 items or more, such as 0.999, to
+            answer sooner; the share that is found is measured at the start. By default all of them are found.
         drain: Seconds between SIGTERM and the end of listening, in which /readyz says 503 and every connection is
             closed after its answer; Ctrl-C does not wait for it.
     """
@@ -34,6 +36,7 @@ class Place:
     data: Path | None = None
     titles: Path | None = None
     threads: int = 1
+    overlap: float | None = None
     drain: float = 1.0
 
     def __post_init__(self) -> None:
@@ -41,6 +44,8 @@ class Place:
             raise ConfigError(f"port: expected 0 to 65535, found {self.port}")
         if self.threads < 1:
             raise ConfigError(f"threads: expected at least 1, found {self.threads}")
+        if self.overlap is not None and not 0 < self.overlap <= 1:
+            raise ConfigError(f"overlap: expected a share above 0 and at most 1, found {self.overlap}")
         if not 0 <= self.drain <= 3600:
             raise ConfigError(f"drain: expected 0 to 3600 seconds, found {self.drain}")
 
@@ -55,6 +60,7 @@ class Running:
         data: Its data folder.
         version: The version that it began with.
         facts: The model in words.
+        index: How the best items are found, in words; empty where every item is scored.
         stop: Ends it after the answers that it has begun; may be called from any thread.
     """
 
@@ -62,6 +68,7 @@ class Running:
     data: Path
     version: str
     facts: str
+    index: str
     stop: Callable[[], None]
 
 
@@ -73,14 +80,15 @@ def serve(
     data: str | Path | None = None,
     titles: str | Path | None = None,
     threads: int = 1,
+    overlap: float | None = None,
     started: Callable[[Running], None] | None = None,
 ) -> None:
     """Serve a model over HTTP until the process is told to stop; see docs/serving.md.
 
     Args:
         model: A model, or the folder of one.
-        host, port, data, titles, threads: As the flags of `sasrec serve`. The data folder of a model that is given as
-            an object is `sasrec.data` in the working directory, unless it is named.
+        host, port, data, titles, threads, overlap: As the flags of `sasrec serve`. The data folder of a model that is
+            given as an object is `sasrec.data` in the working directory, unless it is named.
         started: Called once the server answers.
 
     Raises:
@@ -92,7 +100,7 @@ def serve(
             missing.
     """
     folder, names = (None if one is None else Path(one) for one in (data, titles))
-    place = Place(host=host, port=port, data=folder, titles=names, threads=threads)
+    place = Place(host=host, port=port, data=folder, titles=names, threads=threads, overlap=overlap)
     if isinstance(model, str | Path):
         run(Path(model), place, started=started)
         return
@@ -121,7 +129,7 @@ def run(model: Path, place: Place, *, started: Callable[[Running], None] | None 
             if started is not None:
                 host, port = listening.getsockname()[:2]
                 url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-                started(Running(url, data, live.service.served.version, live.facts(), live.stop))
+                started(Running(url, data, live.service.served.version, live.facts(), live.index(), live.stop))
 
         live.run(listening, tell)
 
