@@ -76,8 +76,9 @@ class Row:
         found = self.figures
         kept = ", ".join(f"{name}: {'pass' if ok else 'FAIL'}" for name, ok in self.limits.items())
         return (
-            f"{self.items:>9,} {self.server:<7} {self.load:<9} {found.rate:>7,.0f} {found.good:>7,.0f} {found.p50:>7.1f}"
-            f" {found.p99:>7.1f} {found.refused:>8} {found.failed:>7} {self.cpu_ms:>7.2f} {self.mb:>6.0f}  {kept}"
+            f"{self.items:>9,} {self.server:<7} {self.load:<9} {found.rate:>7,.0f} {found.good:>7,.0f}"
+            f" {found.p50:>7.1f} {found.p99:>7.1f} {found.refused:>8} {found.failed:>7}"
+            f" {self.cpu_ms:>7.2f} {self.mb:>6.0f}  {kept}"
         )
 
 
@@ -164,7 +165,7 @@ def _loads(
 
 
 def soak(path: Path, *, items: int, minutes: float) -> dict:
-    """One server at the rate of its size for so long: its memory at the start, after a tenth of the time and at the end."""
+    """One server at the rate of its size: its memory at the start, after a tenth of the time and at the end."""
     bodies = make(path, items=items)
     rate = SIZES.get(items, SIZES[12_000]).rate
     with started(_servers(path, beside=False)["sasrec"], bodies[0]) as (process, port):

@@ -7,19 +7,24 @@ waited. Here a time is counted from the moment at which a request was due.
 **Saturation** (`saturated`): each of 64 connections asks again as soon as it is answered, so that the server always has
 something to do and never more than it can hold. What it then answers a second is what it can answer at most.
 
-One thread drives plain sockets, since every microsecond of it is taken from the server on the same machine: a request
-costs it about 40. A connection is kept open and used again, unless the answer says that it will be closed. A request whose
-kept connection turns out to have been closed meanwhile, before a byte of an answer, is sent once more, as any HTTP client
-does.
+One thread drives plain sockets, since every microsecond of it is taken from the server on the same machine. A
+connection is kept open and used again, unless the answer says that it will be closed. A request whose kept connection
+turns out to have been closed meanwhile, before a byte of an answer, is sent once more, as any HTTP client does. As in
+the pool of a proxy there are at most 900 connections: a request that is due when all of them wait leaves when one is
+free, and the wait counts; after a second, which is the deadline of a request, it is given up and counts as refused.
 """
 
 import select
 import socket
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 CONNECTIONS = 64  # of a saturating load
+_POOL = 900  # connections at most, of the 1,000 that the server takes
+_DEADLINE = 1.0  # seconds after which a request that waits for a connection is given up
 _PATIENCE = 15.0  # seconds without any answer after which what is open has failed
 
 Told = Callable[[int, bytes], None]
@@ -126,8 +131,12 @@ class _Wires:
         self._epoll = select.epoll()
         self._open: dict[int, _Wire] = {}
         self._free: list[_Wire] = []
+        self._queue: deque[tuple[float, bytes, Told]] = deque()
 
     def ask(self, request: bytes, told: Told) -> None:
+        if not self._free and len(self._open) >= _POOL:
+            self._queue.append((time.perf_counter() + _DEADLINE, request, told))
+            return
         if self._free:
             self._free.pop().ask(request, told)
             return
@@ -152,21 +161,26 @@ class _Wires:
                 wire.send()
             if event & ~select.EPOLLOUT:
                 self._read(wire)
+        while self._queue and self._queue[0][0] < time.perf_counter():
+            self._queue.popleft()[2](503, b"")
+        while self._queue and (self._free or len(self._open) < _POOL):
+            self.ask(*self._queue.popleft()[1:])
         return bool(events)
 
     def finish(self) -> None:
         """Wait for all answers, then close."""
         latest = time.perf_counter()
-        while (
-            busy := [wire for wire in self._open.values() if wire.told]
-        ) and time.perf_counter() < latest + _PATIENCE:
+        while (self._queue or self._busy()) and time.perf_counter() < latest + _PATIENCE:
             if self.turn(1.0):
                 latest = time.perf_counter()
-        for wire in busy:
+        for wire in self._busy():
             wire.answer(0, b"")
         for wire in self._open.values():
             wire.socket.close()
         self._epoll.close()
+
+    def _busy(self) -> list["_Wire"]:
+        return [wire for wire in self._open.values() if wire.told]
 
     def _read(self, wire: "_Wire") -> None:
         again, told = (wire.asked, wire.told) if wire.used and not wire.read else (b"", None)
@@ -200,10 +214,8 @@ class _Wire:
         self.send()
 
     def send(self) -> None:
-        try:
+        with suppress(OSError):  # of a connection that is over, which is told when it is read
             self.socket.send(self.asked)  # a request is far smaller than what a socket takes at once
-        except OSError:
-            pass  # there is something to read, or the end, and both are told there
 
     def receive(self) -> bool:
         """Read what is there; True where an answer is whole and the connection can be used again."""
