@@ -150,10 +150,9 @@ def _point(kind: str, sizes: dict[str, int], whole: bool, run: Run) -> tuple[flo
 def training(run: Run, *, loss: str, items: int, users: int, length: int, width: int) -> Sample:
     """An epoch after one to warm up: the fastest, since others can only slow it down."""
     import sasrec
+    from sasrec.training.beginning import begin
     from sasrec.training.machine import torch_threads
-    from sasrec.training.progress import Silent
     from sasrec.training.settling import settled
-    from sasrec.training.steps import Training
 
     histories = generated(items=items, users=users, length=length)
     asked = sasrec.Config(
@@ -165,12 +164,12 @@ def training(run: Run, *, loss: str, items: int, users: int, length: int, width:
         threads=run.threads,
     )
     with torch_threads(run.threads):
-        steps = Training(histories, items=items, config=settled(asked, histories, items=items))
-        steps.epoch(1, Silent())
+        steps = begin(histories, items=items, config=settled(asked, histories, items=items))
+        steps.epoch(1)
         epochs = []
         for number in range(run.epochs):
             with timed() as watch:
-                steps.epoch(2 + number, Silent())
+                steps.epoch(2 + number)
             epochs.append(watch)
     return min(epochs, key=lambda one: one.cpu_s).sample()
 

@@ -20,6 +20,7 @@ from sasrec.evaluation.ranking import rank_targets
 from sasrec.retrieval.neural import Neural
 from sasrec.retrieval.recommender import Recommender
 from sasrec.training.batches import batches
+from sasrec.training.beginning import begin
 from sasrec.training.machine import torch_threads
 from sasrec.training.settling import settled
 from sasrec.training.steps import Training
@@ -96,7 +97,7 @@ def _automatic(data: sasrec.Split) -> str:
 
 def _training(data: sasrec.Split, precision: str) -> Training:
     config = settled(sasrec.Config(**NETWORK, precision=precision), data.train, items=len(data.log.items))
-    return Training(data.train, items=len(data.log.items), config=config)
+    return begin(data.train, items=len(data.log.items), config=config)
 
 
 def _steps(training: Training) -> Job:

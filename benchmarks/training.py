@@ -39,10 +39,9 @@ def epoch(run: Run, *, loss: str, precision: str) -> Sample:
     import sasrec
     from sasrec.evaluation.ranking import rank_targets
     from sasrec.retrieval.neural import Neural
+    from sasrec.training.beginning import begin
     from sasrec.training.machine import torch_threads
-    from sasrec.training.progress import Silent
     from sasrec.training.settling import settled
-    from sasrec.training.steps import Training
 
     data = sasrec.split(read(run))
     config = settled(
@@ -52,13 +51,13 @@ def epoch(run: Run, *, loss: str, precision: str) -> Sample:
     )
     targets = real_targets(data, run)
     with torch_threads(run.threads):
-        training = Training(data.train, items=len(data.log.items), config=config)
-        training.epoch(1, Silent())
+        training = begin(data.train, items=len(data.log.items), config=config)
+        training.epoch(1)
         rank_targets(Neural(training.network, config), data.valid, exclude_seen=True)
         epochs = []
         for number in range(run.epochs):
             with timed() as watch:
-                training.epoch(2 + number, Silent())
+                training.epoch(2 + number)
             epochs.append(watch)
     middle = sorted(epochs, key=lambda one: one.cpu_s)[(run.epochs - 1) // 2]
     return middle.sample(targets=targets, us_per_target=1e6 * middle.cpu_s / targets)
@@ -74,12 +73,10 @@ def checkpoint(run: Run, *, items: int = 0) -> Sample:
 
     from sasrec.config import Config
     from sasrec.data.sequences import Sequences
-    from sasrec.training.checkpoint import Checkpoint
-    from sasrec.training.loop import Course
-    from sasrec.training.progress import Silent
-    from sasrec.training.resuming import Keeper
+    from sasrec.training.beginning import begin
+    from sasrec.training.checkpoint import Checkpoint, Keeper
+    from sasrec.training.epochs import Course
     from sasrec.training.settling import settled
-    from sasrec.training.steps import Training
 
     if items:
         histories = Sequences.of(np.random.default_rng(0).integers(items, size=(1000, 50)))
@@ -87,8 +84,8 @@ def checkpoint(run: Run, *, items: int = 0) -> Sample:
         log = read(run)
         histories, items = log.histories, len(log.items)
     config = settled(Config(**NETWORK, loss="auto" if items > 50_000 else "bce"), histories, items=items)
-    training, course = Training(histories, items=items, config=config), Course()
-    training.epoch(1, Silent())
+    training, course = begin(histories, items=items, config=config), Course()
+    training.epoch(1)
     course.finish(training.network, 1.0, 1.0)
     path = Path(run.folder) / "checkpoint"
     keeper, writings = Keeper(Checkpoint(path), {}, training, course), []

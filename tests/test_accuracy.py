@@ -5,14 +5,19 @@ import os
 import re
 from dataclasses import replace
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from benchmarks.accuracy import results, rows, table
+from benchmarks.accuracy import pictures, results, rows, table
 from benchmarks.accuracy.__main__ import main
+from benchmarks.accuracy.published import PUBLISHED
 from benchmarks.accuracy.results import Result, pack
 from benchmarks.accuracy.rows import ROWS, Row
 
+import sasrec
+
+COUNTED = ("popularity", "recent", "markov", "rules", "knn", "counts", "counts-refit")
 WHATS = ("network", "blend", "refit", "ease", "ease-refit")
 PAGE = Path(__file__).parents[1] / "docs" / "accuracy.md"
 ONE = Result(
@@ -66,7 +71,7 @@ def test_the_table_pairs_only_the_seeds_that_both_rows_have():
 
     lines = table.tables(found).splitlines()
 
-    assert lines[0] == "**Beauty**"
+    assert lines[0] == "**Beauty**, 2 users tested"
     assert "| defaults | one network | 2 | 0.5500 ± 0.0707 | 0.5000 ± 0.0000 |  | 12 | 100 |" in lines
     assert (
         "| width 128 | one network | 1 | 0.7000 | 0.5000 | +0.5000 (+0.0000 to +1.0000), one seed | 12 | 100 |" in lines
@@ -108,17 +113,83 @@ def test_a_run_can_be_made_again_and_is_not_made_twice(tmp_path, monkeypatch, ca
     assert len({hashes[what] for what in ("network", "blend", "refit")}) == 3
 
 
+def test_what_is_counted_is_measured_without_a_training_and_as_the_split_of_the_log_says(tmp_path, capsys):
+    log = tmp_path / "log.csv"
+    lines = [f"u{user},i{(user * step) % 7},{step * 50 + user}" for user in range(30) for step in range(10)]
+    log.write_text("user_id,item_id,timestamp\n" + "\n".join(lines) + "\n")
+
+    for name in ("steam", "steam-time", "steam-time"):
+        assert main(["--folder", str(tmp_path / "made"), "count", f"{name}={log}"]) == 0
+
+    assert capsys.readouterr().out.count("steam-time ") == len(COUNTED)
+    found = list(results.results(tmp_path / "made"))
+    assert {(one.log, one.what) for one in found} == {
+        (log, what) for log in ("steam", "steam-time") for what in COUNTED
+    }
+    assert {one.row for one in found} == {"counted"}
+    assert len({one.data for one in found if one.log == "steam-time"}) == 1
+    data = sasrec.split(sasrec.read_log(log), "time")
+    rules = next(one for one in found if (one.log, one.what) == ("steam-time", "rules"))
+    assert rules.hits == pytest.approx(sasrec.evaluate(sasrec.count(data, "rules"), data)["HR@10"], abs=1e-6)
+    assert "| counted | rules | 1 |" in table.tables(found)
+
+
+def test_what_is_published_stands_beside_ours_with_what_keeps_it_from_being_compared():
+    games = replace(ONE, log="games", row="default", ndcg=0.06, places=pack(np.array([0.0, np.inf])))
+
+    lines = table.beside_published([games, replace(games, row="plain")]).splitlines()
+
+    assert lines[:2] == ["**Games**", ""]
+    assert lines[4] == "| **sasrec, one network, defaults** | **0.5000** | **0.5000** | the tables below |  |"
+    assert lines[5].startswith("| Transformer-XL | 0.0569 | 0.1106 | SAR-Check (WSDM 2025) | not known whether")
+    assert len(lines) == 7
+    assert all(one.log in rows.LOGS and 0 < one.ndcg < one.hits < 1 for one in PUBLISHED)
+
+
+def test_pictures_have_a_dot_for_every_figure():
+    wide = replace(ONE, row="width-128", places=pack(np.array([0.0, 0.0])))
+
+    choices, standing = (ElementTree.fromstring(draw([ONE, wide])) for draw in (pictures.choices, pictures.standing))
+
+    circles = ".//{http://www.w3.org/2000/svg}circle"
+    assert len(choices.findall(circles)) == 1
+    dots = standing.findall(circles)
+    assert len(dots) == 2 + sum(one.log == "beauty" for one in PUBLISHED)
+    assert sum(dot.get("class") == "apart" for dot in dots) == sum(
+        one.log == "beauty" and one.differs != "" for one in PUBLISHED
+    )
+    texts = [text.text for text in choices.iter("{http://www.w3.org/2000/svg}text")]
+    assert "width 128 (1 seed)" in texts
+
+
+@pytest.mark.parametrize("name", ["choices", "standing"])
+def test_the_pictures_of_the_documentation_are_of_the_results_that_are_kept(name):
+    """To bring them up to date: UPDATE_DOCS=1 python -m pytest tests/test_accuracy.py -k documentation."""
+    path = PAGE.with_name(f"accuracy-{name}.svg")
+    true = getattr(pictures, name)(results.results())
+
+    if os.environ.get("UPDATE_DOCS"):
+        path.write_text(true, encoding="utf-8")
+
+    assert path.read_text(encoding="utf-8") == true
+
+
 def test_the_documentation_shows_the_results_that_are_kept():
     """To bring it up to date: UPDATE_DOCS=1 python -m pytest tests/test_accuracy.py -k documentation."""
-    shown = PAGE.read_text(encoding="utf-8")
-    true = re.sub(
-        r"(?s)(<!-- rows -->\n).*(\n<!-- end of rows -->)",
-        lambda found: found[1] + table.tables(results.results()) + found[2],
-        shown,
-    )
+    shown = true = PAGE.read_text(encoding="utf-8")
+    for name, text in (
+        ("rows", table.tables(results.results())),
+        ("published", table.beside_published(results.results())),
+    ):
+        true = re.sub(
+            rf"(?s)(<!-- {name} -->\n).*(\n<!-- end of {name} -->)",
+            lambda found, text=text: found[1] + text + found[2],
+            true,
+        )
 
     if os.environ.get("UPDATE_DOCS"):
         PAGE.write_text(true, encoding="utf-8")
 
-    assert "<!-- rows -->\n**Beauty**" in true
+    assert "<!-- rows -->\n**Beauty**, 22,363 users" in true
+    assert "<!-- published -->\n**Beauty**" in true
     assert shown == true or os.environ.get("UPDATE_DOCS")

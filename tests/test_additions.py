@@ -12,16 +12,9 @@ import sasrec
 from sasrec.data.sequences import Sequences
 from sasrec.errors import BundleError, ConfigError, DataError
 from sasrec.retrieval.recommender import Recommender
-from sasrec.training.loop import Training
+from sasrec.training.beginning import begin
 from sasrec.training.settling import settled
 
-
-class Quiet:
-    def step(self, number, loss):
-        """Nobody watches."""
-
-
-QUIET = Quiet()
 rng = np.random.default_rng(5)
 COLOURS = ["red", "green", "blue"]
 
@@ -252,14 +245,14 @@ def test_a_share_or_seed_that_is_none_is_refused(walks, call, words):
 
 def test_items_that_never_occur_are_what_their_features_say_and_no_wrong_answer(held, small_config, features):
     config = settled(small_config, held.train, items=25)
-    training = Training(held.train, items=25, config=config, features=features)
+    training = begin(held.train, items=25, config=config, features=features)
 
-    whole = training.scorer().network
+    whole, known = training.scorer().network, np.unique(held.train.items)
 
-    assert len(training.network.items.weight) == len(np.unique(held.train.items)) == 20
+    assert len(training.network.items.weight) == len(known) == 20
     assert not whole.items.weight[held.new].any()
-    assert torch.equal(whole.items.weight[training.known], training.network.items.weight)
-    torch.testing.assert_close(whole.items()[training.known], training.network.items())
+    assert torch.equal(whole.items.weight[known], training.network.items.weight)
+    torch.testing.assert_close(whole.items()[known], training.network.items())
 
 
 @pytest.mark.parametrize("settings", [{}, {"loss": "bce"}, {"loss": "sampled-softmax", "negatives": 8}])
@@ -273,9 +266,9 @@ def test_features_of_items_held_out_change_nothing_that_is_learned(held, small_c
     other = features.take(np.arange(25))
     other.vectors[held.new] = 9.0
 
-    one, two = (Training(held.train, items=25, config=config, features=some) for some in (features, other))
+    one, two = (begin(held.train, items=25, config=config, features=some) for some in (features, other))
     for number in (1, 2):
-        assert one.epoch(number, QUIET) == two.epoch(number, QUIET)
+        assert one.epoch(number) == two.epoch(number)
 
     for name, tensor in one.network.state_dict().items():
         assert torch.equal(tensor, two.network.state_dict()[name]), name
@@ -299,7 +292,7 @@ def test_a_sampler_of_the_callers_own_may_draw_items_that_are_held_out(held, sma
 def test_without_features_nothing_of_training_is_different(held, small_config):
     config = settled(small_config, held.train, items=25)
 
-    training = Training(held.train, items=25, config=config)
+    training = begin(held.train, items=25, config=config)
 
     assert training.scorer().network is training.network
     assert len(training.network.items.weight) == 25

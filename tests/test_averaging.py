@@ -10,8 +10,8 @@ import sasrec
 from sasrec.evaluation.metrics import ndcg
 from sasrec.evaluation.ranking import rank_targets
 from sasrec.training.averaging import Average
+from sasrec.training.beginning import begin
 from sasrec.training.settling import settled
-from sasrec.training.steps import Training
 
 DECAY = 0.7
 
@@ -22,7 +22,7 @@ def data(walks):
 
 
 def training_of(data, config):
-    return Training(data.train, items=len(data.log.items), config=settled(config, data.train, items=25))
+    return begin(data.train, items=len(data.log.items), config=settled(config, data.train, items=25))
 
 
 def weights_of(network):
@@ -42,7 +42,7 @@ def by_hand(data, config, *, epochs):
             average[name] = decay * average[name] + (1 - decay) * now
 
     for number in range(1, epochs + 1):
-        training.epoch(number, SimpleNamespace(step=note))
+        training.epoch(number, note)
     return average
 
 
@@ -89,7 +89,7 @@ def test_learning_goes_on_as_if_there_were_no_average(data, small_config):
     losses = []
     for training in (plain, averaged):
         for number in (1, 2):
-            losses.append(training.epoch(number, SimpleNamespace(step=lambda *_: None)))
+            losses.append(training.epoch(number))
             with training.judged() as network:
                 judged = weights_of(network)
 
@@ -101,7 +101,7 @@ def test_learning_goes_on_as_if_there_were_no_average(data, small_config):
 
 def test_the_weights_come_back_when_judging_fails(data, small_config):
     training = training_of(data, replace(small_config, average=DECAY))
-    training.epoch(1, SimpleNamespace(step=lambda *_: None))
+    training.epoch(1)
     before = weights_of(training.network)
 
     with pytest.raises(ValueError, match="no judge"), training.judged():

@@ -11,7 +11,7 @@ import torch
 
 import sasrec
 from sasrec.errors import BundleError, ConfigError, OutputError
-from sasrec.training.checkpoint import State, under
+from sasrec.training.resuming import State, under
 
 STATE = State(
     {"numbers": [1, 0.1, 2**127 + 1, None], "text": "Brontë"},

@@ -15,7 +15,7 @@ from sasrec.evaluation.metrics import hit_rate, ndcg
 from sasrec.retrieval.counting import Popularity
 from sasrec.retrieval.recommender import Recommender
 from sasrec.studies.compare import compare_trained
-from sasrec.training.machine import peak_memory
+from sasrec.training.costs import peak_memory
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ from sasrec.errors import TrainingError
 from sasrec.evaluation.ranking import rank_targets
 from sasrec.training import loop
 from sasrec.training.interrupts import held_back, terminable
+from sasrec.training.steps import Training
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +37,7 @@ def signalled(monkeypatch):
     """Lets a signal come while the training makes a step, counted from 1."""
 
     def install(step, number=signal.SIGINT):
-        real, made = loop.Training._step, []
+        real, made = Training._step, []
 
         def interrupted(self, batch):
             made.append(batch)
@@ -44,7 +45,7 @@ def signalled(monkeypatch):
                 signal.raise_signal(number)
             return real(self, batch)
 
-        monkeypatch.setattr(loop.Training, "_step", interrupted)
+        monkeypatch.setattr(Training, "_step", interrupted)
 
     yield install
     monkeypatch.undo()

@@ -18,7 +18,8 @@ from sasrec.evaluation.metrics import hit_rate, ndcg
 from sasrec.evaluation.ranking import rank_targets
 from sasrec.presets import PRESETS
 from sasrec.retrieval.neural import Neural
-from sasrec.training import loop, machine, settling, steps
+from sasrec.training import beginning, loop, machine, settling, steps
+from sasrec.training.beginning import begin
 from sasrec.training.losses import ExactCrossEntropy
 from sasrec.training.machine import granted_threads, torch_threads
 from sasrec.training.negatives import UnseenSampler
@@ -306,7 +307,7 @@ def test_a_loss_that_is_no_number_names_the_step_and_a_remedy(data, small_config
 
 
 def test_weights_that_leave_the_number_range_are_noticed(data, small_config, monkeypatch):
-    build = steps.build
+    build = beginning.build
 
     def huge(config, **sizes):
         network = build(config, **sizes)
@@ -314,7 +315,7 @@ def test_weights_that_leave_the_number_range_are_noticed(data, small_config, mon
             network.items.weight.mul_(1e38)
         return network
 
-    monkeypatch.setattr(steps, "build", huge)
+    monkeypatch.setattr(beginning, "build", huge)
 
     with pytest.raises(TrainingError, match=r"the loss is (nan|inf) at step 1 of epoch 1; lower learning_rate"):
         sasrec.train(data, small_config)
@@ -673,13 +674,13 @@ def test_a_catalogue_beyond_the_bound_is_trained_with_sampled_softmax(data, smal
 def training_of(histories, *, items=9, **settings):
     defaults = {"width": 4, "length": 6, "dropout": 0.0, "batch": 16, "precision": "float32", "schedule": "constant"}
     config = settling.settled(sasrec.Config(**defaults | settings), Sequences.of(histories), items=items)
-    return steps.Training(Sequences.of(histories), items=items, config=config)
+    return begin(Sequences.of(histories), items=items, config=config)
 
 
 def moved(training):
     """What one epoch of a single step does to each weight, and what it was before."""
     before = {name: one.detach().clone() for name, one in training.network.named_parameters()}
-    training.epoch(1, SimpleNamespace(step=lambda *_: None))
+    training.epoch(1)
     return before, {name: one.detach() - before[name] for name, one in training.network.named_parameters()}
 
 
@@ -719,7 +720,7 @@ def test_a_step_is_that_of_adam_with_these_betas(beta2):
     adam = torch.optim.Adam(twin.network.parameters(), lr=0.01, betas=(0.9, beta2))
 
     for number in range(1, 4):
-        training.epoch(number, SimpleNamespace(step=lambda *_: None))
+        training.epoch(number)
         (batch,) = steps.batches(twin.train, twin._windows(), size=16, rng=twin.rng)
         adam.zero_grad()
         twin._loss(batch).backward()
@@ -734,9 +735,7 @@ def test_every_step_has_the_rate_of_its_schedule():
     rates = []
 
     for number in range(1, 5):
-        training.epoch(
-            number, SimpleNamespace(step=lambda *_: rates.append(training.optimiser.adam.param_groups[0]["lr"]))
-        )
+        training.epoch(number, lambda *_: rates.append(training.optimiser.adam.param_groups[0]["lr"]))
 
     assert rates == [steps.rate(training.config, step, 12) for step in range(12)]
     assert len({group["lr"] for group in training.optimiser.adam.param_groups}) == 1
@@ -774,10 +773,10 @@ def test_weights_of_events_are_the_odds_that_are_learned(weighted, odds):
     weights = np.where(items == 2, 10.0, 1.0).astype(np.float32)
     train = Sequences(items, np.arange(0, 33, 2), weights=weights)
     config = sasrec.Config(width=8, dropout=0.0, batch=16, learning_rate=0.02, weighted=weighted, precision="float32")
-    training = steps.Training(train, items=3, config=settling.settled(config, train, items=3))
+    training = begin(train, items=3, config=settling.settled(config, train, items=3))
 
     for number in range(1, 301):
-        training.epoch(number, SimpleNamespace(step=lambda *_: None))
+        training.epoch(number)
     scores = Neural(training.network, training.config).scores(Sequences.of([[0]]))[0]
 
     assert float(np.exp(scores[2] - scores[1])) == pytest.approx(odds, rel=0.05)
@@ -790,7 +789,7 @@ def test_label_smoothing_leaves_its_share_to_what_never_happened():
     training = training_of(histories, items=3, width=8, learning_rate=0.02, label_smoothing=0.3)
 
     for number in range(1, 301):
-        training.epoch(number, SimpleNamespace(step=lambda *_: None))
+        training.epoch(number)
     scores = Neural(training.network, training.config).scores(Sequences.of([[0]]))[0]
 
     assert (np.exp(scores) / np.exp(scores).sum()).tolist() == pytest.approx([0.1, 0.8, 0.1], abs=0.01)

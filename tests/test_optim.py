@@ -12,12 +12,11 @@ from sasrec.config import Config
 from sasrec.data.sequences import Sequences
 from sasrec.model.building import build
 from sasrec.model.embeddings import ItemVectors
-from sasrec.training.batches import batches, last_windows
-from sasrec.training.negatives import Negatives
-from sasrec.training.optim import Optimiser, TouchedItems, narrowed, rate
-from sasrec.training.progress import Silent
+from sasrec.training.batches import Negatives, batches, last_windows
+from sasrec.training.beginning import begin
+from sasrec.training.optim import Adam, rate
 from sasrec.training.settling import settled
-from sasrec.training.steps import Training
+from sasrec.training.touched import TouchedAdam, TouchedItems, narrowed
 
 ITEMS = 40
 FEATURES = torch.tensor([0, 1, 1, 2, 3, 0, 4, 4]), torch.tensor([0, 2, 3, 3, 5, 5, 5, 6, 6, 7, 7, 8] + [8] * 29)
@@ -209,12 +208,12 @@ def test_loss_and_gradients_are_those_of_the_whole_catalogue(settings, features)
     twins = []
     for updates in ("all", "touched"):
         config = Config(width=4, length=6, dropout=0.0, precision="float32", item_updates=updates, **settings)
-        training = Training(HISTORIES, items=ITEMS, config=settled(config, HISTORIES, items=ITEMS))
+        training = begin(HISTORIES, items=ITEMS, config=settled(config, HISTORIES, items=ITEMS))
         size = {"features": features, "values": 0 if features is None else 5}
         training.network = build(
             training.config, items=ITEMS, users=3, generator=torch.Generator().manual_seed(0), **size
         )
-        training.optimiser = Optimiser(training.network, training.config)
+        training.optimiser = (TouchedAdam if updates == "touched" else Adam)(training.network, training.config)
         twins.append(training)
     dense, sparse = twins
     batch = batch_of(learn=dense.config.learn)
@@ -244,7 +243,7 @@ def test_loss_and_gradients_are_those_of_the_whole_catalogue(settings, features)
 
 def test_the_network_has_its_whole_catalogue_again_when_a_step_ends_and_when_it_fails():
     network = build(Config(width=4, length=6), items=ITEMS, generator=torch.Generator().manual_seed(0))
-    optimiser = Optimiser(network, Config(width=4, length=6, loss="bce", item_updates="touched"))
+    optimiser = TouchedAdam(network, Config(width=4, length=6, loss="bce", item_updates="touched"))
     batch = batch_of()
 
     with optimiser.reading(batch, None):
@@ -257,10 +256,10 @@ def test_the_network_has_its_whole_catalogue_again_when_a_step_ends_and_when_it_
 
 def test_a_training_moves_the_items_that_it_touched_and_no_others():
     config = Config(width=4, length=6, loss="bce", sampler="in-batch", item_updates="touched", weight_decay=0.0)
-    training = Training(HISTORIES, items=ITEMS, config=settled(config, HISTORIES, items=ITEMS))
+    training = begin(HISTORIES, items=ITEMS, config=settled(config, HISTORIES, items=ITEMS))
     before = training.network.items.weight.detach().clone()
 
-    training.epoch(1, Silent())
+    training.epoch(1)
 
     moved = (training.network.items.weight != before).any(dim=1).nonzero().flatten().tolist()
     assert moved == sorted({*HISTORIES.items.tolist()})

@@ -4,7 +4,6 @@ import ast
 import dataclasses
 import re
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,6 +17,7 @@ from sasrec.model.attention import Layout
 from sasrec.model.building import build
 from sasrec.retrieval.neural import Neural
 from sasrec.training import settling, steps
+from sasrec.training.beginning import begin
 
 ROOT = Path(__file__).parents[1]
 
@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[1]
 def training_of(histories, *, items=9, **settings):
     train = Sequences.of(histories)
     config = Config(**{"width": 8, "length": 6, "dropout": 0.0, "precision": "float32"} | settings)
-    return steps.Training(train, items=items, config=settling.settled(config, train, items=items))
+    return begin(train, items=items, config=settling.settled(config, train, items=items))
 
 
 def test_a_real_position_of_zeros_is_attended_to_like_any_other():
@@ -101,7 +101,7 @@ def test_users_who_were_never_seen_are_served_by_a_vector_that_swapping_trains()
         training = training_of(histories, user_width=4, swap_users=share, loss="bce", batch=64)
         before = training.network.users.weight[-1].detach().clone()
         for number in range(1, 4):
-            training.epoch(number, SimpleNamespace(step=lambda *_: None))
+            training.epoch(number)
         moved[share] = (training.network.users.weight[-1] - before).abs().max().item()
 
     scorer = Neural(training.network, training.config)

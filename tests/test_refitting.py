@@ -13,6 +13,7 @@ from sasrec.evaluation.ranking import rank_targets
 from sasrec.retrieval.blend import Blend
 from sasrec.retrieval.counting import Markov, Popularity
 from sasrec.retrieval.linked import Linked
+from sasrec.training.beginning import begin
 from sasrec.training.steps import Training
 
 
@@ -39,18 +40,13 @@ def assert_equal(ours, theirs):
 def test_a_network_is_trained_from_its_start_for_the_chosen_number_of_epochs(small_model, again, data):
     config = small_model.scorer.config
     chosen = small_model.record["best"]["epoch"]
-    training = Training(data.refit.train, items=25, config=config)
+    training = begin(data.refit.train, items=25, config=config)
     for number in range(1, chosen + 1):
-        training.epoch(number, _Nobody())
+        training.epoch(number)
 
     with training.judged() as network:
         assert_equal(weights(again), network.state_dict())
     assert again.scorer.config == config
-
-
-class _Nobody:
-    def step(self, epoch, loss):
-        pass
 
 
 @pytest.mark.parametrize("epoch", [1, 2])

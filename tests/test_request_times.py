@@ -13,7 +13,7 @@ from sasrec import bundle
 from sasrec.data.sequences import Sequences
 from sasrec.errors import BundleError, ConfigError, DataError
 from sasrec.training.batches import batches, last_windows, rolling_windows
-from sasrec.training.loop import Training
+from sasrec.training.beginning import begin
 from sasrec.training.settling import settled
 
 DAY = 86_400
@@ -98,7 +98,7 @@ def test_a_position_of_a_batch_asks_at_the_time_of_the_event_that_follows_it(dat
 
 def test_batches_of_other_networks_carry_no_times(data, config):
     asked = replace(settled(config, data.train, items=15), times="none")
-    training = Training(data.train, items=15, config=asked)
+    training = begin(data.train, items=15, config=asked)
     batch = next(batches(training.train, last_windows(training.train, length=4), size=7, rng=np.random.default_rng(0)))
 
     assert data.train.times is not None
@@ -106,7 +106,7 @@ def test_batches_of_other_networks_carry_no_times(data, config):
 
 
 def test_a_position_learns_from_the_state_that_would_answer_there(data, config, model):
-    training = Training(data.train, items=15, config=replace(settled(config, data.train, items=15), dropout=0.0))
+    training = begin(data.train, items=15, config=replace(settled(config, data.train, items=15), dropout=0.0))
     training.network.load_state_dict(model.scorer.network.state_dict())
     train = data.train
     windows = last_windows(train, length=config.length)

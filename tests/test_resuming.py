@@ -170,7 +170,7 @@ def test_the_time_before_the_stop_counts(data, config, path, cut, monkeypatch):
     monkeypatch.setattr(loop.Clock, "seconds", property(lambda self: next(hours, 7200.0)))
     stopped(data, config, path, cut, 2)
     monkeypatch.setattr(loop.Clock, "seconds", property(lambda self: 0.0 - self._started))
-    monkeypatch.setattr("sasrec.training.machine.time.perf_counter", lambda: 0.0)
+    monkeypatch.setattr("sasrec.training.costs.time.perf_counter", lambda: 0.0)
 
     again = resumed(data, config, path)
 

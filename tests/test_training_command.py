@@ -10,7 +10,8 @@ import pytest
 
 import sasrec
 from sasrec import cli
-from sasrec.training.progress import EpochResult, watched
+from sasrec.training.epochs import EpochResult
+from sasrec.training.progress import watched
 from sasrec.training.steps import Training
 
 TRAIN = ["train", "log.csv", "--out", "m", "--width", "8", "--length", "10", "--batch", "16", "--epochs", "3"]

@@ -1,4 +1,4 @@
-"""The command: `python -m benchmarks.accuracy run LOG=PATH ROW ... --seeds N`, and `table`."""
+"""The command: `python -m benchmarks.accuracy run LOG=PATH ROW ... --seeds N`, `count LOG=PATH`, and `table`."""
 
 import argparse
 import sys
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
-from benchmarks.accuracy.results import FOLDER, What, results
+from benchmarks.accuracy.results import FOLDER, Counted, Trained, results
 from benchmarks.accuracy.rows import LOGS, ROWS
 from benchmarks.accuracy.table import tables
 
@@ -21,7 +21,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from benchmarks.accuracy.run import Bench
 
     name, path = options.log
-    bench = Bench(name, sasrec.split(sasrec.read_log(path)), options.folder)
+    bench = Bench(name, sasrec.split(sasrec.read_log(path), LOGS[name].how), options.folder)
+    if options.command == "count":
+        for one in bench.count(options.what):
+            print(f"{name} {one.what}: {one.ndcg:.4f} / {one.hits:.4f}", flush=True)
+        return 0
     for seed in options.seeds:
         for row in options.rows:
             for one in bench.run(row, seed, options.what):
@@ -34,10 +38,13 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--folder", type=Path, default=FOLDER, help="where results are kept, one file each")
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", help="train, blend, refit and test what is not there yet")
-    run.add_argument("log", type=_log, metavar="LOG=PATH", help=f"a log; names are {', '.join(LOGS)}")
+    count = commands.add_parser("count", help="count, blend the counts, and test what is not there yet")
+    for command in (run, count):
+        command.add_argument("log", type=_log, metavar="LOG=PATH", help=f"a log; names are {', '.join(LOGS)}")
     run.add_argument("rows", nargs="+", choices=[*ROWS], metavar="ROW", help=f"of {', '.join(ROWS)}")
     run.add_argument("--seeds", type=int, nargs="+", default=[0], metavar="SEED", help="(0)")
-    run.add_argument("--what", nargs="+", choices=get_args(What), default=["network"], help="(network)")
+    run.add_argument("--what", nargs="+", choices=get_args(Trained), default=["network"], help="(network)")
+    count.add_argument("--what", nargs="+", choices=get_args(Counted), default=[*get_args(Counted)], help="(all)")
     commands.add_parser("table", help="print the tables of all results")
     return parser.parse_args(arguments)
 

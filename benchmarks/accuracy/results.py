@@ -15,8 +15,13 @@ from benchmarks.measure import ROOT
 FOLDER = ROOT / "benchmarks" / "results" / "accuracy"
 CUT = 10
 
-What = Literal["network", "blend", "refit", "ease", "ease-refit"]
+Trained = Literal["network", "blend", "refit", "ease", "ease-refit"]
 """The network alone; blended with rules and kNN, and that refit on train + validation; both with EASE too."""
+
+Counted = Literal["popularity", "recent", "markov", "rules", "knn", "counts", "counts-refit"]
+"""What needs no training: each by itself, rules and kNN blended, and that refit."""
+
+What = Trained | Counted
 
 
 @dataclass(frozen=True)
@@ -26,10 +31,10 @@ class Result:
     Attributes:
         log, row, seed, what: Which one it is.
         settings: What `Config()` was changed to.
-        config: Every setting of the network, as it was settled.
+        config: Every setting of the network, as it was settled; of what is counted, what was chosen.
         data: Hash of the log and the split.
         weights: Hash of the model's arrays.
-        best: Epoch that was best on validation.
+        best: Epoch that was best on validation; 0 where nothing is trained.
         epochs: Epochs trained.
         valid: NDCG@10 on validation.
         ndcg, hits: NDCG@10 and HR@10 on the test, the mean over users.

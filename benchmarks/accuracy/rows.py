@@ -4,10 +4,41 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-LOGS = {"beauty": "Beauty", "games": "Games", "ml-1m": "MovieLens-1M", "ml-100k": "MovieLens-100k"}
-"""Name of a log on the command line and in results, and as tables show it."""
+from sasrec.data.splits import How
 
-DENSE = ("ml-1m", "ml-100k")
+
+@dataclass(frozen=True)
+class Kind:
+    """A log, and how it is split.
+
+    Attributes:
+        title: As tables show it.
+        how: What the test holds: everybody's last event, or the first ones after the training period.
+        dense: Whether the `dense` settings of a row are for it: MovieLens, whose histories are long.
+    """
+
+    title: str
+    how: How = "last-item"
+    dense: bool = False
+
+
+LOGS = {
+    "beauty": Kind("Beauty"),
+    "games": Kind("Games"),
+    "ml-1m": Kind("MovieLens-1M", dense=True),
+    "ml-100k": Kind("MovieLens-100k", dense=True),
+    "steam": Kind("Steam"),
+    "retail": Kind("Online Retail II"),
+    "ml-1m-time": Kind("MovieLens-1M, split by time", "time", dense=True),
+    "ml-latest-time": Kind("MovieLens latest-small, split by time", "time", dense=True),
+    "steam-time": Kind("Steam, split by time", "time"),
+    "retail-time": Kind("Online Retail II, split by time", "time"),
+    "eshop-time": Kind("Clicks in a shop of clothing, split by time", "time"),
+}
+"""By name on the command line and in results."""
+
+COUNTED = "counted"
+"""The row of what is counted, where no setting is changed and nothing is random."""
 
 
 @dataclass(frozen=True)
@@ -17,7 +48,7 @@ class Row:
     Attributes:
         title: What is changed, as the table says it.
         settings: What differs from `Config()` on every log.
-        dense: What differs besides on MovieLens, whose histories are long.
+        dense: What differs besides on dense logs.
         base: The row that it is compared with.
     """
 
@@ -28,7 +59,7 @@ class Row:
 
     def on(self, log: str) -> dict[str, Any]:
         """The settings on a log."""
-        return {**self.settings, **(self.dense if log in DENSE else {})}
+        return {**self.settings, **(self.dense if LOGS[log].dense else {})}
 
 
 def _plain(title: str, settings: Mapping[str, Any], dense: Mapping[str, Any] | None = None) -> Row:

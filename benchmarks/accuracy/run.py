@@ -1,12 +1,13 @@
-"""One row with one seed on one log: trained, blended, refit, and tested once."""
+"""One row with one seed on one log: trained or counted, blended, refit, and tested once."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import sasrec
-from benchmarks.accuracy.results import CUT, FOLDER, Result, What, pack, place, read
-from benchmarks.accuracy.rows import ROWS
+from benchmarks.accuracy.results import CUT, FOLDER, Counted, Result, Trained, pack, place, read
+from benchmarks.accuracy.rows import COUNTED, ROWS
 from benchmarks.measure import ROOT
 from benchmarks.turns import commit
 from sasrec.files import sha256
@@ -23,9 +24,9 @@ class Bench:
     name: str
     data: sasrec.Split
     folder: Path = FOLDER
-    counted: dict[Countable, sasrec.Recommender] = field(default_factory=dict)
+    counts: dict[Countable, sasrec.Recommender] = field(default_factory=dict)
 
-    def run(self, row: str, seed: int, whats: Sequence[What]) -> Iterator[Result]:
+    def run(self, row: str, seed: int, whats: Sequence[Trained]) -> Iterator[Result]:
         """Make what is not there yet of one row, and give it as it is saved."""
         missing = [what for what in whats if not place(self.folder, self.name, row, seed, what).exists()]
         if not missing:
@@ -39,16 +40,45 @@ class Bench:
             else:
                 model = blends[kind] = blends.get(kind) or self._blend(network, ease=kind == "ease")
                 model = sasrec.refit(model, self.data) if again else model
-            result = self._tested(model, network, row, seed, what)
+            training = network.record
+            result = Result(
+                self.name,
+                row,
+                seed,
+                what,
+                settings=ROWS[row].on(self.name),
+                config=network.scorer.to_parts()[0],
+                best=training["best"]["epoch"],
+                epochs=training["epochs"],
+                **self._tested(model, refit=bool(again)),
+            )
             result.save(self.folder)
             yield result
 
+    def count(self, whats: Sequence[Counted]) -> Iterator[Result]:
+        """Count what is not there yet, and give it as it is saved."""
+        for what in whats:
+            if place(self.folder, self.name, COUNTED, 0, what).exists():
+                continue
+            if what in ("counts", "counts-refit"):
+                model = sasrec.blend(self.data, [self._counted("rules"), self._counted("knn")])
+                model = sasrec.refit(model, self.data) if what == "counts-refit" else model
+            else:
+                model = self._counted(what)
+            config = model.scorer.to_parts()[0]
+            tested = self._tested(model, refit=what == "counts-refit")
+            result = Result(self.name, COUNTED, 0, what, settings={}, config=config, best=0, epochs=0, **tested)
+            result.save(self.folder)
+            yield result
+
+    def _counted(self, kind: Countable) -> sasrec.Recommender:
+        if kind not in self.counts:
+            self.counts[kind] = sasrec.count(self.data, kind)
+        return self.counts[kind]
+
     def _blend(self, network: sasrec.Recommender, *, ease: bool) -> sasrec.Recommender:
         kinds: tuple[Countable, ...] = ("rules", "knn", "ease") if ease else ("rules", "knn")
-        for kind in kinds:
-            if kind not in self.counted:
-                self.counted[kind] = sasrec.count(self.data, kind)
-        return sasrec.blend(self.data, [network, *(self.counted[kind] for kind in kinds)])
+        return sasrec.blend(self.data, [network, *(self._counted(kind) for kind in kinds)])
 
     def _network(self, row: str, seed: int) -> sasrec.Recommender:
         """The trained network, kept from an earlier run where its weights are those of the result."""
@@ -63,30 +93,19 @@ class Bench:
         network.save(kept, replace=True)
         return network
 
-    def _tested(
-        self, model: sasrec.Recommender, network: sasrec.Recommender, row: str, seed: int, what: What
-    ) -> Result:
-        report = sasrec.evaluate(model, self.data, k=CUT)
-        training, record = network.record, model.record
-        return Result(
-            self.name,
-            row,
-            seed,
-            what,
-            settings=ROWS[row].on(self.name),
-            config=network.scorer.to_parts()[0],
-            data=self.data.fingerprint,
-            weights=hashed(model),
-            best=training["best"]["epoch"],
-            epochs=training["epochs"],
-            valid=round(record["best"]["ndcg"], 6),
-            ndcg=round(report[f"NDCG@{CUT}"], 6),
-            hits=round(report[f"HR@{CUT}"], 6),
-            cpu_s=(record["refit"] if what == "refit" else record)["cpu_seconds"],
-            made={**describe(), "commit": commit()},
-            parts={one["name"]: round(one["weight"], 6) for one in record.get("parts", ())},
-            places=pack(report.rows[0].ranks),
-        )
+    def _tested(self, model: sasrec.Recommender, *, refit: bool) -> dict[str, Any]:
+        report, record = sasrec.evaluate(model, self.data, k=CUT), model.record
+        return {
+            "data": self.data.fingerprint,
+            "weights": hashed(model),
+            "valid": round(record["best"]["ndcg"], 6),
+            "ndcg": round(report[f"NDCG@{CUT}"], 6),
+            "hits": round(report[f"HR@{CUT}"], 6),
+            "cpu_s": (record["refit"] if refit else record)["cpu_seconds"],
+            "made": {**describe(), "commit": commit()},
+            "parts": {one["name"]: round(one["weight"], 6) for one in record.get("parts", ())},
+            "places": pack(report.rows[0].ranks),
+        }
 
 
 def hashed(model: sasrec.Recommender) -> str:

@@ -1,23 +1,34 @@
 """Results as the tables of docs/accuracy.md."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from statistics import mean, stdev
 
 import numpy as np
 
+from benchmarks.accuracy.published import PUBLISHED
 from benchmarks.accuracy.results import CUT, Result, What
-from benchmarks.accuracy.rows import LOGS, ROWS
+from benchmarks.accuracy.rows import COUNTED, LOGS, ROWS
 from sasrec.evaluation.intervals import Interval, paired_interval
 from sasrec.evaluation.metrics import ndcg
 
 TITLES: dict[What, str] = {
+    "popularity": "popularity",
+    "recent": "popularity of the latest events",
+    "markov": "Markov",
+    "rules": "rules",
+    "knn": "kNN",
+    "counts": "rules and kNN blended",
+    "counts-refit": "rules and kNN blended, refit",
     "network": "one network",
     "blend": "hybrid",
     "ease": "hybrid with EASE",
     "refit": "hybrid, refit",
     "ease-refit": "hybrid with EASE, refit",
 }
+
+SHOWN: tuple[What, ...] = ("rules", "counts", "network", "blend", "ease")
+"""What stands beside the figures of others."""
 
 
 def tables(found: Iterable[Result]) -> str:
@@ -32,7 +43,7 @@ def _table(log: str, found: Sequence[Result]) -> str:
     if len({one.data for one in found}) > 1:
         raise ValueError(f"{log}: results of several logs or splits: {', '.join(sorted({one.data for one in found}))}")
     lines = [
-        f"**{LOGS[log]}**",
+        f"**{LOGS[log].title}**, {len(found[0].ranks()):,} users tested",
         "",
         "| row | model | seeds | NDCG@10 | HR@10 | NDCG@10 beside its base, 95 % | epochs | CPU s |",
         "|---|---|---|---|---|---|---|---|",
@@ -42,24 +53,87 @@ def _table(log: str, found: Sequence[Result]) -> str:
 
 
 def _rows(found: Sequence[Result]) -> Iterator[tuple[str, ...]]:
+    grouped = by_row(found)
+    for what, title in TITLES.items():
+        for row in (row for row in (COUNTED, *ROWS) if (row, what) in grouped):
+            runs = grouped[row, what].values()
+            pair = compared(grouped, row, what)
+            yield (
+                named(row),
+                title,
+                f"{len(runs)}",
+                _spread([one.ndcg for one in runs]),
+                _spread([one.hits for one in runs]),
+                _words(*pair) if pair else "",
+                f"{mean(one.best for one in runs):.0f}",
+                f"{mean(one.cpu_s for one in runs):.0f}",
+            )
+
+
+def beside_published(found: Iterable[Result]) -> str:
+    """Markdown: for every log that others have published figures of, these and ours, the best first."""
+    logs: dict[str, list[Result]] = defaultdict(list)
+    for one in found:
+        logs[one.log].append(one)
+    return "\n\n".join(
+        _beside(log, logs[log]) for log in LOGS if log in logs and any(one.log == log for one in PUBLISHED)
+    )
+
+
+def _beside(log: str, found: Sequence[Result]) -> str:
+    ours = [
+        (runs_mean, f"**sasrec, {name}**", f"**{runs_mean:.4f}**", f"**{hits:.4f}**", "the tables below", "")
+        for name, runs_mean, hits, _ in figures(found)
+    ]
+    theirs = [
+        (one.ndcg, one.model, f"{one.ndcg:.4f}", f"{one.hits:.4f}", one.source, one.differs)
+        for one in PUBLISHED
+        if one.log == log
+    ]
+    lines = [
+        f"**{LOGS[log].title}**",
+        "",
+        "| model | NDCG@10 | HR@10 | told by | why it cannot be compared |",
+        "|---|---|---|---|---|",
+    ]
+    return "\n".join(lines + [f"| {' | '.join(cells)} |" for _, *cells in sorted(ours + theirs, reverse=True)])
+
+
+def figures(found: Sequence[Result]) -> Iterator[tuple[str, float, float, float]]:
+    """Ours of a log without refit: name, NDCG@10, HR@10 (means over seeds), two standard errors of the first."""
+    for (row, what), runs in by_row(found).items():
+        if what in SHOWN and row in (COUNTED, "default", "width-128", "times"):
+            users = np.mean([ndcg(one.ranks(), CUT) for one in runs.values()], axis=0)
+            error = 2 * float(users.std(ddof=1)) / len(users) ** 0.5
+            seeds = f" ({len(runs)} seeds)" if len(runs) > 1 else ""
+            name = TITLES[what] if row == COUNTED else f"{TITLES[what]}, {named(row)}{seeds}"
+            yield name, float(users.mean()), mean(one.hits for one in runs.values()), error
+
+
+def by_row(found: Iterable[Result]) -> dict[tuple[str, What], dict[int, Result]]:
+    """Results of one log by row and kind, then by seed."""
     grouped: dict[tuple[str, What], dict[int, Result]] = defaultdict(dict)
     for one in found:
         grouped[one.row, one.what][one.seed] = one
-    for what, title in TITLES.items():
-        for row in (row for row in ROWS if (row, what) in grouped):
-            runs = grouped[row, what]
-            base = grouped.get((ROWS[row].base, what), {})
-            shared = sorted(runs.keys() & base.keys()) if row != ROWS[row].base else []
-            yield (
-                ROWS[row].title + ("" if row == "default" or ROWS[row].base == "default" else ", no average"),
-                title,
-                f"{len(runs)}",
-                _spread([one.ndcg for one in runs.values()]),
-                _spread([one.hits for one in runs.values()]),
-                _words(difference([runs[s] for s in shared], [base[s] for s in shared]), len(shared)) if shared else "",
-                f"{mean(one.best for one in runs.values()):.0f}",
-                f"{mean(one.cpu_s for one in runs.values()):.0f}",
-            )
+    return grouped
+
+
+def compared(
+    grouped: Mapping[tuple[str, What], Mapping[int, Result]], row: str, what: What
+) -> tuple[Interval, int] | None:
+    """How far a row is from its base, and with how many seeds that both have; None where there is none."""
+    if row == COUNTED or row == ROWS[row].base:
+        return None
+    runs, base = grouped.get((row, what), {}), grouped.get((ROWS[row].base, what), {})
+    shared = sorted(runs.keys() & base.keys())
+    return (difference([runs[s] for s in shared], [base[s] for s in shared]), len(shared)) if shared else None
+
+
+def named(row: str) -> str:
+    """A row as it is called where several stand beside each other."""
+    if row == COUNTED:
+        return COUNTED
+    return ROWS[row].title + ("" if row == "default" or ROWS[row].base == "default" else ", no average")
 
 
 def difference(first: Sequence[Result], second: Sequence[Result]) -> Interval:

@@ -18,8 +18,8 @@ class System:
         import torch
 
         import sasrec
+        from sasrec.training.beginning import begin
         from sasrec.training.settling import settled
-        from sasrec.training.steps import Training
 
         torch.set_num_threads(threads)
         events = pl.DataFrame(list(work.events()), ["user_id", "item_id", "place"], orient="row")
@@ -27,7 +27,7 @@ class System:
         self.data = sasrec.split(self.log)
         items, chosen = len(self.log.items), sasrec.Config.from_dict({**config, "threads": threads})
         self.config = settled(chosen, self.data.train, items=items)
-        self.training = Training(self.data.train, items=items, config=self.config)
+        self.training = begin(self.data.train, items=items, config=self.config)
         rolling = self.config.windows == "rolling"
         self.windows = rolling_windows(work) if rolling else last_windows(work, self.config.length)
         self.steps = self.training.steps
@@ -65,14 +65,11 @@ class System:
 
 
 class _Steps:
-    """Watches training and tells the pace."""
+    """Is told of every step and tells the pace."""
 
     def __init__(self, pace: Pace, counts: list[tuple[int, int]], whole: int) -> None:
         self.pace, self.counts, self.whole = pace, counts, whole
 
-    def step(self, _epoch: int, _loss: float) -> None:
+    def __call__(self, _epoch: int, _loss: float) -> None:
         if self.pace.step(*self.counts[-1]) and self.pace.made < self.whole:
             raise _EnoughError
-
-    def epoch(self, _result: object) -> None:
-        """Nothing to tell."""

@@ -72,7 +72,7 @@ def retrain(
     from sasrec.retrieval.loading import load
     from sasrec.serving.administration import SOCKET
     from sasrec.serving.versions import served
-    from sasrec.training.machine import peak_memory
+    from sasrec.training.costs import peak_memory
 
     saved.check()
     data = server.data or data_of(model)

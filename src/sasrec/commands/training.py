@@ -131,8 +131,8 @@ def train(
         quiet: Print nothing but warnings and errors.
     """
     from sasrec.training import loop, settling
+    from sasrec.training.costs import peak_memory
     from sasrec.training.interrupts import terminable
-    from sasrec.training.machine import peak_memory
 
     checkpoint = written.check()
     content = reading.log(log)

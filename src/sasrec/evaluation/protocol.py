@@ -19,12 +19,9 @@ from sasrec.evaluation.candidates import Candidates, check_candidates, draw_cand
 from sasrec.evaluation.metrics import METRICS, mean_and_error, mean_in_words
 from sasrec.evaluation.ranking import rank_targets
 from sasrec.files import durable_file
-from sasrec.retrieval.content import Content
 from sasrec.retrieval.counting import Markov, Popularity
 from sasrec.retrieval.linked import Linked
-from sasrec.retrieval.neural import Neural
-from sasrec.retrieval.recommender import Recommender
-from sasrec.retrieval.scorers import Scoring, reads_times
+from sasrec.retrieval.scorers import Informed, Model, Scoring, Titled, reads_times
 
 _REFIT = "refit on train + validation; "
 _NAMES = {"knn": "Item kNN", "ease": "EASE", "onnx": "ONNX"}
@@ -118,7 +115,7 @@ class Report:
 
 
 def evaluate(
-    model: Recommender,
+    model: Model,
     data: Split,
     *,
     k: int | Sequence[int] = 10,
@@ -130,7 +127,7 @@ def evaluate(
     """Rank the whole catalogue for every held-out user, with models counted from the same training beside it.
 
     Args:
-        model: A recommender of the same catalogue.
+        model: A `sasrec.Recommender` of the same catalogue.
         data: The split it was trained on.
         k: Cut-off or cut-offs.
         exclude_seen: Leave out what the user had before; None does as the model was trained.
@@ -150,7 +147,7 @@ def evaluate(
 
 
 def evaluate_all(
-    models: Mapping[str, Recommender],
+    models: Mapping[str, Model],
     data: Split,
     *,
     k: int | Sequence[int] = 10,
@@ -206,15 +203,14 @@ def evaluate_all(
     return Report(protocol, notes, tuple(rows), cuts, holdout.users, on, seen, known)
 
 
-def _scorers(models: Mapping[str, Recommender], train: Sequences, items: int) -> dict[str, Scoring]:
+def _scorers(models: Mapping[str, Model], train: Sequences, items: int) -> dict[str, Scoring]:
     """What is ranked, by the name of its row; with the likeness of items' features where a model knows these."""
-    own: dict[str, Scoring] = {name: model.scorer for name, model in models.items()}
-    networks = [one.network.items for one in own.values() if isinstance(one, Neural)]
-    described = [vectors for vectors in networks if vectors.described]
+    own = {name: model.scorer for name, model in models.items()}
+    informed = [found for one in own.values() if isinstance(one, Informed) and (found := one.likeness())]
     # A counting model that is evaluated itself may have counted more than the training part.
     return {
         **own,
-        **({"Content": Content(described[0])} if described else {}),
+        **({"Content": informed[0]} if informed else {}),
         "Rules": Linked.of(train, items=items),
         "Markov": Markov.of(train, items=items),
         "Popularity": Popularity.of(train, items=items),
@@ -245,7 +241,7 @@ def check_protocol(
     return cuts
 
 
-def check_alike(models: Mapping[str, Recommender], *, on: Part) -> bool:
+def check_alike(models: Mapping[str, Model], *, on: Part) -> bool:
     """Whether the models were refit on train + validation: all of them or none.
 
     Raises:
@@ -263,7 +259,7 @@ def check_alike(models: Mapping[str, Recommender], *, on: Part) -> bool:
     return bool(refitted)
 
 
-def check_times(models: Mapping[str, Recommender], data: Split) -> list[str]:
+def check_times(models: Mapping[str, Model], data: Split) -> list[str]:
     """The models that look at the time of a request, by name; DataError where the log counts time otherwise."""
     timed = [name for name, model in models.items() if reads_times(model.scorer)]
     found = data.log.source.time_unit
@@ -276,20 +272,18 @@ def check_times(models: Mapping[str, Recommender], data: Split) -> list[str]:
     return timed
 
 
-def _requests(timed: Sequence[str], models: Mapping[str, Recommender]) -> str:
+def _requests(timed: Sequence[str], models: Mapping[str, Model]) -> str:
     """What the protocol says about the times of requests: nothing where nobody looked at them."""
     who = "" if len(timed) == len(models) else f" to {', '.join(timed)}"
     return f"the time of each target is known{who} as that of the request; " if timed else ""
 
 
-def title(model: Recommender) -> str:
-    """Network and loss: networks that differ in the loss alone differ much, and are often called the same."""
+def title(model: Model) -> str:
+    """What the model's row is called."""
     scorer = model.scorer
-    if not isinstance(scorer, Neural):
-        return f"{_NAMES.get(scorer.kind, scorer.kind.title())} (this model)"
-    config = scorer.config
-    network = "SSE-PT" if config.user_width else "SASRec"
-    return f"{network if config.network == 'sasrec' else config.network.replace('stamp', 'STAMP')} ({config.loss})"
+    if isinstance(scorer, Titled):
+        return scorer.title
+    return f"{_NAMES.get(scorer.kind, scorer.kind.title())} (this model)"
 
 
 def _row(name: str, ranks: np.ndarray, cuts: tuple[int, ...], recommended: dict[int, np.ndarray]) -> Row:
@@ -335,7 +329,7 @@ def _of_targets(ranks: np.ndarray, new: np.ndarray) -> list[str]:
     return notes
 
 
-def _of_training(models: Mapping[str, Recommender], data: Split) -> list[str]:
+def _of_training(models: Mapping[str, Model], data: Split) -> list[str]:
     foreign = [name for name, model in models.items() if model.record.get("data", data.fingerprint) != data.fingerprint]
     who = "the model" if len(models) == 1 else ", ".join(foreign)
     return [f"{who} was trained on another log or split: it may have seen these targets"] if foreign else []

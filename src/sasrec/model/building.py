@@ -12,7 +12,7 @@ from sasrec.model.biases import LearnedTimes, PlacesAndTimes, RelativePositions,
 from sasrec.model.blocks import PaperBlock, PreNormBlock, Shape
 from sasrec.model.embeddings import ItemVectors, LearnedPositions, UserVectors
 from sasrec.model.network import SASRec
-from sasrec.model.stamp import Stamp, View
+from sasrec.model.stamp import Network, Stamp, View
 from sasrec.model.variants import (
     BesideAttention,
     Convolution,
@@ -27,9 +27,6 @@ _INITIAL_STD = 0.02
 _LAST_EPSILON = 1e-8  # as in the paper's code and whoever follows it, also where blocks have another
 _RELATIVE = ("relative", "both")
 _VIEWS: dict[str, View] = {"stamp": "both", "stamp-memory": "memory", "stamp-last": "last"}
-
-Network = SASRec | Stamp
-"""Whatever is trained: it makes states from histories, and the table that they score by dot products."""
 
 
 def build(

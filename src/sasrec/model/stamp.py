@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from sasrec.model.attention import Drop, Layout, keep_all
 from sasrec.model.embeddings import ItemVectors
+from sasrec.model.network import SASRec
 
 View = Literal["both", "memory", "last"]
 
@@ -72,3 +73,7 @@ class Stamp(nn.Module):
 def _firsts(layout: Layout) -> Tensor:
     """Flat index of the first position of every sequence."""
     return torch.cat([layout.lasts.new_zeros(1), layout.lasts[:-1] + 1])
+
+
+Network = SASRec | Stamp
+"""Whatever is trained: it makes states from histories, and the table that they score by dot products."""

@@ -6,6 +6,7 @@ how the links are counted.
 Axes: B histories, V catalogue.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Literal, Self, final
 
@@ -106,6 +107,10 @@ class Linked:
             )
         counts = np.bincount(train.items, minlength=items).astype(np.float32)
         return cls(settings, links, torch.from_numpy(counts))
+
+    def recounted(self, train: Sequences, chosen: Mapping[str, Any]) -> Self:  # noqa: ARG002
+        """The same of other histories of its catalogue."""
+        return self.of(train, items=self.items, settings=self.settings)
 
     def scores(self, histories: Sequences) -> Float[np.ndarray, "B V"]:
         """The sum of links to every item."""

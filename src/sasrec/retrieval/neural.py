@@ -15,8 +15,10 @@ from sasrec.data.features import Features
 from sasrec.data.sequences import Sequences
 from sasrec.errors import BundleError, ConfigError
 from sasrec.model.attention import Layout
-from sasrec.model.building import Network, build
+from sasrec.model.building import build
 from sasrec.model.inspection import attention_of
+from sasrec.model.stamp import Network
+from sasrec.retrieval.content import Content
 from sasrec.retrieval.topk import multiply
 
 _POSITIONS = 2048  # read at a time: so few that what is made of them stays in the caches
@@ -98,6 +100,18 @@ class Neural:
         vectors = self.network.items()
         norms = vectors.norm(dim=1).clamp_min(1e-12)
         return ((vectors @ vectors[item]) / (norms * norms[item])).cpu().numpy()
+
+    @property
+    def title(self) -> str:
+        """Network and loss: networks that differ in the loss alone differ much, and are often called the same."""
+        name = "SSE-PT" if self.config.user_width else "SASRec"
+        if self.config.network != "sasrec":
+            name = self.config.network.replace("stamp", "STAMP")
+        return f"{name} ({self.config.loss})"
+
+    def likeness(self) -> Content | None:
+        """Item kNN by the features of the items; None where they have none."""
+        return Content(self.network.items) if self.network.items.described else None
 
     def to_parts(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """The network's settings and weights."""

@@ -5,13 +5,15 @@ Scores are NumPy arrays, whatever made them, so that a model can be asked withou
 Axes: B histories, V catalogue, L latest events of one history, `state` numbers in a state, K best, R item rows.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Int
 
+from sasrec.data.log import TimeUnit
 from sasrec.data.sequences import Sequences
+from sasrec.data.vocab import Vocabulary
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -101,6 +103,38 @@ class Composed(Scorer, Protocol):
 
 
 @runtime_checkable
+class Counted(Scorer, Protocol):
+    """A scorer that is counted, without any training."""
+
+    def recounted(self, train: Sequences, chosen: Mapping[str, Any]) -> Self:
+        """The same of other histories of its catalogue.
+
+        Args:
+            chosen: What validation chose of it, as records have it under "best".
+        """
+        ...
+
+
+@runtime_checkable
+class Titled(Protocol):
+    """A scorer whose row in a table has a name of its own, where its kind would say too little."""
+
+    @property
+    def title(self) -> str:
+        """The name."""
+        ...
+
+
+@runtime_checkable
+class Informed(Protocol):
+    """A scorer that may know more of items than who had them."""
+
+    def likeness(self) -> Scoring | None:
+        """What ranks by that alone, and has to be beaten; None where nothing more is known."""
+        ...
+
+
+@runtime_checkable
 class Timed(Protocol):
     """A scorer that may look at when events happened and at when it is asked."""
 
@@ -118,6 +152,40 @@ def extent(scorer: Scorer) -> str:
     if isinstance(graph := tensors.get("graph"), bytes):
         return f"{len(graph):,} bytes of ONNX"
     return f"{sum(tensor.numel() for tensor in tensors.values()):,} numbers"
+
+
+class Model(Protocol):
+    """A scorer with the ids and the past that it speaks about, as far as it takes to measure it: a `Recommender`."""
+
+    @property
+    def scorer(self) -> Scorer:
+        """What ranks."""
+        ...
+
+    @property
+    def users(self) -> Vocabulary:
+        """The users it knows."""
+        ...
+
+    @property
+    def items(self) -> Vocabulary:
+        """The catalogue."""
+        ...
+
+    @property
+    def record(self) -> Mapping[str, Any]:
+        """How it came to be: data, training, versions."""
+        ...
+
+    @property
+    def exclude_seen(self) -> bool:
+        """Whether recommendations leave out a user's own items unless told otherwise."""
+        ...
+
+    @property
+    def time_unit(self) -> TimeUnit | None:
+        """What the times of its histories count; None where it does not look at them."""
+        ...
 
 
 class Shortcut(Protocol):

@@ -34,6 +34,18 @@ class Batch:
     weights: Float[Tensor, "T"] | None
 
 
+class Negatives(NamedTuple):
+    """What was drawn against the targets of a step.
+
+    Attributes:
+        items: Item rows, -1 where there is none: N for each target, or N for all of them together.
+        log_counts: Logarithm of how often each is expected among the N; None where scores are not corrected by it.
+    """
+
+    items: Int[Tensor, "*targets N"]
+    log_counts: Float[Tensor, "*targets N"] | None = None
+
+
 class Windows(NamedTuple):
     """Stretches of histories that are learned from, each with the events to predict.
 

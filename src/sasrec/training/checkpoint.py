@@ -7,43 +7,28 @@ import hashlib
 import json
 import os
 import stat
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, final
+from typing import Any, final
 
 import safetensors.torch
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from sasrec.errors import BundleError, ConfigError, OutputError
+from sasrec.data.features import Features
+from sasrec.data.splits import Split
+from sasrec.errors import BundleError, ConfigError, OutputError, SasrecError
 from sasrec.files import check_free, durable_file, sweep
+from sasrec.training.epochs import Course, EpochResult
+from sasrec.training.negatives import Draw
+from sasrec.training.resuming import State, check_same, identity, restore, state_of
+from sasrec.training.steps import Training
 
 FORMAT = "sasrec-training"
 VERSION = 1
-
-
-class State(NamedTuple):
-    """What changes while a network is trained.
-
-    Attributes:
-        values: Numbers, texts and lists, as JSON holds them.
-        tensors: The rest; a name begins with that of the part that it belongs to, and a dot.
-    """
-
-    values: dict[str, Any]
-    tensors: dict[str, Tensor]
-
-    def part(self, name: str) -> dict[str, Tensor]:
-        """The tensors of one part, by their names within it."""
-        start = f"{name}."
-        return {key.removeprefix(start): tensor for key, tensor in self.tensors.items() if key.startswith(start)}
-
-
-def under(name: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors under the name of the part that they belong to; `State.part` gives them back."""
-    return {f"{name}.{key}": tensor for key, tensor in tensors.items()}
 
 
 @final
@@ -86,6 +71,12 @@ class Checkpoint:
         check_free(path, replace=self.resume)
         if self.resume:
             sweep(path)
+
+    def keeper(
+        self, training: Training, course: Course, data: Split, *, features: Features | None, draw: Draw | None
+    ) -> "Keeper":
+        """What writes the state of a training here while it runs; for the arguments see `identity`."""
+        return Keeper(self, identity(training.config, data, features=features, draw=draw), training, course)
 
     def write(self, state: State) -> None:
         """Put a state in the place of the one before, which stays whole until the new one is.
@@ -143,6 +134,58 @@ class Checkpoint:
         """Delete the file, once the trained model is saved, and what a killed writing left of it."""
         Path(self.path).unlink(missing_ok=True)
         sweep(Path(self.path))
+
+
+@final
+class Keeper:
+    """Watches a training and writes its state every so often, and puts it back.
+
+    Args:
+        checkpoint: Where, and how often.
+        same: What the training is; see `identity`.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, same: Mapping[str, Any], training: Training, course: Course) -> None:
+        self._checkpoint, self._same = checkpoint, same
+        self._training, self._course = training, course
+        self._saved = time.monotonic()
+
+    def step(self, epoch: int, loss: float) -> None:  # noqa: ARG002  # see `Watcher`
+        """Write, if it is time; OutputError."""
+        if time.monotonic() - self._saved >= 60 * self._checkpoint.every:
+            self.save()
+
+    def epoch(self, result: EpochResult) -> None:
+        """The state of the next step has all of it."""
+
+    def save(self) -> None:
+        """Write; OutputError."""
+        state = state_of(self._training, self._course)
+        self._checkpoint.write(State({"same": self._same, **state.values}, state.tensors))
+        self._saved = time.monotonic()
+
+    def resumed(self, *, log: str) -> bool:
+        """Put back what was written last, if the checkpoint is one to go on from; whether it is.
+
+        Args:
+            log: Name of the log, for messages.
+
+        Raises:
+            BundleError: There is nothing, or it is damaged.
+            ConfigError: It is of other settings.
+            DataError: It is of another log or split.
+        """
+        if not self._checkpoint.resume:
+            return False
+        state, path = self._checkpoint.read(), self._checkpoint.path
+        try:
+            check_same(path, state.values["same"], self._same, log=log)
+            restore(state, self._training, self._course)
+        except SasrecError:
+            raise
+        except (KeyError, TypeError, ValueError, OverflowError, RuntimeError, AttributeError) as error:
+            raise BundleError(f"{path}: is whole but does not fit together: {error}") from None
+        return True
 
 
 def _digest(text: str, tensors: Mapping[str, Tensor]) -> str:

@@ -23,6 +23,14 @@ class Interrupts:
         self.came = False
         self._at_once = False
 
+    def step(self, epoch: int, loss: float) -> None:  # noqa: ARG002  # see `Watcher`
+        """After a step it does none."""
+        self.check()
+
+    def epoch(self, result: object) -> None:  # noqa: ARG002  # see `Watcher`
+        """After an epoch it does none."""
+        self.check()
+
     def check(self) -> None:
         """Raise the interrupt that was held back, if there was one; KeyboardInterrupt."""
         if self.came:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from sasrec.config import Config
-from sasrec.training.negatives import Negatives
+from sasrec.training.batches import Negatives
 
 _CHUNK = {torch.float32: 64, torch.bfloat16: 256}  # positions whose scores fit the cache; measured, see docs/decisions
 # For bfloat16 torch calls oneDNN, which compiles and keeps a kernel for every number of rows: let there be few.

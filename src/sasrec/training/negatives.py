@@ -1,33 +1,19 @@
 """Items that a target is told apart from."""
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol, final
+from typing import Protocol, final
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor
 
 from sasrec.config import Config
 from sasrec.data.sequences import Sequences
 from sasrec.data.unseen import Unseen
-from sasrec.training.batches import Batch
+from sasrec.training.batches import Batch, Negatives
 
 Draw = Callable[[np.ndarray, int, np.random.Generator], np.ndarray]
 """A sampler of one's own: rows of T training histories, a number N and a generator in, item rows of shape (T, N) out;
 -1 where there is none to draw."""
-
-
-class Negatives(NamedTuple):
-    """What was drawn against the targets of a step.
-
-    Attributes:
-        items: Item rows, -1 where there is none: N for each target, or N for all of them together.
-        log_counts: Logarithm of how often each is expected among the N; None where scores are not corrected by it.
-    """
-
-    items: Int[Tensor, "*targets N"]
-    log_counts: Float[Tensor, "*targets N"] | None = None
 
 
 class Sampler(Protocol):

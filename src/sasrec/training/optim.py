@@ -1,263 +1,105 @@
-"""How weights follow their gradients: Adam, its learning rate, and item vectors that move only when they are read.
-
-Axes: V catalogue, I items that a step reads, D width.
-"""
+"""How weights follow their gradients: Adam and its learning rate."""
 
 import math
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import replace
-from typing import NamedTuple, final
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol, final
 
 import torch
-from jaxtyping import Int
 from torch import Tensor
 
 from sasrec.config import Config
-from sasrec.model.building import Network
-from sasrec.model.embeddings import ItemVectors
-from sasrec.training.batches import Batch
-from sasrec.training.negatives import Negatives
+from sasrec.model.stamp import Network
+from sasrec.training.batches import Batch, Negatives
 
-_BETA = 0.9  # Adam's decay of gradients
-_EPSILON = 1e-8
-_WINDOW = 256  # steps after which a row that waits has come to rest: (0.9 / sqrt(0.9)) ** 256 is a millionth
+BETA = 0.9  # Adam's decay of gradients
+EPSILON = 1e-8
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # what torch's Adam keeps of a parameter
-_ROWS = 65_536  # brought up to date together, so that memory stays bounded
+
+
+class Optimiser(Protocol):
+    """What moves the weights of a network, step by step."""
+
+    def reading(
+        self, batch: Batch, negatives: Negatives | None
+    ) -> AbstractContextManager[tuple[Batch, Negatives | None]]:
+        """A step's work, by the item rows that the network and the loss have inside the block."""
+        ...
+
+    def step(self, loss: Tensor, learning_rate: float) -> None:
+        """Follow the gradients of a loss, inside the block that it was computed in."""
+        ...
+
+    def catch_up(self) -> None:
+        """Give every weight the value that plain Adam would have given it by now; for the end of an epoch."""
+        ...
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What its next steps depend on beside the weights, for `restore`."""
+        ...
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Go on as another did; KeyError, ValueError or RuntimeError where the tensors are of something else."""
+        ...
 
 
 @final
-class Optimiser:
-    """Adam on every weight of a network; on item vectors either all at every step, or those alone that the step reads.
+class Adam:
+    """Adam on the weights of a network, all of them at every step.
 
     Args:
-        config: Settings without "auto". With item_updates="touched" neither `weight_decay` nor `item_l2`.
+        config: Settings without "auto".
+        items: Whether the item vectors are among these weights.
     """
 
-    def __init__(self, network: Network, config: Config) -> None:
-        self._network = network
+    def __init__(self, network: Network, config: Config, *, items: bool = True) -> None:
         tables, others = [*network.items.parameters()], [*network.parameters()]
         others = [one for one in others if not any(one is table for table in tables)]
         groups = [{"params": others, "weight_decay": config.weight_decay}]
-        self._touched: TouchedItems | None = None
-        self._taken: Taken | None = None
-        if config.item_updates == "touched":
-            self._touched = TouchedItems(network.items, beta2=config.beta2)
-        else:
+        if items:
             groups.insert(0, {"params": tables, "weight_decay": config.weight_decay + config.item_l2})
         self.adam = torch.optim.Adam(
-            groups, lr=config.learning_rate, betas=(_BETA, config.beta2), eps=_EPSILON, fused=True
+            groups, lr=config.learning_rate, betas=(BETA, config.beta2), eps=EPSILON, fused=True
         )
 
     @contextmanager
     def reading(self, batch: Batch, negatives: Negatives | None) -> Iterator[tuple[Batch, Negatives | None]]:
-        """A step's work, by the item rows that the network and the loss have inside the block.
-
-        Where only touched items are updated, the catalogue inside the block is what the step reads and nothing else.
-        """
-        if self._touched is None:
-            yield batch, negatives
-            return
-        whole = self._network.items
-        items, batch, negatives = narrowed(batch, negatives)
-        self._taken = self._touched.take(items)
-        self._network.items = self._taken.items
-        try:
-            yield batch, negatives
-        finally:
-            self._network.items, self._taken = whole, None
-
-    def catch_up(self) -> None:
-        """Give every item vector the value that plain Adam would have given it by now; for the end of an epoch."""
-        if self._touched is not None:
-            self._touched.catch_up()
+        """The same work, by the rows of the whole catalogue."""
+        yield batch, negatives
 
     def step(self, loss: Tensor, learning_rate: float) -> None:
-        """Follow the gradients of a loss, inside the block that it was computed in."""
+        """See `Optimiser`."""
         for group in self.adam.param_groups:
             group["lr"] = learning_rate
         self.adam.zero_grad()
         loss.backward()
         self.adam.step()
-        if self._touched is not None and self._taken is not None:
-            self._touched.step(self._taken, learning_rate)
+
+    def catch_up(self) -> None:
+        """Nothing is ever behind."""
 
     def tensors(self) -> dict[str, Tensor]:
-        """What its next steps depend on beside the weights, for `restore`."""
-        found = {
+        """See `Optimiser`."""
+        return {
             f"{number}.{name}": tensor
             for number, moments in self.adam.state_dict()["state"].items()
             for name, tensor in moments.items()
         }
-        return found if self._touched is None else found | self._touched.tensors()
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Go on as another did; KeyError, ValueError or RuntimeError where the tensors are of something else."""
-        if self._touched is not None:
-            self._touched.restore(tensors)
+        """See `Optimiser`."""
         state = self.adam.state_dict()
         parameters = [one for group in self.adam.param_groups for one in group["params"]]
         for number, parameter in enumerate(parameters):
             moments = {name: tensors[key] for name in _MOMENTS if (key := f"{number}.{name}") in tensors}
             if moments:
-                _check_shapes(moments, {"step": (), "exp_avg": parameter.shape, "exp_avg_sq": parameter.shape})
+                check_shapes(moments, {"step": (), "exp_avg": parameter.shape, "exp_avg_sq": parameter.shape})
                 state["state"][number] = moments
         self.adam.load_state_dict(state)
 
 
-def narrowed(batch: Batch, negatives: Negatives | None) -> tuple[Int[Tensor, "I"], Batch, Negatives | None]:
-    """The items that a step reads, ascending, and the step itself with places among these in place of item rows."""
-    read = [batch.items, batch.targets]
-    if negatives is not None:
-        read.append(negatives.items.to(batch.items.device).flatten())
-    rows, places = torch.cat(read).unique(return_inverse=True)
-    missing = int(rows[0] < 0)  # -1 stands for a negative that there is none to draw of, and stays
-    items, targets, drawn = (places - missing).split([*map(len, read), 0][:3])
-    batch = replace(batch, items=items, targets=targets)
-    if negatives is not None:
-        negatives = negatives._replace(items=drawn.view(negatives.items.shape))
-    return rows[missing:], batch, negatives
-
-
-class Taken(NamedTuple):
-    """Items taken out of a catalogue.
-
-    Attributes:
-        items: A catalogue of them alone, with copies of their vectors and of what their features need.
-        rows: For each table of vectors by its name, the rows of the whole one that were copied, ascending.
-        moments: For each table, what Adam remembers of these rows.
-    """
-
-    items: ItemVectors
-    rows: dict[str, Tensor]
-    moments: dict[str, Tensor]
-
-
-@final
-class TouchedItems:
-    """Item vectors of which a step takes some, and Adam that reads and writes these alone.
-
-    On the whole table Adam reads and writes three numbers for every one of it, and the gradient is as large: that
-    grows with the catalogue, and at a million items is nearly all of a step. Here a step works on copies of the rows
-    that it reads, from which both network and loss take them, so that one small dense gradient holds all that there is.
-
-    The vectors are those of plain Adam. Without gradients Adam moves a row on by its fading moments: a step s after
-    the row's last one at t by ``rate(s) * (b1 / sqrt(b2)) ** (s - t) * mean / sqrt(square)``, bias corrections being
-    part of the rate. The sum over all steps that a row has missed is the same for all rows of the same t, so it is
-    kept for each t, and a row makes up for all of them when it is taken next, or when an epoch ends.
-
-    Source: Carpenter, "Lazy sparse stochastic gradient descent", 2008, has the idea for penalties. We differ from
-    `torch.optim.SparseAdam`, in which a row that is not touched neither moves nor forgets: see docs/decisions.md. From
-    plain Adam we differ by rounding, and in that a row that waits has the epsilon of its first missed step in all.
-
-    Args:
-        items: The whole catalogue; its parameters are updated in place.
-        beta2: Decay of squared gradients, at least 0.9.
-    """
-
-    def __init__(self, items: ItemVectors, *, beta2: float) -> None:
-        self._whole, self._beta2, self._steps = items, beta2, 0
-        # Both moments of a row side by side: one place in memory to fetch instead of two.
-        self._moments = {
-            name: table.new_zeros(len(table), 2, table.shape[1]) for name, table in items.named_parameters()
-        }
-        self._touched_at = {name: table.new_zeros(len(table)).long() for name, table in items.named_parameters()}
-        # For every step, what a row last touched in it has missed since, in units of mean / sqrt(square).
-        self._missed = items.weight.new_zeros(_WINDOW, dtype=torch.float64)
-        fading = (_BETA / beta2**0.5) ** torch.arange(_WINDOW, 0, -1, dtype=torch.float64)
-        self._fading = fading.to(items.weight.device)
-
-    @torch.no_grad()
-    def take(self, items: Int[Tensor, "I"]) -> Taken:
-        """Copies of some items, ascending and none twice."""
-        rows, features, vectors = {"weight": items}, None, None
-        if self._whole.feature_rows is not None and self._whole.feature_offsets is not None:
-            starts, ends = self._whole.feature_offsets[items], self._whole.feature_offsets[items + 1]
-            offsets = torch.cat([starts.new_zeros(1), (ends - starts).cumsum(0)])
-            shifts = (starts - offsets[:-1]).repeat_interleave(ends - starts)
-            values = self._whole.feature_rows[torch.arange(len(shifts), device=shifts.device) + shifts]
-            rows["values"], places = values.unique(return_inverse=True)
-            features = places, offsets
-        if self._whole.vectors is not None:
-            vectors = self._whole.vectors[items]
-            rows["projection"] = torch.arange(vectors.shape[1], device=items.device)  # every step reads all of it
-        width = self._whole.weight.shape[1]
-        part = ItemVectors(len(items), width, features=features, values=len(rows.get("values", ())), vectors=vectors)
-        taken = Taken(part, rows, {})
-        for name, copies in part.named_parameters():
-            copies.data, taken.moments[name] = self._up_to_date(name, rows[name])
-        return taken
-
-    @torch.no_grad()
-    def step(self, taken: Taken, learning_rate: float) -> None:
-        """Update the items that were taken, by the gradients of their copies."""
-        self._steps += 1
-        first, second = 1 - _BETA**self._steps, 1 - self._beta2**self._steps
-        pace = learning_rate * second**0.5 / first
-        for name, vectors in taken.items.named_parameters():
-            if vectors.grad is None:
-                continue
-            mean, square = taken.moments[name].unbind(1)
-            mean.lerp_(vectors.grad, 1 - _BETA)
-            square.mul_(self._beta2).addcmul_(vectors.grad, vectors.grad, value=1 - self._beta2)
-            vectors.addcdiv_(mean, square.sqrt().add_(_EPSILON * second**0.5), value=-pace)
-            self._put_back(name, taken.rows[name], vectors, taken.moments[name])
-        self._note(pace)
-
-    @torch.no_grad()
-    def catch_up(self) -> None:
-        """Make up for the missed steps of every item that was ever touched."""
-        for name in self._moments:
-            waiting = (self._touched_at[name] > 0) & (self._touched_at[name] < self._steps)
-            for rows in waiting.nonzero().flatten().split(_ROWS):
-                self._put_back(name, rows, *self._up_to_date(name, rows))
-
-    def tensors(self) -> dict[str, Tensor]:
-        """What its next steps depend on beside the vectors, for `restore`."""
-        moments = {f"moments.{name}": tensor for name, tensor in self._moments.items()}
-        touched_at = {f"touched_at.{name}": tensor for name, tensor in self._touched_at.items()}
-        return moments | touched_at | {"missed": self._missed, "steps": torch.tensor(self._steps)}
-
-    def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Go on as another did; KeyError, ValueError or RuntimeError where the tensors are of something else."""
-        steps, missed = int(tensors["steps"]), tensors["missed"]
-        own = {name: tuple(tensor.shape) for name, tensor in self.tensors().items()}
-        _check_shapes(tensors, own | {"missed": (len(missed),)})
-        places = torch.cat([tensors[name] for name in own if name.startswith("touched_at.")])
-        if not 0 <= int(places.min()) <= int(places.max()) <= steps < len(missed):
-            raise ValueError("items were touched in steps that there were none")
-        for name, tensor in self.tensors().items():
-            if name not in ("missed", "steps"):
-                tensor.copy_(tensors[name])
-        self._steps, self._missed = steps, missed.to(self._missed)
-
-    def _note(self, pace: float) -> None:
-        """Add the step just made to what rows have missed that were last touched before it."""
-        waiting = min(self._steps, _WINDOW)
-        if self._steps >= len(self._missed):
-            self._missed = torch.cat([self._missed, torch.zeros_like(self._missed)])
-        self._missed[self._steps - waiting : self._steps].add_(self._fading[_WINDOW - waiting :], alpha=pace)
-
-    def _up_to_date(self, name: str, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Vectors and moments of some rows, as if Adam had updated them in every step."""
-        vectors = self._whole.get_parameter(name).index_select(0, rows)
-        moments = self._moments[name].index_select(0, rows)
-        mean, square = moments.unbind(1)
-        touched_at = self._touched_at[name].index_select(0, rows)
-        missed = self._missed[touched_at].to(vectors.dtype).unsqueeze(1)
-        vectors.addcdiv_(mean * missed, square.sqrt().add_(_EPSILON), value=-1.0)
-        idle = (self._steps - touched_at).unsqueeze(1)
-        mean.mul_(_BETA**idle)
-        square.mul_(self._beta2**idle)
-        return vectors, moments
-
-    def _put_back(self, name: str, rows: Tensor, vectors: Tensor, moments: Tensor) -> None:
-        self._whole.get_parameter(name).index_copy_(0, rows, vectors)
-        self._moments[name].index_copy_(0, rows, moments)
-        self._touched_at[name].index_fill_(0, rows, self._steps)
-
-
-def _check_shapes(tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> None:
+def check_shapes(tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Refuse tensors of other shapes; ValueError, or KeyError where one is missing."""
     for name, shape in shapes.items():
         if tuple(tensors[name].shape) != tuple(shape):
             raise ValueError(f"{name} has shape {tuple(tensors[name].shape)}, expected {tuple(shape)}")

@@ -4,48 +4,15 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Protocol
+from typing import final
 
 from sasrec.errors import OutputError
-
-Note = Callable[["EpochResult"], None]
-"""Is told of every finished epoch."""
+from sasrec.training.epochs import EpochResult, Watcher
 
 Tell = Callable[[str], None]
 """Is told, in words, what is being done."""
-
-
-@dataclass(frozen=True)
-class EpochResult:
-    """One finished epoch.
-
-    Attributes:
-        epoch: Counted from 1.
-        loss: Mean training loss per position, in nats.
-        ndcg: NDCG@10 on the validation users, whole catalogue; None where the epoch was not validated.
-        hit_rate: HR@10 on the same.
-        seconds: Wall seconds of training and validation.
-        best: True where no earlier epoch had a higher NDCG@10.
-    """
-
-    epoch: int
-    loss: float
-    ndcg: float | None
-    hit_rate: float | None
-    seconds: float
-    best: bool
-
-
-class Watcher(Protocol):
-    """Is told how training goes."""
-
-    def step(self, epoch: int, loss: float) -> None:
-        """A step was made."""
-
-    def epoch(self, result: EpochResult) -> None:
-        """An epoch was trained and validated."""
 
 
 class Silent:
@@ -69,6 +36,24 @@ class Lines(Silent):
             valid = f"  valid NDCG@10 {result.ndcg:.4f}  HR@10 {result.hit_rate:.4f}"
         sys.stderr.write(f"epoch {result.epoch:>3}  loss {result.loss:.4f}{valid}  {result.seconds:.1f} s{mark}\n")
         sys.stderr.flush()
+
+
+@final
+class Together:
+    """Tells several, in this order."""
+
+    def __init__(self, *watchers: Watcher) -> None:
+        self._watchers = watchers
+
+    def step(self, epoch: int, loss: float) -> None:
+        """A step was made."""
+        for watcher in self._watchers:
+            watcher.step(epoch, loss)
+
+    def epoch(self, result: EpochResult) -> None:
+        """An epoch was trained and validated."""
+        for watcher in self._watchers:
+            watcher.epoch(result)
 
 
 @contextmanager
@@ -142,8 +127,8 @@ def _bar(epochs: int, steps: int, done: int, best: float) -> Iterator[Watcher]:
 
 
 @contextmanager
-def noted(history: str | Path | None, *, again: bool = False) -> Iterator[Note]:
-    """Adds a line of JSON to a file for every result.
+def noted(history: str | Path | None, *, again: bool = False) -> Iterator[Watcher]:
+    """Adds a line of JSON to a file for every epoch; None is no file.
 
     Args:
         again: Leave out the epochs that the file tells of already, as training that goes on repeats some.
@@ -152,7 +137,7 @@ def noted(history: str | Path | None, *, again: bool = False) -> Iterator[Note]:
         OutputError: The file cannot be written.
     """
     if history is None:
-        yield lambda _: None
+        yield Silent()
         return
     refused = f"{history}: cannot be written: {{}}; choose another file"
     try:
@@ -163,16 +148,17 @@ def noted(history: str | Path | None, *, again: bool = False) -> Iterator[Note]:
         lines.seek(0)
         before = set(filter(None, map(_epoch_in, lines))) if again else set()
 
-        def note(result: EpochResult) -> None:
-            if (result.epoch, result.loss) in before:
-                return
-            try:
-                lines.write(json.dumps(asdict(result)) + "\n")
-                lines.flush()
-            except OSError as error:
-                raise OutputError(refused.format(error.strerror)) from None
+        class History(Silent):
+            def epoch(self, result: EpochResult) -> None:
+                if (result.epoch, result.loss) in before:
+                    return
+                try:
+                    lines.write(json.dumps(asdict(result)) + "\n")
+                    lines.flush()
+                except OSError as error:
+                    raise OutputError(refused.format(error.strerror)) from None
 
-        yield note
+        yield History()
 
 
 def _epoch_in(line: str) -> tuple[int, float] | None:

@@ -1,9 +1,7 @@
 """Refitting: the chosen settings once more, with what validated them added to the training part."""
 
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from sasrec.config import Config
 from sasrec.data.features import Features
@@ -11,15 +9,15 @@ from sasrec.data.sequences import Sequences
 from sasrec.data.splits import Split
 from sasrec.errors import ConfigError, DataError, TrainingError
 from sasrec.retrieval.blend import Blend
-from sasrec.retrieval.counting import Markov, Popularity
-from sasrec.retrieval.linked import Linked
 from sasrec.retrieval.neural import Neural
 from sasrec.retrieval.recommender import Recommender
-from sasrec.retrieval.scorers import Scorer
+from sasrec.retrieval.scorers import Composed, Counted, Scorer
+from sasrec.training.beginning import begin
+from sasrec.training.epochs import EpochResult
 from sasrec.training.machine import torch_threads
 from sasrec.training.negatives import Draw
-from sasrec.training.progress import EpochResult, watched
-from sasrec.training.steps import Training
+from sasrec.training.parts import Part, parts_of
+from sasrec.training.progress import watched
 
 
 def refit(
@@ -67,7 +65,8 @@ def refit(
         raise ConfigError("features: a refit needs those that the model was trained with, and no others")
     started, worked = time.perf_counter(), time.process_time()
     again = _Again(data.refit.train, len(data.log.items), features, draw, progress)
-    scorer = again.made(model.scorer, record)
+    made = {part.name: (part.weight, again.made(part)) for part in parts_of(model)}
+    scorer = Blend(made) if isinstance(model.scorer, Composed) else made[model.scorer.kind][1]
     done = {
         "events": len(again.train.items),
         "seconds": round(time.perf_counter() - started, 3),
@@ -86,30 +85,23 @@ class _Again:
     draw: Draw | None
     progress: bool | None
 
-    def made(self, scorer: Scorer, record: Mapping[str, Any]) -> Scorer:
-        """Args: record: What chose this scorer, under "best"; of a blend also its "parts"."""
-        if isinstance(scorer, Blend):
-            records = {part["name"]: part for part in record["parts"]}
-            parts = scorer.parts.items()
-            return Blend({name: (weight, self.made(part, records[name])) for name, (weight, part) in parts})
-        if isinstance(scorer, Neural):
-            # In a blend, one network may have learned from features and another not.
-            features = self.features if scorer.network.items.described else None
-            return self._trained(scorer.config, features, epochs=int(record["best"]["epoch"]))
-        if isinstance(scorer, Linked):
-            return Linked.of(self.train, items=self.items, settings=scorer.settings)
-        if isinstance(scorer, Markov):
-            return Markov.of(self.train, items=self.items)
-        return Popularity.of(self.train, items=self.items, recent=record["best"].get("recent", 1.0))
+    def made(self, part: Part) -> Scorer:
+        """Args: part: What to make again, as it was chosen."""
+        if isinstance(part.scorer, Counted):
+            return part.scorer.recounted(self.train, part.chosen)
+        if not isinstance(part.scorer, Neural):
+            raise ConfigError(f"model: a {part.scorer.kind} is neither trained nor counted; give what it was made from")
+        epochs = int(part.chosen["epoch"])
+        return self._trained(part.scorer.config, part.learned(self.features), epochs=epochs)
 
-    def _trained(self, config: Config, features: Features | None, *, epochs: int) -> Neural:
+    def _trained(self, config: Config, features: Features | None, *, epochs: int) -> Scorer:
         with torch_threads(int(config.threads)):
-            training = Training(self.train, items=self.items, config=config, draw=self.draw, features=features)
+            training = begin(self.train, items=self.items, config=config, draw=self.draw, features=features)
             try:
                 with watched(self.progress, epochs=epochs, steps=training.steps) as watcher:
                     for number in range(1, epochs + 1):
                         started = time.perf_counter()
-                        loss = training.epoch(number, watcher)
+                        loss = training.epoch(number, watcher.step)
                         seconds = round(time.perf_counter() - started, 3)
                         watcher.epoch(EpochResult(number, loss, None, None, seconds, best=number == epochs))
             except KeyboardInterrupt:

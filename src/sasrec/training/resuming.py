@@ -1,103 +1,114 @@
-"""Which training may go on where another stopped, and the saving that it takes."""
+"""What a training is, and all that changes in it: so it goes on where another of the same kind stopped."""
 
-import time
 import warnings
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Protocol, final
+from typing import Any, NamedTuple
 
+import msgspec
 from torch import Tensor
 
 from sasrec.config import Config
 from sasrec.data.features import Features
 from sasrec.data.splits import Split
-from sasrec.errors import BundleError, ConfigError, DataError, SasrecError
-from sasrec.training.checkpoint import Checkpoint, State, under
+from sasrec.errors import ConfigError, DataError
+from sasrec.training.epochs import Course, EpochResult
 from sasrec.training.machine import describe
+from sasrec.training.negatives import Draw
+from sasrec.training.steps import Place, Training, drawing
 
 
-class Part(Protocol):
-    """Something that changes while a network is trained."""
+class State(NamedTuple):
+    """What changes while a network is trained.
 
-    def state(self) -> State:
-        """All that changes."""
-        ...
-
-    def restore(self, state: State) -> None:
-        """Be as another was."""
-        ...
-
-
-@final
-class Keeper:
-    """Writes the state of a training every so often, and puts it back.
-
-    Args:
-        checkpoint: Where, and how often.
-        same: What the training is; see `identity`.
-        training: The state of its network, its optimiser and its draws.
-        course: The state of its epochs.
+    Attributes:
+        values: Numbers, texts and lists, as JSON holds them.
+        tensors: The rest; a name begins with that of the part that it belongs to, and a dot.
     """
 
-    def __init__(self, checkpoint: Checkpoint, same: Mapping[str, Any], training: Part, course: Part) -> None:
-        self._checkpoint, self._same = checkpoint, same
-        self._parts = {"training": training, "course": course}
-        self._saved = time.monotonic()
+    values: dict[str, Any]
+    tensors: dict[str, Tensor]
 
-    def save_if_due(self) -> None:
-        """Write, if it is time; OutputError."""
-        if time.monotonic() - self._saved >= 60 * self._checkpoint.every:
-            self.save()
-
-    def save(self) -> None:
-        """Write; OutputError."""
-        values: dict[str, Any] = {"same": self._same}
-        tensors: dict[str, Tensor] = {}
-        for name, part in self._parts.items():
-            state = part.state()
-            values[name] = state.values
-            tensors |= under(name, state.tensors)
-        self._checkpoint.write(State(values, tensors))
-        self._saved = time.monotonic()
-
-    def resumed(self, *, log: str) -> bool:
-        """Put back what was written last, if the checkpoint is one to go on from; whether it is.
-
-        Args:
-            log: Name of the log, for messages.
-
-        Raises:
-            BundleError: There is nothing, or it is damaged.
-            ConfigError: It is of other settings.
-            DataError: It is of another log or split.
-        """
-        if not self._checkpoint.resume:
-            return False
-        state, path = self._checkpoint.read(), self._checkpoint.path
-        try:
-            check_same(path, state.values["same"], self._same, log=log)
-            for name, part in self._parts.items():
-                part.restore(State(state.values[name], state.part(name)))
-        except SasrecError:
-            raise
-        except (KeyError, TypeError, ValueError, OverflowError, RuntimeError, AttributeError) as error:
-            raise BundleError(f"{path}: is whole but does not fit together: {error}") from None
-        return True
+    def part(self, name: str) -> dict[str, Tensor]:
+        """The tensors of one part, by their names within it."""
+        start = f"{name}."
+        return {key.removeprefix(start): tensor for key, tensor in self.tensors.items() if key.startswith(start)}
 
 
-def identity(data: Split, config: Config, *, features: Features | None, own_sampler: bool) -> dict[str, Any]:
+def under(name: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors under the name of the part that they belong to; `State.part` gives them back."""
+    return {f"{name}.{key}": tensor for key, tensor in tensors.items()}
+
+
+def state_of(training: Training, course: Course) -> State:
+    """All that changes, for `restore`; between two steps."""
+    learned = _learned(training)
+    came = {
+        "seconds": course.clock.seconds,
+        "cpu_seconds": course.clock.cpu_seconds,
+        "results": [asdict(result) for result in course.results],
+        "began": course.began,
+        "loss": course.loss,
+    }
+    tensors = {**under("training", learned.tensors), **under("course", course.weights)}
+    return State({"training": learned.values, "course": came}, tensors)
+
+
+def restore(state: State, training: Training, course: Course) -> None:
+    """Go on as another training of the same settings and histories did.
+
+    Raises:
+        KeyError, TypeError, ValueError, OverflowError, RuntimeError, AttributeError: The state is of something else.
+    """
+    _relearn(training, State(state.values["training"], state.part("training")))
+    values = state.values["course"]
+    course.clock.add(*msgspec.convert((values["seconds"], values["cpu_seconds"]), tuple[float, float]))
+    course.results = msgspec.convert(values["results"], list[EpochResult])
+    course.began, course.loss = msgspec.convert((values["began"], values["loss"]), tuple[float | None, float | None])
+    course.weights = state.part("course")
+
+
+def _learned(training: Training) -> State:
+    values = {
+        "step": training.step,
+        "place": None if training.place is None else asdict(training.place),
+        "rng": training.rng.bit_generator.state,
+    }
+    tensors = {
+        **under("network", training.network.state_dict()),
+        **under("optimiser", training.optimiser.tensors()),
+        **under("average", {} if training.average is None else training.average.weights),
+        **under("dropout", training.drop.tensors()),
+    }
+    return State(values, tensors)
+
+
+def _relearn(training: Training, state: State) -> None:
+    training.step = msgspec.convert(state.values["step"], int)
+    training.place = msgspec.convert(state.values["place"], Place | None)
+    training.rng = drawing(state.values["rng"])
+    training.network.load_state_dict(state.part("network"))
+    training.optimiser.restore(state.part("optimiser"))
+    if training.average is not None:
+        training.average.restore(state.part("average"))
+    training.drop.restore(state.part("dropout"))
+
+
+def identity(config: Config, data: Split, *, features: Features | None, draw: Draw | None) -> dict[str, Any]:
     """What a training is, that another must have in common with it to go on where it stopped.
 
     Args:
         config: Settings without "auto".
-        own_sampler: Whether negatives are drawn by a function of the caller's, of which no more can be known.
+        data: What it learns from and is judged on.
+        draw: The caller's own sampler, of which no more can be known than whether there is one.
     """
     return {
         "log": data.log.content_hash,
         "split": f"{data.how}: {data.rule}",
         "config": config.to_dict(),
         "features": None if features is None else features.digest,
-        "own_sampler": own_sampler,
+        "own_sampler": draw is not None,
         "machine": describe(),
     }
 

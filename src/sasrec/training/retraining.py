@@ -1,19 +1,16 @@
 """Retraining: a model of the same kind and settings, of newer data."""
 
-from typing import Any
+from typing import get_args
 
 from sasrec.data.features import Features
 from sasrec.data.splits import Split
 from sasrec.errors import ConfigError
-from sasrec.retrieval.blend import Blend
-from sasrec.retrieval.counting import Markov, Popularity
-from sasrec.retrieval.linked import Linked
 from sasrec.retrieval.neural import Neural
 from sasrec.retrieval.recommender import Recommender
-from sasrec.retrieval.scorers import Scorer
 from sasrec.training.blending import blend
 from sasrec.training.counting import Countable, count
 from sasrec.training.loop import train
+from sasrec.training.parts import Part, parts_of
 
 
 def retrain(
@@ -44,31 +41,15 @@ def retrain(
         if features is not None:
             raise ConfigError("features: the model was trained without them; leave them out")
         raise ConfigError(f"features: the model was trained with them ({model.record['features']}); give those of now")
-    scorer = model.scorer
-    if not isinstance(scorer, Blend):
-        return _made(scorer, model.record, data, features, progress)
-    records = {part["name"]: part for part in model.record.get("parts", ())}
-    made: list[Recommender] = []
-    for name, (_, part) in scorer.parts.items():
-        # In a blend, one network may have learned from features and another not.
-        own = features if isinstance(part, Neural) and part.network.items.described else None
-        made.append(_made(part, records.get(name, {}), data, own, progress))
+    made = [_made(part, data, part.learned(features), progress) for part in parts_of(model)]
     return blend(data, made, progress=progress) if len(made) > 1 else made[0]
 
 
-def _made(
-    scorer: Scorer, record: dict[str, Any], data: Split, features: Features | None, progress: bool | None
-) -> Recommender:
-    """Args: record: What chose the scorer, under "best"."""
-    if isinstance(scorer, Neural):
-        return train(data, scorer.config, features=features, progress=progress)
-    name: Countable
-    if isinstance(scorer, Linked):
-        name = scorer.settings.kind
-    elif isinstance(scorer, Markov):
-        name = "markov"
-    elif isinstance(scorer, Popularity):
-        name = "recent" if "recent" in record.get("best", {}) else "popularity"
-    else:
-        raise ConfigError(f"model: a {scorer.kind} cannot be trained; give the model that it was made from")
-    return count(data, name, progress=progress)
+def _made(part: Part, data: Split, features: Features | None, progress: bool | None) -> Recommender:
+    if isinstance(part.scorer, Neural):
+        return train(data, part.scorer.config, features=features, progress=progress)
+    name = "recent" if "recent" in part.chosen else part.scorer.kind  # it scores as popularity does
+    for countable in get_args(Countable):
+        if name == countable:
+            return count(data, countable, progress=progress)
+    raise ConfigError(f"model: a {part.scorer.kind} cannot be trained; give the model that it was made from")

@@ -1,40 +1,37 @@
 """A network that learns step by step, with everything that changes meanwhile."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from typing import Any, final
 
-import msgspec
 import numpy as np
 import torch
 from torch import Tensor
 
 from sasrec.config import Config
-from sasrec.data.features import Features
 from sasrec.data.sequences import Sequences
 from sasrec.errors import TrainingError
-from sasrec.model.building import Network, build
-from sasrec.retrieval.neural import Neural, feature_tensors, widened
+from sasrec.model.stamp import Network
+from sasrec.retrieval.scorers import Scorer
 from sasrec.training.averaging import Average
 from sasrec.training.batches import (
     Batch,
+    Negatives,
     Windows,
     batches,
     last_windows,
     random_windows,
     rolling_windows,
 )
-from sasrec.training.checkpoint import State, under
 from sasrec.training.dropout import Dropout
 from sasrec.training.losses import ExactCrossEntropy, sampled
-from sasrec.training.machine import keep_freed_memory
-from sasrec.training.negatives import Draw, Negatives, NegativeSampler
 from sasrec.training.noise import swapped
-from sasrec.training.occurring import among, occurring_in
 from sasrec.training.optim import Optimiser, rate
-from sasrec.training.progress import Watcher
+
+Drawn = Callable[[Batch, np.random.Generator], Negatives]
+"""Draws negatives for the targets of a batch."""
 
 
 @dataclass
@@ -52,6 +49,10 @@ class Place:
     loss: float = 0.0
 
 
+def _unwatched(epoch: int, loss: float) -> None:
+    """Nobody is told."""
+
+
 def drawing(state: Mapping[str, Any]) -> np.random.Generator:
     """A generator in the state of another; ValueError, TypeError, KeyError or OverflowError where that is none."""
     rng = np.random.default_rng()
@@ -65,56 +66,42 @@ class Training:
 
     def __init__(
         self,
+        network: Network,
         train: Sequences,
         *,
-        items: int,
         config: Config,
-        draw: Draw | None = None,
-        features: Features | None = None,
+        optimiser: Optimiser,
+        drop: Dropout,
+        negatives: Drawn | None,
+        whole: Callable[[Network], Scorer],
     ) -> None:
-        """Before the first step.
+        """Before the first step; `sasrec.training.beginning` makes the parts from settings.
 
         Args:
-            train: Training histories, one for each user of the log.
-            items: Catalogue size V.
+            network: What learns, where it is to learn.
+            train: Training histories, one for each user; with times if the network looks at them.
             config: Settings without "auto"; see `settled`.
-            draw: A sampler of negatives of the caller's own.
-            features: Categories and vectors of the items.
+            optimiser: Moves the weights of the network.
+            drop: Dropout.
+            negatives: Draws against the targets of a batch; None where the loss is over the whole catalogue.
+            whole: Makes of the network what ranks the whole catalogue.
         """
-        keep_freed_memory()
-        self.features = features
-        self.known = np.arange(items) if features is None else occurring_in(train)
-        if features is not None and len(self.known) < items:
-            train, draw = among(self.known, train, draw, items=items)
-            features, items = features.take(self.known), len(self.known)
-        # Batches carry times where histories have them, which only some networks look at.
-        self.train = train if config.times != "none" else replace(train, times=None)
-        self.items, self.config = items, config
-        self.generator = torch.Generator().manual_seed(config.seed)
+        self.network, self.train, self.config = network, train, config
+        self.optimiser, self.drop, self.negatives, self._whole = optimiser, drop, negatives, whole
+        self.items, self.device = len(network.items.weight), network.items.weight.device
         self.rng = np.random.default_rng(config.seed)
-        self.network = build(
-            config,
-            items=items,
-            users=len(train),
-            **feature_tensors(features),
-            generator=self.generator,
-        )
-        # Initial weights are drawn on the CPU, so that they are the same wherever the network goes.
-        self.device = torch.device(config.device)
-        self.network.to(self.device)
-        on_cpu = self.device.type == "cpu"
-        noise = self.generator if on_cpu else torch.Generator(self.device).manual_seed(config.seed)
-        self.drop = Dropout(float(config.dropout), noise)
-        self.optimiser = Optimiser(self.network, config)
-        self.average = Average(self.network, decay=float(config.average)) if config.average else None
+        self.average = Average(network, decay=float(config.average)) if config.average else None
         self.steps = math.ceil(len(self._windows().rows) / int(config.batch))
         self.step = 0
         self.place: Place | None = None  # none between two epochs
-        self.negatives = None if config.loss == "softmax" else NegativeSampler(config, train, items=items, draw=draw)
         self.cross_entropy = ExactCrossEntropy(getattr(torch, config.precision), smoothing=config.label_smoothing)
 
-    def epoch(self, number: int, watcher: Watcher) -> float:
+    def epoch(self, number: int, told: Callable[[int, float], None] = _unwatched) -> float:
         """Learn from every window once; the mean loss of the steps. An epoch that was left in the middle goes on.
+
+        Args:
+            number: Of the epoch, from 1.
+            told: Is given the number and the loss after every step, when all that changes is whole.
 
         Raises:
             TrainingError: The loss is no longer finite.
@@ -143,7 +130,7 @@ class Training:
                 )
             self.place.steps += 1
             self.place.loss += value
-            watcher.step(number, value)
+            told(number, value)
         self.optimiser.catch_up()
         loss, self.place = self.place.loss / self.steps, None
         return loss
@@ -154,40 +141,9 @@ class Training:
         with nullcontext() if self.average is None else self.average.in_place():
             yield self.network
 
-    def scorer(self) -> Neural:
+    def scorer(self) -> Scorer:
         """The network as it is now, for the whole catalogue."""
-        learned = Neural(self.network, self.config)
-        return learned if self.features is None else widened(learned, self.known, self.features)
-
-    def state(self) -> State:
-        """All that changes, for `restore`; between two steps."""
-        values = {
-            "step": self.step,
-            "place": None if self.place is None else asdict(self.place),
-            "rng": self.rng.bit_generator.state,
-        }
-        tensors = {
-            **under("network", self.network.state_dict()),
-            **under("optimiser", self.optimiser.tensors()),
-            **under("average", {} if self.average is None else self.average.weights),
-            **under("dropout", self.drop.tensors()),
-        }
-        return State(values, tensors)
-
-    def restore(self, state: State) -> None:
-        """Go on as another training of the same settings and histories did.
-
-        Raises:
-            KeyError, TypeError, ValueError, RuntimeError: The state is of something else.
-        """
-        self.step = msgspec.convert(state.values["step"], int)
-        self.place = msgspec.convert(state.values["place"], Place | None)
-        self.rng = drawing(state.values["rng"])
-        self.network.load_state_dict(state.part("network"))
-        self.optimiser.restore(state.part("optimiser"))
-        if self.average is not None:
-            self.average.restore(state.part("average"))
-        self.drop.restore(state.part("dropout"))
+        return self._whole(self.network)
 
     def _windows(self, rng: np.random.Generator | None = None) -> Windows:
         rng, length = rng or self.rng, int(self.config.length)

@@ -1,0 +1,38 @@
+"""What a model is made of, so that it can be made again."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from sasrec.data.features import Features
+from sasrec.retrieval.neural import Neural
+from sasrec.retrieval.recommender import Recommender
+from sasrec.retrieval.scorers import Composed, Scorer
+
+
+class Part(NamedTuple):
+    """One of the scorers that a model consists of, most of which are their only one.
+
+    Attributes:
+        name: What it is called among the parts.
+        weight: What it counts among them.
+        scorer: What ranks.
+        chosen: What validation chose of it, as records have it under "best".
+    """
+
+    name: str
+    weight: float
+    scorer: Scorer
+    chosen: Mapping[str, Any]
+
+    def learned(self, features: Features | None) -> Features | None:
+        """The model's features, if this is a part that learned from them: in a blend, not every network did."""
+        return features if isinstance(self.scorer, Neural) and self.scorer.network.items.described else None
+
+
+def parts_of(model: Recommender) -> list[Part]:
+    """The parts of a blend, in its order; of another model itself."""
+    scorer, record = model.scorer, model.record
+    if not isinstance(scorer, Composed):
+        return [Part(scorer.kind, 1.0, scorer, record.get("best", {}))]
+    chosen = {part["name"]: part.get("best", {}) for part in record.get("parts", ())}
+    return [Part(name, weight, part, chosen.get(name, {})) for name, (weight, part) in scorer.parts.items()]
