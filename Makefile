@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint check bench bench-guard bench-peers growth clean
+.PHONY: help demo test test-all lint check bench bench-guard bench-peers growth survival clean
 # Two sets of packages must never be installed into one environment at the same time.
 .NOTPARALLEL:
 
@@ -39,6 +39,9 @@ bench-peers: .venv/core ## measure other systems beside this one, each in an env
 
 growth: .venv/core ## measure how time and memory grow with the log
 	$(BIN)/python -m benchmarks.growth
+
+survival: .venv/test ## kill, fill, flip and flood, and count what is survived
+	$(BIN)/python -m benchmarks.survival
 
 clean: ## remove the environment and every cache
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis dist build

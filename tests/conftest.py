@@ -2,9 +2,6 @@
 
 import os
 import queue
-import re
-import select
-import subprocess
 import sys
 import threading
 from contextlib import contextmanager
@@ -104,19 +101,6 @@ def serving():
 @pytest.fixture(scope="session")
 def process():
     """Starts `sasrec serve` as a process: `with process(model, data=folder) as (running, url)`."""
+    from benchmarks.survival.ground import served
 
-    @contextmanager
-    def start(model, *flags, data):
-        command = [sys.executable, "-m", "sasrec", "serve", str(model), "--port", "0", "--data", str(data), *flags]
-        running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        try:
-            assert select.select([running.stdout], [], [], 60)[0], "the server did not start"
-            lines = [running.stdout.readline() for _ in range(3)]
-            found = re.fullmatch(r"at (http://127\.0\.0\.1:\d+)\n", lines[2])
-            assert found, (lines, running.stderr.read())
-            yield running, found[1]
-        finally:
-            running.kill()
-            running.communicate()
-
-    return start
+    return served

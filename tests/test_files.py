@@ -4,6 +4,8 @@ import ctypes
 import errno
 import hashlib
 import os
+import subprocess
+import sys
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 
 from sasrec.errors import OutputError
 from sasrec.files import check_apart, check_free, durable_file, sha256, write_folder
+from sasrec.locking import held
 
 
 def writer(text):
@@ -287,3 +290,70 @@ def test_others_may_read_what_was_written_as_the_caller_has_it(tmp_path):
     assert (tmp_path / "a").stat().st_mode & 0o777 == 0o755
     assert (tmp_path / "a" / "b").stat().st_mode & 0o777 == 0o644
     assert (tmp_path / "c").stat().st_mode & 0o777 == 0o644
+
+
+HOLDER = """
+import sys
+from pathlib import Path
+from sasrec.locking import held
+
+with held(Path(sys.argv[1]), doing="somebody works there"):
+    print("held", flush=True)
+    sys.stdin.readline()
+"""
+
+
+@contextmanager
+def holder(path):
+    """Another process that holds a path until it reads a line or is killed."""
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout.readline() == "held\n"
+        yield process
+        process.kill()
+
+
+def test_a_path_is_held_by_one_process_at_a_time(tmp_path):
+    path = tmp_path / "a"
+
+    with holder(path) as other:
+        with (
+            pytest.raises(OutputError, match=r"a: we work here at this moment; wait until it ends, or choose another"),
+            held(path, doing="we work here"),
+        ):
+            pytest.fail("two hold it")
+        with held(tmp_path / "b", doing="we work here"):
+            pass
+        other.communicate("\n")
+    with held(path, doing="we work here"):
+        pass
+
+    assert os.listdir(tmp_path) == [], "nothing is left of it"
+
+
+def test_a_hold_ends_with_its_process_however_that_ends(tmp_path):
+    with holder(tmp_path / "a") as other:
+        other.kill()
+        other.wait()
+
+        with held(tmp_path / "a", doing="we work here"):
+            pass
+
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_hold_ends_with_an_error_in_its_block(tmp_path):
+    for _ in range(2):
+        with pytest.raises(RuntimeError), held(tmp_path / "a", doing="we work here"):
+            raise RuntimeError
+
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_path_in_a_missing_folder_is_not_held(tmp_path):
+    with (
+        pytest.raises(OutputError, match=r"the folder .*nowhere does not exist or cannot be entered; make it first"),
+        held(tmp_path / "nowhere" / "a", doing="we work here"),
+    ):
+        pass

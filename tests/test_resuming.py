@@ -1,32 +1,19 @@
 """A training that was stopped, however that came, goes on to the same bits; another one is refused."""
 
-import hashlib
 import json
-import random
-import subprocess
-import sys
 from contextlib import nullcontext
 from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from benchmarks.survival.training import SETTINGS, digest
 
 import sasrec
 from sasrec.data.features import Features, Recipe
 from sasrec.errors import BundleError, ConfigError, DataError
 from sasrec.training import loop, resuming
 
-SETTINGS = [
-    {},
-    {"loss": "bce", "negatives": 2, "precision": "bfloat16"},
-    {"windows": "random", "schedule": "one-cycle"},
-    {"windows": "rolling", "learn": "last", "norm": "pre"},
-    {"loss": "sampled-softmax", "sampler": "mixed", "negatives": 7, "share_negatives": True, "item_updates": "touched"},
-    {"user_width": 4, "swap_items": 0.2, "swap_users": 0.3, "dropout": 0.0},
-    {"network": "stamp", "learn": "last", "validate_every": 2},
-    {"average": 0.9, "label_smoothing": 0.1},
-]
 every_kind = pytest.mark.parametrize("settings", SETTINGS, ids=lambda one: "-".join(map(str, one.values())) or "usual")
 ALWAYS = 1e-9  # minutes: after every step
 
@@ -72,11 +59,6 @@ def categories(rows, *genres):
     """One genre for every item."""
     recipe = Recipe(columns=("genre",), values=tuple(("genre", genre) for genre in genres))
     return Features(rows, np.arange(len(rows) + 1), None, None, recipe)
-
-
-def digest(model):
-    tensors = model.scorer.network.state_dict()
-    return hashlib.sha256(b"".join(tensors[name].numpy().tobytes() for name in sorted(tensors))).hexdigest()
 
 
 def lasting(model):
@@ -197,62 +179,6 @@ def test_every_epoch_has_one_line_of_history_however_often_it_was_trained(data, 
     assert untimed == [
         {**json.loads(line), "seconds": 0} for line in (tmp_path / "whole.jsonl").read_text().splitlines()
     ]
-
-
-# Killed
-
-CHILD = """
-import json, sys
-from contextlib import nullcontext
-from types import SimpleNamespace
-import polars as pl
-import sasrec
-from sasrec.training import loop
-
-folder, settings, resume = sys.argv[1], json.loads(sys.argv[2]), sys.argv[3] == "resume"
-told = SimpleNamespace(step=lambda epoch, loss: print("step", flush=True), epoch=lambda result: None)
-loop.watched = lambda *_, **__: nullcontext(told)
-data = sasrec.split(sasrec.read_log(folder + "/log.csv"))
-checkpoint = sasrec.Checkpoint(folder + "/training", every=1e-9, resume=resume)
-sasrec.train(data, sasrec.Config(**settings), checkpoint=checkpoint).save(folder + "/model")
-"""
-
-
-def check_kills(folder, walks, settings, kills):
-    """Kill a training after each of these numbers of steps, the next time further on, then let it end."""
-    rows = [(u, i) for u, items in zip(walks.users.ids, walks.histories, strict=True) for i in walks.items.raw(items)]
-    (folder / "log.csv").write_text("user_id,item_id\n" + "".join(f"{user},{item}\n" for user, item in rows))
-    whole = sasrec.train(sasrec.split(sasrec.read_log(folder / "log.csv")), sasrec.Config(**settings))
-
-    for number, steps in enumerate([*kills, None]):
-        command = [sys.executable, "-c", CHILD, str(folder), json.dumps(settings), "resume" if number else "start"]
-        running = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        if steps is not None:
-            for _ in range(steps):
-                assert running.stdout.readline() == "step\n"
-            running.kill()
-        running.communicate()
-        assert running.returncode == (0 if steps is None else -9)
-
-    assert digest(sasrec.load(folder / "model")) == digest(whole)
-
-
-def test_a_training_that_is_killed_goes_on_to_the_same_bits(tmp_path, walks, config):
-    check_kills(tmp_path, walks, config.to_dict(), kills=[6, 3])
-
-
-@pytest.mark.slow
-def test_ten_of_ten_trainings_that_are_killed_go_on_to_the_same_bits(tmp_path, walks, config, capsys):
-    chances, survived = random.Random(10), 0
-    for number in range(10):
-        settings = replace(config, epochs=20, patience=20, **SETTINGS[number % len(SETTINGS)]).to_dict()
-        folder = tmp_path / str(number)
-        folder.mkdir()
-        check_kills(folder, walks, settings, kills=[chances.randrange(2, 25) for _ in range(3)])
-        survived += 1
-
-    with capsys.disabled():
-        sys.stdout.write(f"\ntraining killed three times and resumed: {survived} of 10 to the same bits\n")
 
 
 # Another training

@@ -3,9 +3,7 @@
 import http.client
 import json
 import os
-import signal
 import socket
-import subprocess
 import sys
 import threading
 from urllib.parse import urlsplit
@@ -17,7 +15,6 @@ from sasrec.client import Client
 from sasrec.errors import ConfigError, ServingError
 from sasrec.serving import server
 from sasrec.serving.answering import Served
-from sasrec.serving.api import NewEvent
 
 PATIENCE = 60  # seconds for what takes one or two on a quiet machine
 
@@ -27,83 +24,6 @@ def saved(tmp_path_factory, small_model):
     path = tmp_path_factory.mktemp("saved") / "walks.sasrec"
     small_model.save(path)
     return path
-
-
-def test_a_termination_loses_nothing_that_was_begun(process, saved, tmp_path):
-    with process(saved, "--drain", "0.5", data=tmp_path / "data") as (running, url):
-        place, ends, begun = urlsplit(url).netloc, [], threading.Semaphore(0)
-
-        def work(number):
-            connection = http.client.HTTPConnection(place, timeout=PATIENCE)
-            statuses, closed = set(), False
-            while not closed:  # until it is told that the server is about to stop
-                body = json.dumps({"user": f"u{number:02}", "deadline_ms": 10_000})
-                connection.request("POST", "/v1/recommend", body, {"content-type": "application/json"})
-                answer = connection.getresponse()
-                statuses.add((answer.status, json.loads(answer.read())["source"]))
-                closed = answer.headers["connection"] == "close"
-                begun.release()
-            connection.request("GET", "/readyz")
-            statuses.add(connection.getresponse().status)
-            connection.close()
-            ends.append(statuses)
-
-        threads = [threading.Thread(target=work, args=[number]) for number in range(4)]
-        for thread in threads:
-            thread.start()
-        for _ in range(20):
-            begun.acquire()
-        running.send_signal(signal.SIGTERM)
-        for thread in threads:
-            thread.join(PATIENCE)
-        out, errors = running.communicate(timeout=PATIENCE)
-
-    assert ends == [{(200, "model"), 503}] * 4
-    assert (running.returncode, out, errors) == (0, "stopped\n", "")
-
-
-def check_kills(process, saved, data, rounds):
-    """Kill the server while events come in; what was acknowledged is there after the next start, once."""
-    acknowledged, sent, kept = set(), set(), threading.Semaphore(0)
-    for number in range(rounds):
-        with process(saved, data=data) as (running, url):
-            with Client(url) as client:
-                stored = {one.id for one in client.history("ada", limit=1000).events}
-            assert acknowledged <= stored <= sent
-
-            def work(part, url=url, number=number):
-                with Client(url, timeout=PATIENCE) as client:
-                    for step in range(1000):
-                        event = f"{number}-{part}-{step}"
-                        sent.add(event)
-                        try:
-                            client.add_all([NewEvent(event, "ada", "i03")])
-                        except ServingError:
-                            return
-                        acknowledged.add(event)
-                        kept.release()
-
-            threads = [threading.Thread(target=work, args=[part]) for part in range(3)]
-            for thread in threads:
-                thread.start()
-            for _ in range(20 + 10 * number % 30):
-                kept.acquire()
-            running.kill()
-            for thread in threads:
-                thread.join(PATIENCE)
-    with process(saved, data=data) as (_, url), Client(url) as client:
-        events = [one.id for one in client.history("ada", limit=1000).events]
-    assert acknowledged <= set(events) <= sent
-    assert len(events) == len(set(events))
-
-
-def test_no_acknowledged_event_is_lost_when_the_server_is_killed(process, saved, tmp_path):
-    check_kills(process, saved, tmp_path / "data", rounds=1)
-
-
-@pytest.mark.slow
-def test_no_acknowledged_event_is_lost_in_ten_kills_of_the_server(process, saved, tmp_path):
-    check_kills(process, saved, tmp_path / "data", rounds=10)
 
 
 def test_too_much_at_once_is_refused_quickly_and_the_rest_answered(serving, small_model, tmp_path, monkeypatch):
@@ -159,42 +79,6 @@ def test_a_fault_of_ours_is_a_problem_without_a_trace(serving, small_model, tmp_
     assert refused.value.status == 500
     assert "internal words" not in str(refused.value)
     assert "internal words" in caplog.text
-
-
-LIMITED = """
-import resource, sys
-from sasrec.cli import main
-
-resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
-sys.exit(main(sys.argv[1:]))
-"""
-
-
-@pytest.mark.slow
-def test_the_disk_being_full_is_told_and_recommendations_go_on(saved, tmp_path):
-    command = [sys.executable, "-c", LIMITED, "serve", str(saved), "--port", "0", "--data", str(tmp_path / "data")]
-    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    try:
-        url = [running.stdout.readline() for _ in range(3)][2].split()[1]
-        with Client(url, timeout=PATIENCE) as client:
-            kept, refused = 0, None
-            while refused is None:
-                events = [NewEvent(f"{kept}-{part}", "ada", "i03" + "x" * 900) for part in range(9)]
-                try:
-                    kept += client.add_all(events).stored
-                except ServingError as error:
-                    refused = error
-            after = len(client.history("ada", limit=1000).events)
-            answer = client.recommend("u07")
-    finally:
-        running.kill()
-        running.communicate()
-
-    assert refused.status == 507
-    assert "The disk refuses" in str(refused)
-    assert str(tmp_path) not in str(refused)
-    assert after == kept > 0
-    assert answer.source == "model"
 
 
 def test_a_taken_port_is_an_error(saved, tmp_path):

@@ -6,9 +6,6 @@ import os
 import shutil
 import sqlite3
 import stat
-import subprocess
-import sys
-import threading
 
 import numpy as np
 import pytest
@@ -417,43 +414,6 @@ def test_integer_ids_are_their_decimal_text(open_service, log_of, small_config, 
     assert (third.used_history, third.unknown_items) == (1, ["007", "+7", "7.0", " 7"])
 
 
-ACTIVATOR = """
-import sys
-from pathlib import Path
-from sasrec.serving.service import Service
-from sasrec.serving.versions import Folder
-
-data, *models = map(Path, sys.argv[1:])
-service = Service(models[0], Folder(data))
-while True:
-    for model in models:
-        service.activate(model)
-        print(service.served.version, flush=True)
-"""
-
-
-@pytest.mark.slow
-def test_a_kill_while_models_are_activated_leaves_the_old_one_or_the_new_one(models, tmp_path):
-    names = [models / name for name in ("one", "two", "three")]
-    expected = [offline(name) for name in names]
-    command = [sys.executable, "-c", ACTIVATOR, tmp_path / "data", *names]
-    for kill in range(10):
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-            for _ in range(2 + kill):
-                process.stdout.readline()
-            process.kill()
-
-        service = Service(models / "one", Folder(tmp_path / "data"))
-
-        assert best(service) in expected
-        assert service.served.version == service.course.version
-        kept = {service.course.version, *service.course.before}
-        assert set(os.listdir(tmp_path / "data" / "models")) <= kept
-        assert not [name for name in os.listdir(tmp_path / "data") if name.endswith(".tmp")]
-        service.store.close()
-        service.folder.close()
-
-
 # A running server
 
 
@@ -479,52 +439,6 @@ def test_the_socket_of_a_killed_server_is_no_obstacle(serving, models, tmp_path)
 
     with serving(models / "one", data=tmp_path / "data") as running:
         assert send(Command("activate", str(models / "one")), tmp_path / "data") == running.version
-
-
-def check_swaps(serving, models, data, swaps):
-    """Clients ask all the time while versions change; every answer must be that of the version it names."""
-    expected = {}
-    names = ("one", "two")
-    problems, answered, seen, done = [], [0] * 3, set(), threading.Event()
-    with serving(models / "one", data=data) as running:
-        for name in names:
-            version = send(Command("activate", str(models / name)), data)
-            expected[version] = offline(models / name)
-
-        def work(number):
-            with Client(running.url) as client:
-                while not done.is_set():
-                    try:
-                        answer = client.recommend("u19", k=3)
-                    except ServingError as error:
-                        problems.append(str(error))
-                        continue
-                    answered[number] += 1
-                    seen.add(answer.model_version)
-                    if [one.item for one in answer.items] != expected[answer.model_version]:
-                        problems.append(f"{answer} of {answer.model_version}")
-
-        threads = [threading.Thread(target=work, args=[number]) for number in range(3)]
-        for thread in threads:
-            thread.start()
-        for swap in range(swaps):
-            send(Command("activate", str(models / names[swap % 2])), data)
-        done.set()
-        for thread in threads:
-            thread.join()
-
-    assert problems == []
-    assert len(seen) == 2
-    assert min(answered) > swaps
-
-
-def test_no_answer_fails_or_mixes_versions_while_models_are_swapped(serving, models, tmp_path):
-    check_swaps(serving, models, tmp_path / "data", swaps=6)
-
-
-@pytest.mark.slow
-def test_no_answer_fails_or_mixes_versions_in_a_hundred_swaps(serving, models, tmp_path):
-    check_swaps(serving, models, tmp_path / "data", swaps=100)
 
 
 def test_the_course_is_plain_to_read(open_service, models, tmp_path):

@@ -62,6 +62,16 @@ def test_a_training_that_ended_well_leaves_the_model_alone(run, folder):
     assert "not finished" not in out
 
 
+def test_what_a_killed_training_left_half_saved_goes_with_the_next_and_nothing_else_does(run, folder):
+    for name in (".m.a1b2.tmp", ".m2.a1b2.tmp"):
+        (folder / name).mkdir()
+        (folder / name / "weights.safetensors").write_text("half")
+
+    assert run(*TRAIN)[0] == 0
+
+    assert names(folder) == [".m2.a1b2.tmp", "log.csv", "m"]
+
+
 def test_a_terminated_training_saves_its_best_and_says_how_to_go_on(run, folder, interrupted):
     code, out, _ = run(*TRAIN)
     model = sasrec.load("m")
@@ -140,6 +150,42 @@ def test_a_job_in_the_background_ignores_ctrl_c_and_ends_well_at_sigterm(folder)
     assert "interrupted; best is epoch" in out
     assert sasrec.load("m").record["stopped"] == "interrupted"
     assert names(folder) == ["log.csv", "m", "m.training"]
+
+
+@pytest.mark.parametrize("flags", [[], ["--checkpoint-every", "1e-9"]], ids=["no-state-yet", "with-state"])
+def test_two_trainings_never_meet_and_a_killed_one_is_in_nobodys_way(run, folder, flags):
+    command = [sys.executable, "-m", "sasrec", *TRAIN[:-1], "1000000", "--patience", "1000000", *flags]
+    running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+    with closing(running.stderr):
+        while not running.stderr.readline().startswith("epoch   1"):
+            assert running.poll() is None
+        meanwhile = [
+            run(*TRAIN),
+            run(*TRAIN, "--replace"),
+            run(*TRAIN, "--resume"),
+            run(*TRAIN, "--checkpoint-every=0"),
+        ]
+        goes_on = running.stderr.readline()
+        running.kill()
+        running.wait()
+    after = run(*TRAIN[:-2], "--epochs", "1000000", "--patience", "1", "--resume") if flags else run(*TRAIN)
+
+    told = "error: m: another training writes there at this moment; wait until it ends, or choose another name\n"
+    assert meanwhile == [(6, "", told)] * 4
+    assert goes_on.startswith("epoch")
+    assert after[0] == (2 if flags else 0), "with other settings it is refused, but no longer for the other's sake"
+    assert names(folder) == (["log.csv", "m.training"] if flags else ["log.csv", "m"])
+
+
+def test_two_trainings_of_python_never_share_a_checkpoint(folder):
+    data = sasrec.split(sasrec.read_log("log.csv"))
+    config, checkpoint = sasrec.Config(width=8, length=10, batch=16, epochs=1), sasrec.Checkpoint("m.training")
+
+    with checkpoint.held(), pytest.raises(sasrec.OutputError, match=r"m\.training: another training writes there at"):
+        sasrec.train(data, config, checkpoint=checkpoint)
+
+    assert sasrec.train(data, config, checkpoint=checkpoint).record["epochs"] == 1
 
 
 def test_the_bar_of_a_training_that_goes_on_begins_where_that_is(monkeypatch):

@@ -14,7 +14,8 @@ from sasrec.data.feature_reading import read_features
 from sasrec.data.features import Features
 from sasrec.data.vocab import Vocabulary
 from sasrec.errors import ConfigError
-from sasrec.files import check_apart, check_free
+from sasrec.files import check_apart, check_free, sweep
+from sasrec.locking import held
 
 if TYPE_CHECKING:
     from sasrec.training.checkpoint import Checkpoint
@@ -42,6 +43,8 @@ class Written:
     def check(self) -> "Checkpoint | None":
         """Where the state of the training goes, after refusing places that are taken.
 
+        What a killed training left half saved is removed; so the place must be held.
+
         Raises:
             OutputError: A place is taken or cannot be written.
             BundleError: There is no training to go on with.
@@ -58,6 +61,7 @@ class Written:
         elif self.resume:
             raise ConfigError("--resume: goes on from a checkpoint; let --checkpoint-every be more than 0")
         bundle.check_free(self.out, replace=self.replace)
+        sweep(self.out)
         if self.history is not None:
             check_free(self.history, replace=self.replace or self.resume)
         return checkpoint
@@ -131,28 +135,30 @@ def train(
         quiet: Print nothing but warnings and errors.
     """
     from sasrec.training import loop, settling
+    from sasrec.training.checkpoint import TRAINS
     from sasrec.training.costs import peak_memory
     from sasrec.training.interrupts import terminable
 
-    checkpoint = written.check()
-    content = reading.log(log)
-    data = reading.divided(content)
-    features = categories.read(content.items)
-    if not quiet:
-        say(str(content.summary()), "", str(data), *([str(features)] if features else []), "")
-        taken = settling.settled(config, data.train, items=len(content.items))
-        say(wrapped(f"settings: {chosen(taken.to_dict())}"))
-        for name, reason in settling.reasons(config, taken, data.train, items=len(content.items)).items():
-            say(wrapped(f"{name}: {reason}"))
-        say("")
-    with terminable():
-        model = loop.train(
-            data, config, history=written.history, features=features, checkpoint=checkpoint, progress=not quiet
-        )
-    model.record |= {"log": log.name, "reading": reading.to_dict(), "peak_memory": peak_memory()}
-    out = written.out
-    model.save(out, replace=written.replace)
-    later = "" if checkpoint is None else _left(checkpoint, finished=model.record["stopped"] != "interrupted")
+    with held(written.out, doing=TRAINS):
+        checkpoint = written.check()
+        content = reading.log(log)
+        data = reading.divided(content)
+        features = categories.read(content.items)
+        if not quiet:
+            say(str(content.summary()), "", str(data), *([str(features)] if features else []), "")
+            taken = settling.settled(config, data.train, items=len(content.items))
+            say(wrapped(f"settings: {chosen(taken.to_dict())}"))
+            for name, reason in settling.reasons(config, taken, data.train, items=len(content.items)).items():
+                say(wrapped(f"{name}: {reason}"))
+            say("")
+        with terminable():
+            model = loop.train(
+                data, config, history=written.history, features=features, checkpoint=checkpoint, progress=not quiet
+            )
+        model.record |= {"log": log.name, "reading": reading.to_dict(), "peak_memory": peak_memory()}
+        out = written.out
+        model.save(out, replace=written.replace)
+        later = "" if checkpoint is None else _left(checkpoint, finished=model.record["stopped"] != "interrupted")
     if not quiet:
         user, item = model.users.ids[0], model.items.ids[0]
         say(outcome(model.record), f"saved to {out} ({in_bytes(out)})", later)

@@ -136,7 +136,8 @@ async def store_events(desk: Desk, asked: api.Events) -> api.EventsStored:
         Event(one.id, str(one.user), str(one.item), None if one.time is None else round(one.time * 1e6))
         for one in asked.events
     ]
-    outcomes = await _written(desk.service.store.add, events)
+    refusal = "nothing of this request was stored; what was stored before is whole"
+    outcomes = await _written(desk.service.store.add, events, refusal=refusal)
     now = time.time()
     for one, outcome in zip(events, outcomes, strict=True):
         desk.metrics.events.add(outcome)
@@ -173,7 +174,8 @@ async def user_history(desk: Desk, asked: api.UserHistory) -> api.PastEvents:
 
 async def forget_user(desk: Desk, asked: api.User) -> api.Forgotten:
     """Erase a user's events, and never use again what the model was trained on of the user."""
-    erased = await _written(desk.service.store.forget, asked.user)
+    refusal = "the user is not forgotten on the disk; send it again once there is room"
+    erased = await _written(desk.service.store.forget, asked.user, refusal=refusal)
     desk.latest = deque((one for one in desk.latest if one.user != asked.user), maxlen=_LATEST)
     return api.Forgotten(asked.user, erased)
 
@@ -229,15 +231,19 @@ async def show_openapi(desk: Desk, asked: api.Nothing) -> dict[str, Any]:  # noq
     return openapi.document(OPERATIONS)
 
 
-async def _written(write: Callable[[Any], Any], what: object) -> Any:
-    """What a write to the store gives once it is durable."""
+async def _written(write: Callable[[Any], Any], what: object, *, refusal: str) -> Any:
+    """What a write to the store gives once it is durable.
+
+    Args:
+        refusal: What to say where there is no room.
+    """
     try:
         return await asyncio.wrap_future(write(what))
     except ServingError as error:
         # The message names files of this machine, which are nobody else's business.
         LOGGER.error("%s", error)
         if error.status == NO_ROOM.status:
-            raise Problem(NO_ROOM, "nothing of this request was stored; what was stored before is whole") from None
+            raise Problem(NO_ROOM, refusal) from None
         raise Problem(BUSY, "too many writes wait for the disk; send it again later") from None
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol, final
 
 from sasrec.errors import ServingError
+from sasrec.serving.writeahead import is_damaged
 
 Outcome = Literal["stored", "duplicate", "conflict"]
 """What became of an event: new; there already; or refused, as its id belongs to another event."""
@@ -88,7 +89,10 @@ class EventStore(Protocol):
         ...
 
     def forget(self, user: str) -> Future[int]:
-        """Erase a user's events, and note that earlier knowledge of the user must not be used; gives their number."""
+        """Erase a user's events, and note that earlier knowledge of the user must not be used; gives their number.
+
+        Where the future fails, that may have been noted, while the events are still on the disk; forget once more.
+        """
         ...
 
     def history(self, user: str, *, after: int = 0) -> list[Stored]:
@@ -134,6 +138,8 @@ class SqliteStore:
         self._jobs: queue.Queue[_Job | None] = queue.Queue(_WAITING)
         self._closed = False
         self._connections: list[sqlite3.Connection] = []
+        if writable and is_damaged(path.with_name(f"{path.name}-wal")):
+            raise ServingError(f"{path}-wal: is damaged; restore it with {path.name}, or move both away")
         try:
             connection = self._connect()
             if writable:
@@ -142,7 +148,7 @@ class SqliteStore:
             if writable:
                 _check(connection, path)
             self.id = str(connection.execute("SELECT id FROM facts").fetchone()[0])
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeError) as error:  # the latter: SQLite tells of damage by damaged text
             raise ServingError(f"{path}: events cannot be read: {error}; restore the file or move it away") from None
         self._writer = threading.Thread(target=self._write, name="sasrec-events", daemon=True)
         if writable:
@@ -163,12 +169,12 @@ class SqliteStore:
             "ORDER BY time DESC, place DESC LIMIT ?",
             (user, after, HISTORY),
         )
-        return [self._checked(row) for row in reversed(rows.fetchall())]
+        return [self._checked(row) for row in reversed(rows)]
 
     def forgotten(self, user: str) -> int | None:
         """See `EventStore`."""
-        found = self._read("SELECT place FROM forgotten WHERE user = ?", (self._hashed(user),)).fetchone()
-        return None if found is None else int(found[0])
+        found = self._read("SELECT place FROM forgotten WHERE user = ?", (self._hashed(user),))
+        return int(found[0][0]) if found else None
 
     def events(self, *, through: int) -> Iterator[Stored]:
         """See `EventStore`. Who is forgotten meanwhile may be there in part."""
@@ -178,7 +184,7 @@ class SqliteStore:
                 "SELECT id, user, item, time, place, given, checksum FROM events "
                 "WHERE (user, time, place) > (?, ?, ?) AND place <= ? ORDER BY user, time, place LIMIT ?",
                 (*after, through, _PAGE),
-            ).fetchall()
+            )
             yield from map(self._checked, rows)
             if len(rows) < _PAGE:
                 return
@@ -186,7 +192,7 @@ class SqliteStore:
 
     def last(self) -> int:
         """See `EventStore`."""
-        return int(self._read("SELECT last FROM facts", ()).fetchone()[0])
+        return int(self._read("SELECT last FROM facts", ())[0][0])
 
     def close(self) -> None:
         """See `EventStore`."""
@@ -232,11 +238,11 @@ class SqliteStore:
         self._connections.append(connection)
         return connection
 
-    def _read(self, query: str, values: tuple[object, ...]) -> sqlite3.Cursor:
+    def _read(self, query: str, values: tuple[object, ...]) -> list[tuple[Any, ...]]:
         if not hasattr(self._local, "connection"):
             self._local.connection = self._connect()
         try:
-            return self._local.connection.execute(query, values)
+            return self._local.connection.execute(query, values).fetchall()
         except sqlite3.Error as error:
             raise ServingError(f"{self._path}: events cannot be read: {error}") from None
 
@@ -299,23 +305,38 @@ def _checksum(*row: str | int) -> int:
 
 def _commit(connection: sqlite3.Connection, jobs: list[_Job], path: Path) -> None:
     """Run jobs as one transaction, then tell each how it ended; all of them fail together."""
+    jobs = [job for job in jobs if job.done.set_running_or_notify_cancel()]  # whoever gave up is told nothing
     try:
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA secure_delete = ON")
         connection.execute("BEGIN IMMEDIATE")
         results = [job.work(connection) for job in jobs]
         connection.execute("COMMIT")
-        if any(job.scrub for job in jobs):
-            # What was deleted stands in the log until the log is folded into the file.
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     except (sqlite3.Error, OverflowError, UnicodeError) as error:  # the last two: what SQLite has no room for
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         for job in jobs:
             job.done.set_exception(ServingError(f"{path}: events cannot be stored: {error}; nothing was", status=507))
         return
+    left = _scrub(connection, path) if any(job.scrub for job in jobs) else None
     for job, result in zip(jobs, results, strict=True):
-        job.done.set_result(result)
+        if job.scrub and left is not None:
+            job.done.set_exception(left)
+        else:
+            job.done.set_result(result)
+
+
+def _scrub(connection: sqlite3.Connection, path: Path) -> ServingError | None:
+    """Fold the log into the file, as what was deleted stands in the log until then; why that could not be done."""
+    reason: object = "others read them"
+    status = None
+    try:
+        if not connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+            return None
+    except sqlite3.Error as error:
+        reason, status = error, 507
+    text = f"{path}: events of a forgotten user are used no more but still on the disk: {reason}; forget the user again"
+    return ServingError(text, status=status)
 
 
 def _insert(connection: sqlite3.Connection, events: Sequence[Event]) -> list[Outcome]:

@@ -8,7 +8,8 @@ import json
 import os
 import stat
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -22,6 +23,7 @@ from sasrec.data.features import Features
 from sasrec.data.splits import Split
 from sasrec.errors import BundleError, ConfigError, OutputError, SasrecError
 from sasrec.files import check_free, durable_file, sweep
+from sasrec.locking import held
 from sasrec.training.epochs import Course, EpochResult
 from sasrec.training.negatives import Draw
 from sasrec.training.resuming import State, check_same, identity, restore, state_of
@@ -29,6 +31,7 @@ from sasrec.training.steps import Training
 
 FORMAT = "sasrec-training"
 VERSION = 1
+TRAINS = "another training writes there"  # what whoever holds a path of a training does
 
 
 @final
@@ -77,6 +80,13 @@ class Checkpoint:
     ) -> "Keeper":
         """What writes the state of a training here while it runs; for the arguments see `identity`."""
         return Keeper(self, identity(training.config, data, features=features, draw=draw), training, course)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """`check`, and let no other training have the file inside the block; errors as there, and OutputError."""
+        with held(Path(self.path), doing=TRAINS):
+            self.check()
+            yield
 
     def write(self, state: State) -> None:
         """Put a state in the place of the one before, which stays whole until the new one is.

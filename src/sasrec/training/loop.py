@@ -1,5 +1,6 @@
 """Training: from a split to a recommender with the weights that were best on validation."""
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Protocol
@@ -38,8 +39,8 @@ class Keeping(Watcher, Protocol):
 class Kept(Protocol):
     """Where the state of a training is kept: a `sasrec.Checkpoint`."""
 
-    def check(self) -> None:
-        """Refuse what cannot be gone on with, or would be lost, before any work is done."""
+    def held(self) -> AbstractContextManager[None]:
+        """Refuse what cannot be gone on with, or would be lost; no other training has it inside the block."""
         ...
 
     def keeper(
@@ -80,17 +81,17 @@ def train(
         DataError: There is nothing to learn from or to validate on, or a checkpoint is of another log or split.
         ConfigError: The device is not there, or a checkpoint is of other settings.
         BundleError: There is no checkpoint to go on from, or it is damaged.
-        OutputError: `history` or the checkpoint cannot be written, or would take the place of a stopped training.
+        OutputError: `history` or the checkpoint cannot be written, another training writes the checkpoint, or it would
+            take the place of a stopped one.
         TrainingError: The loss is no longer finite, or Ctrl-C came before the first epoch was validated.
         ScoreError: The weights of an epoch give scores that are not numbers.
     """
     clock, parts, valid = Clock(), data.train, data.valid
-    if checkpoint is not None:
-        checkpoint.check()
     check(data, parts, valid, config, features)
     items, asked, exclude_seen = len(data.log.items), config, not has_repeats(valid)
     config = settled(asked, parts, items=items)
-    with torch_threads(int(config.threads)):
+    alone = nullcontext() if checkpoint is None else checkpoint.held()
+    with alone, torch_threads(int(config.threads)):
         training = begin(parts, items=items, config=config, draw=draw, features=features)
         course = Course(clock)
         keeper = None if checkpoint is None else checkpoint.keeper(training, course, data, features=features, draw=draw)

@@ -1,0 +1,48 @@
+"""One writer of a path at a time."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sasrec.errors import OutputError
+from sasrec.files import check_free
+
+
+@contextmanager
+def held(path: Path, *, doing: str) -> Iterator[None]:
+    """Keep a path to this block: whoever else asks for it meanwhile, in this process or another one, is refused.
+
+    The hold is a lock of the system on a file beside, so that it ends with the process, however that ends.
+
+    Args:
+        doing: What the holder does, for the message to others: "a training writes there".
+
+    Raises:
+        OutputError: Another one holds it, or the system cannot lock files there.
+    """
+    import fcntl  # not on every system that can read a model
+
+    check_free(path, replace=True, folder=True)
+    lock = path.absolute().with_name(f".{path.name}.lock")
+    try:
+        handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written: {error.strerror}") from None
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # The one before may have removed the file between our opening it and locking it.
+            alone = os.path.samestat(os.fstat(handle), os.lstat(lock))
+        except (BlockingIOError, FileNotFoundError):
+            alone = False
+        except OSError as error:
+            raise OutputError(f"{path}: cannot be locked against others: {error.strerror}") from None
+        if not alone:
+            raise OutputError(f"{path}: {doing} at this moment; wait until it ends, or choose another name")
+        try:
+            yield
+        finally:
+            os.unlink(lock)
+    finally:
+        os.close(handle)
