@@ -194,10 +194,7 @@ class Shortcut(Protocol):
     def best(
         self, states: "Float[Tensor, 'B state']", k: Sequence[int], *, hidden: "Sequence[Int[Tensor, 'R']]"
     ) -> "list[tuple[Float[Tensor, 'K'], Int[Tensor, 'K']]]":
-        """For each state its k highest scores, best first, and their items, without those that are hidden from it.
-
-        There are fewer where fewer are left.
-        """
+        """For each state its k highest scores, best first, and their items; fewer where fewer are not hidden from it."""
         ...
 
     def words(self) -> str:
