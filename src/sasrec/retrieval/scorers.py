@@ -194,7 +194,7 @@ class Shortcut(Protocol):
     def best(
         self, states: "Float[Tensor, 'B state']", k: Sequence[int], *, hidden: "Sequence[Int[Tensor, 'R']]"
     ) -> "list[tuple[Float[Tensor, 'K'], Int[Tensor, 'K']]]":
-        """For each state its k highest scores, best first, and their items; fewer where fewer are not hidden from it."""
+        """For each state its k highest scores, best first, and their items; fewer where fewer are not hidden."""
         ...
 
     def words(self) -> str:
