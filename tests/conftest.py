@@ -85,7 +85,7 @@ def serving():
 
         def work():
             try:
-                sasrec.serve(model, port=0, started=told.put, **options)
+                sasrec.serve(model, sasrec.Place(port=0, **options), started=told.put)
             except BaseException as error:  # noqa: BLE001  # raised again below
                 told.put(error)
 

@@ -494,6 +494,24 @@ def test_a_connection_too_many_is_told_so(serving, small_model, tmp_path, monkey
     assert "retry-after: 1" in answer
 
 
+def test_a_connection_too_many_is_told_so_even_while_its_request_is_on_the_way(
+    serving, small_model, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("sasrec.serving.connections.CONNECTIONS", 0)
+    request = b"POST /v1/recommend HTTP/1.1\r\nhost: x\r\ncontent-length: 60000\r\n\r\n" + b"x" * 60_000
+    answers = []
+    with serving(small_model, data=tmp_path / "data") as running:
+        address = urlsplit(running.url)
+        for _ in range(20):
+            with socket.create_connection((address.hostname, address.port), timeout=30) as one:
+                first = one.recv(1)  # it is refused already
+                one.sendall(request)
+                one.sendall(request)  # to an end that is closed this would break the connection
+                answers.append((first + one.recv(65_536))[:12])
+
+    assert answers == [b"HTTP/1.1 503"] * 20
+
+
 def test_requests_at_once_are_answered_each_with_its_own(running, small_model):
     expected = {f"u{u:02}": small_model.recommend([f"u{u:02}"], k=3)["item_id"].to_list() for u in range(40, 60)}
     wrong = []

@@ -29,9 +29,14 @@ def shuffled():
     return torch.randn(900, 24, generator=generator), torch.randn(80, 24, generator=generator)
 
 
+def best(index, state, k, hidden=NOTHING):
+    (found,) = index.best(state.unsqueeze(0), [k], hidden=[hidden])
+    return found
+
+
 def found_by_both(coarse, states, k):
     """Share of the exact best k that the coarse search finds."""
-    pairs = [(coarse.best(one, k, hidden=NOTHING)[1], coarse.exact.best(one, k, hidden=NOTHING)[1]) for one in states]
+    pairs = [(best(coarse, one, k)[1], best(coarse.exact, one, k)[1]) for one in states]
     return sum(len({*ours.tolist()} & {*exact.tolist()}) for ours, exact in pairs) / (k * len(states))
 
 
@@ -42,7 +47,7 @@ def test_the_items_of_one_spot_are_found_by_looking_at_a_few_lists(spots):
 
     assert coarse.probes <= 8
     for number, state in enumerate(states):
-        _, items = coarse.best(state, 10, hidden=NOTHING)
+        _, items = best(coarse, state, 10)
         assert {item // EACH for item in items.tolist()} == {number % SPOTS}
     assert coarse.overlap >= 0.99
 
@@ -70,7 +75,7 @@ def test_what_is_found_has_exact_scores_in_exact_order(shuffled):
     coarse = Coarse(table, states, overlap=0.3, k=10)
 
     for state in states:
-        values, items = coarse.best(state, 10, hidden=NOTHING)
+        values, items = best(coarse, state, 10)
 
         assert coarse.probes < 30
         assert torch.equal(values, (table[items].double() @ state.double()).float())
@@ -82,7 +87,7 @@ def test_what_is_found_has_exact_scores_in_exact_order(shuffled):
 def test_hidden_items_are_never_found_and_nothing_is_missing(shuffled, hidden, number):
     coarse = Coarse(*shuffled, overlap=0.3, k=10)
 
-    _, items = coarse.best(shuffled[1][number], 10, hidden=torch.tensor(hidden, dtype=torch.int64))
+    _, items = best(coarse, shuffled[1][number], 10, torch.tensor(hidden, dtype=torch.int64))
 
     assert len({*items.tolist()}) == 10
     assert not {*items.tolist()} & {*hidden}
@@ -103,10 +108,23 @@ def test_everything_is_searched_where_the_measurement_says_nothing(shuffled, k, 
     left_out = torch.randperm(900, generator=torch.Generator().manual_seed(7))[:hidden]
 
     for state in states[:5]:
-        ours, theirs = coarse.best(state, k, hidden=left_out), exact.best(state, k, hidden=left_out)
+        ours, theirs = best(coarse, state, k, left_out), best(exact, state, k, left_out)
 
         assert torch.equal(ours[1], theirs[1])
         assert torch.equal(ours[0], theirs[0])
+
+
+def test_many_states_find_what_each_finds_alone(shuffled):
+    table, states = shuffled
+    coarse = Coarse(table, states, overlap=0.3, k=10)
+    hidden = [torch.arange(number) for number in range(len(states))]  # for some too many for the lists alone
+
+    together = coarse.best(states, [10] * len(states), hidden=hidden)
+
+    for state, out, (values, items) in zip(states, hidden, together, strict=True):
+        alone = best(coarse, state, 10, out)
+        assert torch.equal(values, alone[0])
+        assert torch.equal(items, alone[1])
 
 
 def test_lists_that_hold_too_few_items_are_made_up_for(spots):
@@ -114,9 +132,9 @@ def test_lists_that_hold_too_few_items_are_made_up_for(spots):
     coarse = Coarse(table, states, overlap=0.5, k=EACH)
     own = torch.arange(EACH)
 
-    _, items = coarse.best(states[0], EACH, hidden=own)
+    _, items = best(coarse, states[0], EACH, own)
 
-    assert torch.equal(items, Index(table).best(states[0], EACH, hidden=own)[1])
+    assert torch.equal(items, best(Index(table), states[0], EACH, own)[1])
 
 
 def test_the_same_seed_makes_the_same_lists(shuffled):

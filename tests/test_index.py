@@ -12,6 +12,11 @@ from sasrec.retrieval.index import Index
 NOTHING = torch.tensor([], dtype=torch.int64)
 
 
+def best(index, state, k, hidden=NOTHING):
+    (found,) = index.best(state.unsqueeze(0), [k], hidden=[hidden])
+    return found
+
+
 def sorted_by_hand(table, state, k, hidden=()):
     """Rows of the best k by products in whole numbers, without rounding; of equal ones the lower row first."""
     products = [sum(int(a) * int(b) for a, b in zip(row, state, strict=True)) for row in table.tolist()]
@@ -37,7 +42,7 @@ def test_the_best_are_those_of_a_full_sort(question):
     table, state, k, hidden = question
     index = Index(torch.from_numpy(table).float())
 
-    values, rows = index.best(torch.from_numpy(state).float(), k, hidden=torch.from_numpy(hidden))
+    values, rows = best(index, torch.from_numpy(state).float(), k, torch.from_numpy(hidden))
 
     assert (values.tolist(), rows.tolist()) == sorted_by_hand(table, state, k, hidden.tolist())
 
@@ -49,10 +54,41 @@ def test_items_that_eight_bits_cannot_tell_apart_are_put_in_order():
     state = torch.randint(-9, 10, (16,), generator=generator).float()
     index = Index(table)
 
-    values, rows = index.best(state, 20, hidden=NOTHING)
+    values, rows = best(index, state, 20)
 
     assert len(index.codes.unique(dim=0)) == 2  # that of all items and the zeros after them
     assert (values.tolist(), rows.tolist()) == sorted_by_hand(table, state, 20)
+
+
+@given(questions(), st.integers(1, 70), st.integers(0, 2**32 - 1))
+@settings(max_examples=40)
+def test_many_states_find_what_each_finds_alone(question, count, seed):
+    table, state, k, hidden = question
+    rng = np.random.default_rng(seed)
+    states = rng.permuted(np.tile(state, (count, 1)), axis=1) * rng.choice([0, 1, -3], (count, 1))
+    parts = [rng.permutation(hidden)[: rng.integers(0, len(hidden) + 1)] for _ in range(count)]
+    index = Index(torch.from_numpy(table).float())
+
+    found = index.best(torch.from_numpy(states).float(), [k] * count, hidden=[torch.from_numpy(part) for part in parts])
+
+    assert len(found) == count
+    for (values, rows), one, part in zip(found, states, parts, strict=True):
+        assert (values.tolist(), rows.tolist()) == sorted_by_hand(table, one, k, part.tolist())
+
+
+def test_states_go_through_a_catalogue_that_takes_several_parts():
+    generator = torch.Generator().manual_seed(3)
+    table, states = (torch.randint(-9, 10, (count, 8), generator=generator).float() for count in (9000, 70))
+    hidden = [torch.randperm(9000, generator=generator)[: 100 * (number % 3)] for number in range(70)]
+
+    found = Index(table).best(states, [10 + number % 5 for number in range(70)], hidden=hidden)
+
+    scores = states @ table.t()  # whole numbers, so without rounding
+    for number, (values, rows) in enumerate(found):
+        scores[number, hidden[number]] = float("-inf")
+        expected = scores[number].sort(descending=True, stable=True)
+        assert torch.equal(values, expected.values[: 10 + number % 5])
+        assert torch.equal(rows, expected.indices[: 10 + number % 5])
 
 
 @pytest.mark.parametrize("scale", [1e-15, 1.0, 1e15])
@@ -61,21 +97,21 @@ def test_the_size_of_numbers_does_not_matter(scale):
     table, state = torch.randn(1000, 24, generator=generator), torch.randn(24, generator=generator)
     expected = (table.double() @ state.double()).sort(descending=True).indices[:10]
 
-    values, rows = Index(table * scale).best(state * scale, 10, hidden=NOTHING)
+    values, rows = best(Index(table * scale), state * scale, 10)
 
     assert torch.equal(rows, expected)
     assert values.isfinite().all()
 
 
 def test_a_state_of_zeros_finds_the_first_items():
-    values, rows = Index(torch.randn(300, 4)).best(torch.zeros(4), 3, hidden=torch.tensor([1]))
+    values, rows = best(Index(torch.randn(300, 4)), torch.zeros(4), 3, torch.tensor([1]))
 
     assert values.tolist() == [0.0] * 3
     assert rows.tolist() == [0, 2, 3]
 
 
 def test_nothing_is_found_where_everything_is_hidden():
-    values, rows = Index(torch.ones(70, 4)).best(torch.ones(4), 3, hidden=torch.arange(70))
+    values, rows = best(Index(torch.ones(70, 4)), torch.ones(4), 3, torch.arange(70))
 
     assert len(values) == len(rows) == 0
 
@@ -88,7 +124,7 @@ def test_what_is_not_finite_is_refused(value):
     with pytest.raises(ScoreError, match="item vectors are not finite"):
         Index(wrong)
     with pytest.raises(ScoreError, match="state that is not finite"):
-        Index(torch.ones(70, 4)).best(wrong[69], 3, hidden=NOTHING)
+        best(Index(torch.ones(70, 4)), wrong[69], 3)
 
 
 def test_an_index_takes_a_quarter_of_the_vectors_memory():

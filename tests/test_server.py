@@ -130,19 +130,19 @@ def test_a_taken_port_is_an_error(saved, tmp_path):
         port = taken.getsockname()[1]
 
         with pytest.raises(ServingError, match=f"port {port} of 127.0.0.1: cannot be listened on.*--port"):
-            sasrec.serve(saved, port=port, data=tmp_path / "data")
+            sasrec.serve(saved, sasrec.Place(port=port, data=tmp_path / "data"))
 
     assert not (tmp_path / "data").exists()
 
 
 def test_a_host_that_is_not_ours_is_an_error(saved, tmp_path):
     with pytest.raises(ServingError, match=r"host no\.such\.host\.invalid: is no address of this machine"):
-        sasrec.serve(saved, host="no.such.host.invalid", data=tmp_path / "data")
+        sasrec.serve(saved, sasrec.Place(host="no.such.host.invalid", data=tmp_path / "data"))
 
 
 def test_a_mistyped_model_leaves_no_data_folder_behind(tmp_path):
     with pytest.raises(sasrec.BundleError, match="missing: does not exist"):
-        sasrec.serve(tmp_path / "missing", port=0)
+        sasrec.serve(tmp_path / "missing", sasrec.Place(port=0))
 
     assert os.listdir(tmp_path) == []
 
@@ -150,7 +150,7 @@ def test_a_mistyped_model_leaves_no_data_folder_behind(tmp_path):
 @pytest.mark.parametrize("wrong", [{"port": 70000}, {"threads": 0}, {"port": -1}])
 def test_a_value_out_of_range_is_an_error(saved, wrong):
     with pytest.raises(ConfigError, match=rf"{next(iter(wrong))}: expected"):
-        sasrec.serve(saved, **wrong)
+        sasrec.serve(saved, sasrec.Place(**wrong))
 
 
 def test_the_data_folder_stands_beside_the_model_by_default(serving, saved):

@@ -7,11 +7,13 @@ import shutil
 import sqlite3
 import stat
 
+import numpy as np
 import pytest
 
 import sasrec
 from sasrec.client import Client
-from sasrec.errors import BundleError, DataError, OutputError, ServingError
+from sasrec.data.vocab import Vocabulary
+from sasrec.errors import BundleError, ConfigError, DataError, OutputError, ServingError
 from sasrec.retrieval.recommender import Recommender
 from sasrec.serving.administration import Command, send
 from sasrec.serving.api import Recommend
@@ -124,6 +126,78 @@ def test_activating_what_is_served_changes_nothing(open_service, models):
     assert service.served is before
     with pytest.raises(ServingError, match="no earlier version"):
         service.rollback()
+
+
+RULES = [
+    Recommend("u19", k=3),
+    Recommend("u07", k=30),
+    Recommend("u19", k=5, exclude_seen=False),
+    Recommend(history=["i03", "i04", "i03"], k=4, deny=["i05", "i06"]),
+    Recommend("u19", history=["i10"], k=4, allow=["i01", "i02", "i02", "i11", "i12", "unheard of"]),
+    Recommend("u19", k=4, allow=[]),
+    Recommend("nobody", k=4),
+    Recommend("u19", k=4, scorer="popularity"),
+]
+
+
+def told(answers):
+    return [
+        (
+            one.source,
+            one.used_history,
+            one.unknown_items,
+            [(item.item, pytest.approx(item.score, 1e-5)) for item in one.items],
+        )
+        for one in answers
+    ]
+
+
+@pytest.mark.parametrize("overlap", [None, 1.0])
+def test_answers_by_an_index_are_those_without_one(open_service, models, monkeypatch, overlap):
+    asked = RULES * 10  # more than go through the index at once
+    plain = open_service(models / "one")
+    assert plain.served.model.index is None
+    expected = told(plain.answer(asked))
+
+    monkeypatch.setattr("sasrec.serving.service.LARGE", 25)
+    service = open_service(models / "one", overlap=overlap)
+
+    assert service.served.model.index is not None
+    assert told(service.answer(asked)) == expected
+    assert [told(service.answer([one])) for one in RULES] == [[one] for one in expected[: len(RULES)]]
+
+
+def test_every_version_has_an_index_of_its_own_vectors(open_service, models, monkeypatch):
+    monkeypatch.setattr("sasrec.serving.service.LARGE", 25)
+    service = open_service(models / "one")
+
+    service.activate(models / "two")
+    second = best(service)
+    service.activate(models / "three")
+    counted = service.served.model.index
+    service.rollback()
+    service.rollback()
+
+    assert second == offline(models / "two")
+    assert counted is None  # what counts has no vectors
+    assert best(service) == offline(models / "one")
+    assert service.served.model.index is not None
+
+
+def test_a_version_whose_overlap_cannot_be_measured_is_refused_and_the_last_goes_on(
+    open_service, models, monkeypatch, tmp_path, small_model
+):
+    first = Vocabulary(small_model.users.ids[:1], "user")
+    scorer, items, histories = small_model.scorer, small_model.items, small_model.histories.take(np.arange(1))
+    Recommender(scorer, users=first, items=items, histories=histories).save(tmp_path / "alone")
+    monkeypatch.setattr("sasrec.serving.service.LARGE", 25)
+    service = open_service(models / "one", overlap=0.9)
+    before = service.served
+
+    with pytest.raises(ConfigError, match="at least two users"):
+        service.activate(tmp_path / "alone")
+
+    assert service.served is before
 
 
 def damage(source, target, name="weights.safetensors"):

@@ -134,7 +134,7 @@ def test_events_in_the_data_folder_are_not_left_behind(serving, saved, database,
         client.add("ada", "i03")
 
     with pytest.raises(ServingError, match=r"events\.sqlite: has events that would not be used any more"):
-        sasrec.serve(saved, port=0, data=tmp_path / "data", events=database)
+        sasrec.serve(saved, sasrec.Place(port=0, data=tmp_path / "data", events=database))
 
 
 def test_a_model_that_knows_the_events_of_the_database_adds_what_came_later(serving, small_model, database, tmp_path):

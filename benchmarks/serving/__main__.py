@@ -1,160 +1,212 @@
-"""`python -m benchmarks.serving`: how long answers take and how many a second there are, beside a plain server.
+"""`python -m benchmarks.serving`: how long answers take and how many a second there are, in three sizes of catalogue.
 
-The model has random weights, which take as long as others. It is served by torch, exported as ONNX without torch, and
-by the plain server, which needs `pip install fastapi` and is left out without it. Before the load each server is
-started a few times: until it is ready, and what it then holds in memory.
+In each size a server is started, asked at a given rate (open loop), then by clients that ask again as soon as they are
+answered (saturation), then at five times that rate (overload), see `load.py`. The answers under saturation are
+compared with those of a full sort. Vectors of items lie in groups and are not trained, see `models.py`.
+
+With --beside the same network exported as ONNX and a plain server of 40 lines are asked too; the plain one needs `pip
+install fastapi` and is left out without it. With --soak one server is asked for so long, and its memory told.
+Everything runs on this machine: what the load takes, the server does not get. The default takes about four minutes.
 """
 
 import argparse
-import asyncio
-import http.client
 import importlib.util
 import json
 import os
 import resource
-import socket
-import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
-import polars as pl
-import torch
+from benchmarks.inputs import describe_machine
+from benchmarks.measure import ROOT
+from benchmarks.serving.load import Figures, at_rate, saturated
+from benchmarks.serving.models import make, overlap
+from benchmarks.serving.servers import cpu_seconds, megabytes, ready, started
+from benchmarks.turns import commit, words
 
-from benchmarks.serving.load import Figures, measure
-from sasrec.config import Config
-from sasrec.data.sequences import Sequences
-from sasrec.data.vocab import Vocabulary
-from sasrec.export.exporting import export_onnx
-from sasrec.model.building import build
-from sasrec.retrieval.neural import Neural
-from sasrec.retrieval.recommender import Recommender
-
-STARTS = 5
+OUTPUT = ROOT / "benchmarks" / "results" / "local" / "serving.json"
+OVERLOAD = 5
+COLUMNS = "items  server  load  asked/s  good/s  p50 ms  p99 ms  refused  failed  CPU ms  MB  asked for"
+HOST = "127.0.0.1"
 
 
-def main() -> None:
-    """Print a table of figures, each server in turn."""
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--items", type=int, default=12_000)
-    options.add_argument("--rates", type=float, nargs="+", default=[300, 1000, 2000])
-    options.add_argument("--seconds", type=float, default=10)
-    options.add_argument("--rounds", type=int, default=1)
-    asked = options.parse_args()
+@dataclass(frozen=True)
+class Size:
+    """What is asked for in a catalogue of some size.
+
+    Attributes:
+        rate: Requests a second at which the times are measured.
+        p50, p99: Milliseconds at most.
+        most: Answers a second under saturation, at least.
+    """
+
+    rate: float
+    p50: float
+    p99: float
+    most: float
+
+
+SIZES = {12_000: Size(300, 2, 10, 1000), 100_000: Size(100, 5, 20, 400), 1_000_000: Size(20, 20, 60, 80)}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One load on one server.
+
+    Attributes:
+        load: "rate", "saturated" or "overload".
+        cpu_ms: CPU time of the server for each good answer.
+        mb: Memory of the server afterwards.
+        limits: Whether what is asked for was kept, by its name and number.
+    """
+
+    items: int
+    server: str
+    load: str
+    figures: Figures
+    cpu_ms: float
+    mb: float
+    limits: dict[str, bool]
+
+    def __str__(self) -> str:
+        found = self.figures
+        kept = ", ".join(f"{name}: {'pass' if ok else 'FAIL'}" for name, ok in self.limits.items())
+        return (
+            f"{self.items:>9,} {self.server:<7} {self.load:<9} {found.rate:>7,.0f} {found.good:>7,.0f}"
+            f" {found.p50:>7.1f} {found.p99:>7.1f} {found.refused:>8} {found.failed:>7}"
+            f" {self.cpu_ms:>7.2f} {self.mb:>6.0f}  {kept}"
+        )
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Print the table, write JSON. A limit that is missed is no failure: these are measurements."""
+    asked = _options(arguments)
+    result = {
+        "commit": commit(),
+        "machine": {**describe_machine(None), "cpus": os.cpu_count()},
+        "threads": 1,
+        "load_before": os.getloadavg(),
+    }
+    print(", ".join(f"{name} {value}" for name, value in result["machine"].items()))
+    print(f"commit {result['commit']}, width 64, length 50, k 10, load average {words(result['load_before'])}")
     with tempfile.TemporaryDirectory(prefix="sasrec-serving-") as folder:
         path = Path(folder) / "model.sasrec"
-        bodies = make(path, items=asked.items)
-        serve = [sys.executable, "-m", "sasrec", "serve"]
-        servers = {"sasrec": [*serve, str(path), "--port"], "onnx": [*serve, f"{path}.onnx", "--port"]}
+        if asked.soak:
+            result["soak"] = soak(path, items=asked.items[0], minutes=asked.soak)
+        else:
+            print(COLUMNS, flush=True)
+            result["sizes"] = [in_size(Path(folder) / f"{items}.sasrec", items, asked) for items in asked.items]
+    result["load_after"] = os.getloadavg()
+    asked.json.parent.mkdir(parents=True, exist_ok=True)
+    asked.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    print(f"load average {words(result['load_after'])} at the end; written to {asked.json}")
+
+
+def in_size(path: Path, items: int, asked: argparse.Namespace) -> dict:
+    """All loads on all servers with a catalogue of one size, printed as they come."""
+    bodies = make(path, items=items)
+    servers = _servers(path, beside=asked.beside)
+    starts = ready(servers, bodies[0], starts=asked.starts)
+    for name, start in starts.items():
+        print(
+            f"{items:>9,} {name:<7} ready after {start.seconds:.2f} s ({start.cpu_s:.2f} s of CPU) with "
+            f"{start.mb:.0f} MB, {start.own_mb:.0f} MB of it no part of a file"
+        )
+    rows: list[Row] = []
+    shares: dict[str, float] = {}
+    for name, command in servers.items():
+        answers: dict[int, bytes] = {}
+        with started(command, bodies[0]) as (process, port):
+            for row in _loads(name, process.pid, port, bodies, items=items, seconds=asked.seconds, answers=answers):
+                print(row, flush=True)
+                rows.append(row)
+        if name == "sasrec":
+            shares["overlap"] = overlap(path, bodies, answers)
+            shares["goodput"] = rows[-1].figures.good / rows[-2].figures.good
+            print(
+                f"{items:>9,} {name:<7} {shares['overlap']:.4f} of the best 10 of a full sort in {len(answers)} answers"
+                f" (asked for .999); under overload {shares['goodput']:.0%} of saturation (asked for 80 %)"
+            )
+    return {
+        "items": items,
+        "starts": {name: asdict(start) for name, start in starts.items()},
+        "rows": [asdict(row) for row in rows],
+        **shares,
+    }
+
+
+def _loads(
+    name: str, process: int, port: int, bodies: list[bytes], *, items: int, seconds: float, answers: dict[int, bytes]
+) -> Iterator[Row]:
+    size = SIZES.get(items, SIZES[12_000])
+
+    def row(load: str, figures: Figures, before: float, limits: dict[str, bool]) -> Row:
+        cost = 1000 * (cpu_seconds(process) - before) / max(figures.good * seconds, 1)
+        return Row(items, name, load, figures, cost, megabytes(process)[0], limits)
+
+    def told(number: int, status: int, body: bytes) -> None:
+        if status == 200:
+            answers.setdefault(number, body)
+
+    before = cpu_seconds(process)
+    found = at_rate(HOST, port, bodies, rate=size.rate, seconds=seconds)
+    limits = {f"p50 <= {size.p50:g}": found.p50 <= size.p50, f"p99 <= {size.p99:g}": found.p99 <= size.p99}
+    yield row("rate", found, before, limits)
+    before = cpu_seconds(process)
+    most = saturated(HOST, port, bodies, seconds=seconds, told=told)
+    yield row("saturated", most, before, {f"good >= {size.most:g}": most.good >= size.most})
+    before = cpu_seconds(process)
+    found = at_rate(HOST, port, bodies, rate=OVERLOAD * most.good, seconds=seconds)
+    yield row("overload", found, before, {"good >= 80 %": found.good >= 0.8 * most.good, "failed 0": not found.failed})
+
+
+def soak(path: Path, *, items: int, minutes: float) -> dict:
+    """One server at the rate of its size: its memory at the start, after a tenth of the time and at the end."""
+    bodies = make(path, items=items)
+    rate = SIZES.get(items, SIZES[12_000]).rate
+    with started(_servers(path, beside=False)["sasrec"], bodies[0]) as (process, port):
+        memory = [megabytes(process.pid)[0]]
+        counts = []
+        begun = time.perf_counter()
+        for share in (0.1, 0.9):
+            counts.append(at_rate(HOST, port, bodies, rate=rate, seconds=60 * minutes * share))
+            memory.append(megabytes(process.pid)[0])
+        seconds = time.perf_counter() - begun
+    start, tenth, end = memory
+    failed = sum(one.refused + one.failed for one in counts)
+    print(
+        f"{items:,} items, {rate:g} requests/s for {seconds / 60:.1f} min: {start:.0f} MB at the start, {tenth:.0f} MB"
+        f" after a tenth, {end:.0f} MB at the end ({end - tenth:+.1f}); {failed} not answered"
+    )
+    return {"items": items, "rate": rate, "seconds": seconds, "mb": memory, "not_answered": failed}
+
+
+def _servers(path: Path, *, beside: bool) -> dict[str, list[str]]:
+    serve = [sys.executable, "-m", "sasrec", "serve"]
+    servers = {"sasrec": [*serve, str(path), "--port"]}
+    if beside:
+        import sasrec
+
+        sasrec.export_onnx(sasrec.load(path), f"{path}.onnx")
+        servers["onnx"] = [*serve, f"{path}.onnx", "--port"]
         if importlib.util.find_spec("fastapi"):
             servers["plain"] = [sys.executable, "-m", "benchmarks.serving.plain", str(path)]
-        print(
-            f"{asked.items:,} items, width 64, length 50, k 10; {asked.seconds:g} s each, load {os.getloadavg()[0]:.1f}"
-        )
-        for name, starts in ready(servers, bodies[0]).items():
-            wall, cpu, whole, own = (statistics.median(figures) for figures in zip(*starts, strict=True))
-            print(f"{name:<7} ready after {wall:.2f} s ({cpu:.2f} s of CPU) with {whole:.0f} MB, {own:.0f} MB its own")
-        print("server  asked/s   good/s  p50 ms  p99 ms  refused  failed  CPU ms an answer")
-        for _ in range(asked.rounds):
-            for rate in asked.rates:
-                for name, command in servers.items():
-                    with started(command, bodies[0]) as (process, port):
-                        before = cpu_seconds(process.pid)
-                        found = asyncio.run(measure("127.0.0.1", port, bodies, rate=rate, seconds=asked.seconds))
-                        spent = cpu_seconds(process.pid) - before
-                    print(line(name, rate, found, spent, asked.seconds), flush=True)
+    return servers
 
 
-def line(name: str, rate: float, found: Figures, spent: float, seconds: float) -> str:
-    cost = 1000 * spent / max(found.good * seconds, 1)
-    return (
-        f"{name:<7} {rate:>7,.0f}  {found.good:>7,.0f}  {found.p50:>6.1f}  {found.p99:>6.1f}  {found.refused:>7}"
-        f"  {found.failed:>6}  {cost:>16.2f}"
-    )
-
-
-def make(path: Path, *, items: int) -> list[bytes]:
-    """Save a network with random weights; gives bodies of requests with histories of 50 items."""
-    config = Config(width=64, length=50, blocks=2)
-    network = build(config, items=items, generator=torch.Generator().manual_seed(1)).eval()
-    ids = [f"item-{number:07}" for number in range(items)]
-    rng = np.random.default_rng(1)
-    model = Recommender(
-        Neural(network, config),
-        users=Vocabulary(pl.Series(["nobody"]), "user"),
-        items=Vocabulary(pl.Series(ids), "item"),
-        histories=Sequences.of([np.arange(10)]),
-    )
-    model.save(path)
-    export_onnx(model, f"{path}.onnx")
-    histories = [[ids[row] for row in rng.integers(0, items, 50)] for _ in range(200)]
-    return [json.dumps({"history": history, "k": 10}).encode() for history in histories]
-
-
-def ready(servers: dict[str, list[str]], body: bytes) -> dict[str, list[tuple[float, float, float, float]]]:
-    """Of several starts in turn: seconds by the clock and of CPU to the first answer, MB in memory and not of files."""
-    found: dict[str, list[tuple[float, float, float, float]]] = {name: [] for name in servers}
-    for _ in range(STARTS):
-        for name, command in servers.items():
-            before = time.perf_counter()
-            with answering(command, body, every=0.005) as (process, _port):
-                seconds = time.perf_counter() - before
-                found[name].append((seconds, cpu_seconds(process.pid), *megabytes(process.pid)))
-    return found
-
-
-@contextmanager
-def started(command: list[str], body: bytes) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    """A server that answers and is warm, at a port that was free."""
-    with answering(command, body, every=0.1) as (process, port):
-        asyncio.run(measure("127.0.0.1", port, [body], rate=100, seconds=0.5))
-        yield process, port
-
-
-@contextmanager
-def answering(command: list[str], body: bytes, *, every: float) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    """A server from its first answer on; it is asked for one again and again, after so many seconds each time."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    process = subprocess.Popen([*command, str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        while not answers(port, body):
-            if process.poll() is not None:
-                raise SystemExit(f"{' '.join(command)} ended with code {process.returncode}")
-            time.sleep(every)
-        yield process, port
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def answers(port: int, body: bytes) -> bool:
-    """Whether a server answers a request."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-    with closing(connection):
-        try:
-            connection.request("POST", "/v1/recommend", body, {"content-type": "application/json"})
-            return connection.getresponse().status == 200
-        except OSError:
-            return False
-
-
-def megabytes(process: int) -> tuple[float, float]:
-    """What a process holds in memory, and how much of it is no part of a file; Linux alone tells."""
-    lines = dict(line.split(":") for line in Path(f"/proc/{process}/status").read_text().splitlines())
-    whole, own = (int(lines[name].split()[0]) / 1024 for name in ("VmRSS", "RssAnon"))
-    return whole, own
-
-
-def cpu_seconds(process: int) -> float:
-    """Of all threads so far; Linux alone tells."""
-    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+def _options(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.serving", description=__doc__)
+    parser.add_argument("--items", type=int, nargs="+", default=[*SIZES], help=f"catalogues ({[*SIZES]})")
+    parser.add_argument("--seconds", type=float, default=15, help="of each load (15)")
+    parser.add_argument("--starts", type=int, default=3, help="of each server (3)")
+    parser.add_argument("--beside", action="store_true", help="the exported network and the plain server too")
+    parser.add_argument("--soak", type=float, metavar="MINUTES", help="the first size alone, at its rate, for so long")
+    parser.add_argument("--json", type=Path, default=OUTPUT, metavar="OUT", help=f"({OUTPUT.relative_to(ROOT)})")
+    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":

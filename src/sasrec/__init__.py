@@ -26,6 +26,7 @@ __all__ = [
     "Filters",
     "Log",
     "OutputError",
+    "Place",
     "Range",
     "Recommender",
     "Report",
@@ -85,7 +86,7 @@ if TYPE_CHECKING:
     from sasrec.retrieval.indexing import indexed
     from sasrec.retrieval.loading import load
     from sasrec.retrieval.recommender import Recommender
-    from sasrec.serving.server import serve
+    from sasrec.serving.server import Place, serve
     from sasrec.studies.compare import Comparison, compare
     from sasrec.studies.diagnose import Diagnosis, diagnose
     from sasrec.studies.tune import Range, tune
@@ -122,6 +123,7 @@ else:
         "blend": "training.blending",
         "refit": "training.refitting",
         "retrain": "training.retraining",
+        "Place": "serving.server",
         "serve": "serving.server",
         "Diagnosis": "studies.diagnose",
         "diagnose": "studies.diagnose",

@@ -25,6 +25,7 @@ def serve(model: Path, /, *, place: Annotated[Place, Parameter(name="*")] = Plac
     def started(running: Running) -> None:
         say(
             f"serving {model} (version {running.version}: {running.facts})",
+            *([f"index: {running.index}"] if running.index else []),
             f"events in {running.events}, versions in {running.data}",
             f"at {running.url}",
         )

@@ -4,6 +4,7 @@ Axes: V catalogue, D width of vectors, C lists, B states, K best, R item rows.
 """
 
 import math
+from collections.abc import Sequence
 from typing import final
 
 import torch
@@ -75,14 +76,25 @@ class Coarse:
 
     @torch.inference_mode()
     def best(
-        self, state: Float[Tensor, "D"], k: int, *, hidden: Int[Tensor, "R"]
+        self, states: Float[Tensor, "B D"], k: Sequence[int], *, hidden: Sequence[Int[Tensor, "R"]]
+    ) -> list[tuple[Float[Tensor, "K"], Int[Tensor, "K"]]]:
+        """For each state its k highest scores that were found, best first, and their items; see `Index.best`."""
+        return [self._found(*asked) for asked in zip(states, k, hidden, strict=True)]
+
+    def words(self) -> str:
+        """What it finds, as people are told."""
+        share = f"{100 * self.overlap:.2f} % of the best {self.k}, measured on {self.states:,} users"
+        return f"coarse, of {len(self.exact.table):,} items: finds {share}"
+
+    def _found(
+        self, state: Float[Tensor, "D"], k: int, hidden: Int[Tensor, "R"]
     ) -> tuple[Float[Tensor, "K"], Int[Tensor, "K"]]:
-        """The k highest scores that were found, best first, and their items; see `Index.best`."""
-        if k > self.k or _MANY * len(hidden) > len(self.exact.table):
-            return self.exact.best(state, k, hidden=hidden)
-        lists = self._nearest(state.unsqueeze(0), self.probes)[0].sort().values
-        values, items = self.exact.best_in([self._bounds[one] for one in lists.tolist()], state, k, hidden=hidden)
-        return (values, items) if len(values) == k else self.exact.best(state, k, hidden=hidden)
+        if k <= self.k and _MANY * len(hidden) <= len(self.exact.table):
+            lists = self._nearest(state.unsqueeze(0), self.probes)[0].sort().values
+            values, items = self.exact.best_in([self._bounds[one] for one in lists.tolist()], state, k, hidden=hidden)
+            if len(values) == k:
+                return values, items
+        return self.exact.best(state.unsqueeze(0), [k], hidden=[hidden])[0]
 
     def _nearest(self, states: Float[Tensor, "B D"], count: int) -> Int[Tensor, "B lists"]:
         """The lists whose mean vectors have the highest products with each state, best first."""
@@ -91,7 +103,9 @@ class Coarse:
     def _needed(self, states: Float[Tensor, "B D"], owners: Int[Tensor, "V"]) -> Int[Tensor, "B K"]:
         """How many lists have to be looked at to find each of the best k of every state."""
         nothing = owners[:0]
-        found = torch.stack([self.exact.best(state, self.k, hidden=nothing)[1] for state in states])
+        found = torch.stack(
+            [rows for _, rows in self.exact.best(states, [self.k] * len(states), hidden=[nothing] * len(states))]
+        )
         places = self._nearest(states, len(self._means)).argsort(dim=1)
         return places.gather(1, owners[found]) + 1
 

@@ -1,20 +1,27 @@
 """Item vectors in eight bits: the exact best k of a large catalogue at a quarter of the memory traffic.
 
-Axes: V catalogue, D width of vectors, S slots of the index, K best, R item rows.
+Axes: V catalogue, D width of vectors, S slots of the index, B states, K best, R item rows.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import final
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn.functional import pad
 
 from sasrec.errors import ScoreError
 
 BLOCK = 64  # slots whose upper bounds are looked at one by one only if the highest of them is high enough
 _GRAIN = 16_384  # slots that searched parts are a multiple of
 _CHUNK = 65_536  # vectors taken into memory at a time
+_TOGETHER = 64  # states that go through the catalogue together
+_BOUNDS = 131_072  # upper bounds that stay in the cache until the highest of each block is found
+_FEW = 16  # states whose products are faster made the other way round, and turned
 _LARGEST = 127
+_EXACT = 1024  # the widest products of whole numbers that float32 holds without rounding
 _TINY = torch.finfo(torch.float32).tiny
 
 
@@ -30,6 +37,9 @@ class Index:
     so that each item has an upper bound of its score. A few likely items are scored with their own vectors: the k-th
     best of these is at most the k-th best of all, and only an item whose upper bound reaches it can be among the best.
     Those too are scored with their own vectors, in float64. The answer is exact, not nearly so.
+
+    Many states take one pass over the whole numbers together. Of their upper bounds only the highest of each block of
+    slots is kept: those of the few blocks that matter are computed once more.
 
     Attributes:
         table: The vectors; only those of the likely items are read.
@@ -53,7 +63,8 @@ class Index:
             rows = torch.full((-(-items // BLOCK) * BLOCK,), -1)
             rows[:items] = torch.arange(items)
         self.table, self.rows = table, rows.clamp(min=0)
-        self.codes = torch.zeros(len(rows), width, dtype=torch.int8)
+        # Two numbers at least: torch's product of whole numbers is wrong where each vector is a single one.
+        self.codes = torch.zeros(len(rows), max(width, 2), dtype=torch.int8)
         self.scales = torch.full((len(rows),), float("-inf"))
         self._slots = torch.empty(items, dtype=torch.int64)
         self._error = self._length = 0.0  # the largest |t - s a| / s and the largest |a|
@@ -64,61 +75,113 @@ class Index:
             if not bool(scale.isfinite().all()):
                 raise ScoreError("the model's item vectors are not finite numbers; train it again")
             whole = (part / scale.unsqueeze(1)).round_()
-            self.codes[slots], self.scales[slots] = whole.to(torch.int8), scale
+            self.codes[slots, :width], self.scales[slots] = whole.to(torch.int8), scale
             self._length = max(self._length, float(whole.norm(dim=1).max()))
             error = (part - whole * scale.unsqueeze(1)).norm(dim=1) / scale
             self._error = max(self._error, float(error.max()))
 
     @torch.inference_mode()
     def best(
-        self, state: Float[Tensor, "D"], k: int, *, hidden: Int[Tensor, "R"]
-    ) -> tuple[Float[Tensor, "K"], Int[Tensor, "K"]]:
-        """The k highest scores, best first, and their items; of equal ones the lower row first.
+        self, states: Float[Tensor, "B D"], k: Sequence[int], *, hidden: Sequence[Int[Tensor, "R"]]
+    ) -> list[tuple[Float[Tensor, "K"], Int[Tensor, "K"]]]:
+        """For each state its k highest scores, best first, and their items; of equal ones the lower row first.
 
         Args:
-            hidden: Item rows to leave out; where fewer than k are left, there are fewer.
+            k: Items wanted for each state.
+            hidden: The item rows to leave out for each state; where fewer than k are left, there are fewer.
 
         Raises:
-            ScoreError: The state is not finite.
+            ScoreError: A state is not finite.
         """
-        return self.best_in([(0, len(self.rows))], state, k, hidden=hidden)
+        found = []
+        for start in range(0, len(states), _TOGETHER):
+            asked = self._asked(states[start : start + _TOGETHER])
+            slots = [self._slots[rows] for rows in hidden[start : start + _TOGETHER]]
+            tops, blocks = self._tops(asked, slots), torch.arange(len(self.rows) // BLOCK)
+            for number, out in enumerate(slots):
+                found.append(self._found(asked.one(number), k[start + number], tops[number], blocks, out))
+        return found
 
     @torch.inference_mode()
     def best_in(
         self, parts: list[tuple[int, int]], state: Float[Tensor, "D"], k: int, *, hidden: Int[Tensor, "R"]
     ) -> tuple[Float[Tensor, "K"], Int[Tensor, "K"]]:
-        """As `best`, of the items in some slots alone.
+        """As `best` for one state, of the items in some slots alone.
 
         Args:
             parts: Where the slots begin and end, multiples of `BLOCK`.
         """
-        if not bool(state.isfinite().all()):
+        asked, slots = self._asked(state.unsqueeze(0)), self._slots[hidden]
+        codes, scales = _picked(self.codes, parts, 0), _picked(self.scales, parts, float("-inf"))
+        upper = asked.upper_bounds(codes, scales)
+        upper[0, _places(slots, parts)] = float("-inf")
+        blocks = torch.cat([torch.arange(start // BLOCK, stop // BLOCK) for start, stop in parts])
+        return self._found(asked, k, _highest(upper)[0, : len(blocks)], blocks, slots)
+
+    def words(self) -> str:
+        """What it finds, as people are told."""
+        return f"exact, of {len(self.table):,} items"
+
+    def _asked(self, states: Float[Tensor, "B D"]) -> "_Asked":
+        if not bool(states.isfinite().all()):
             raise ScoreError("the model gave a state that is not finite; train it again, perhaps at a lower rate")
-        unit = float(state.abs().amax().div(_LARGEST).clamp_min(_TINY))
-        codes, rows = _picked(self.codes, parts, 0), _picked(self.rows, parts, 0)
-        scales = _picked(self.scales, parts, float("-inf"))
-        upper = self._upper_bounds(codes, scales, state, unit)
-        upper[_places(self._slots[hidden], parts)] = float("-inf")
-        tops = upper.view(-1, BLOCK).amax(dim=1)
-        likely = _members(tops.topk(min(k, len(tops))).indices)
-        likely = likely[upper[likely].topk(min(2 * k, len(likely))).indices]
-        values, _ = self._exact(state, rows[likely[upper[likely] > float("-inf")]], k)
+        unit = states.abs().amax(dim=1).div_(_LARGEST).clamp_min_(_TINY)
+        whole = (states / unit.unsqueeze(1)).round()
+        lost = self._length * (states - unit.unsqueeze(1) * whole).norm(dim=1) + self._error * states.norm(dim=1)
+        # Half a thousandth and the last two terms are more than float32 loses: in both errors, and in what follows.
+        slack = lost / unit * 1.0005 + 1 + states.shape[1] / 128
+        missing = self.codes.shape[1] - states.shape[1]
+        return _Asked(states, unit, pad(whole.to(torch.int8), (0, missing)), slack)
+
+    def _tops(self, asked: "_Asked", hidden: list[Tensor]) -> Float[Tensor, "B blocks"]:
+        """The highest upper bound of each block of slots, for each state, without the hidden slots."""
+        owners = torch.arange(len(hidden)).repeat_interleave(torch.tensor([len(slots) for slots in hidden]))
+        slots, order = torch.cat(hidden).sort()
+        owners = owners[order]
+        asked = asked.filled()
+        size = max(BLOCK, _BOUNDS // len(asked.states))
+        stops = torch.searchsorted(slots, torch.arange(size, len(self.rows) + size, size)).tolist()
+        tops, first = [], 0
+        for number, (codes, scales) in enumerate(zip(self.codes.split(size), self.scales.split(size), strict=True)):
+            upper = asked.upper_bounds(codes, scales)
+            inside = slice(first, first := stops[number])
+            upper[owners[inside], slots[inside] - number * size] = float("-inf")
+            tops.append(_highest(upper)[: len(hidden)])
+        return torch.cat(tops, dim=1)
+
+    def _found(
+        self,
+        asked: "_Asked",
+        k: int,
+        tops: Float[Tensor, "blocks"],
+        blocks: Int[Tensor, "blocks"],
+        hidden: Int[Tensor, "R"],
+    ) -> tuple[Float[Tensor, "K"], Int[Tensor, "K"]]:
+        """The best k for one state, of the items in the given blocks, whose highest upper bounds are known."""
+        state = asked.states[0]
+        likely, upper = self._bounded(asked, blocks[tops.topk(min(k, len(tops))).indices], hidden)
+        some = upper.topk(min(2 * k, len(likely))).indices
+        values, _ = self._exact(state, self.rows[likely[some[upper[some] > float("-inf")]]], k)
         # A little below, for what float32 loses in the bounds and for a tie in float32 with the k-th.
         least = float(values[-1]) if len(values) == k else float("-inf")
-        floor = max((least - 1e-6 * abs(least)) / unit, torch.finfo(upper.dtype).min)
-        within = _members((tops >= floor).nonzero().squeeze(1))
-        return self._exact(state, rows[within[upper[within] >= floor]], k)
+        floor = max((least - 1e-6 * abs(least)) / float(asked.unit), torch.finfo(upper.dtype).min)
+        within, upper = self._bounded(asked, blocks[tops >= floor], hidden)
+        return self._exact(state, self.rows[within[upper >= floor]], k)
 
-    def _upper_bounds(
-        self, codes: Int[Tensor, "S D"], scales: Float[Tensor, "S"], state: Float[Tensor, "D"], unit: float
-    ) -> Float[Tensor, "S"]:
-        """At least the score of each slot's item, divided by `unit`, which is m."""
-        whole = (state / unit).round()
-        lost = self._length * (state - unit * whole).norm() + self._error * state.norm()
-        # Half a thousandth and the last two terms are more than float32 loses: in both errors, and in what follows.
-        slack = float(lost) / unit * 1.0005 + 1 + len(state) / 128
-        products = torch._int_mm(codes, whole.to(torch.int8).unsqueeze(1)).squeeze(1)
-        return products.float().add_(slack).mul_(scales)
+    def _bounded(
+        self, asked: "_Asked", blocks: Int[Tensor, "some"], hidden: Int[Tensor, "R"]
+    ) -> tuple[Int[Tensor, "members"], Float[Tensor, "members"]]:
+        """The slots of some blocks and their upper bounds for one state; -inf where they are empty or hidden."""
+        slots = (blocks.unsqueeze(1) * BLOCK + torch.arange(BLOCK)).view(-1)
+        numbers = torch.float32 if self.codes.shape[1] <= _EXACT else torch.float64
+        whole = asked.whole[0].to(numbers)
+        products = torch.cat([self.codes[part].to(numbers) @ whole for part in slots.split(_CHUNK)])
+        upper = products.float().add_(asked.slack).mul_(self.scales[slots])
+        if len(hidden):
+            hidden = hidden.sort().values
+            next_hidden = hidden[torch.searchsorted(hidden, slots).clamp_(max=len(hidden) - 1)]
+            upper[next_hidden == slots] = float("-inf")
+        return slots, upper
 
     def _exact(
         self, state: Float[Tensor, "D"], rows: Int[Tensor, "R"], k: int
@@ -128,6 +191,51 @@ class Index:
         parts = [self.table[part].double() @ state.double() for part in rows.split(_CHUNK)]
         values, order = torch.cat(parts).float().sort(descending=True, stable=True)
         return values[:k], rows[order[:k]]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Asked:
+    """States as whole numbers.
+
+    Attributes:
+        states: The states themselves.
+        unit: m.
+        whole: b, int8.
+        slack: What rounding can add at most to a product of whole numbers.
+    """
+
+    states: Float[Tensor, "B D"]
+    unit: Float[Tensor, "B"]
+    whole: Int[Tensor, "B D"]
+    slack: Float[Tensor, "B"]
+
+    def one(self, number: int) -> "_Asked":
+        """One of the states."""
+        part = slice(number, number + 1)
+        return _Asked(self.states[part], self.unit[part], self.whole[part], self.slack[part])
+
+    def filled(self) -> "_Asked":
+        """With zeros after them, up to a power of two."""
+        # Torch's product of whole numbers compiles a kernel for every number of rows: let there be few.
+        missing = (1 << (len(self.states) - 1).bit_length()) - len(self.states)
+        if not missing:
+            return self
+        states, whole = (torch.cat([one, one.new_zeros(missing, one.shape[1])]) for one in (self.states, self.whole))
+        unit, slack = (torch.cat([one, one.new_ones(missing)]) for one in (self.unit, self.slack))
+        return _Asked(states, unit, whole, slack)
+
+    def upper_bounds(self, codes: Int[Tensor, "S D"], scales: Float[Tensor, "S"]) -> Float[Tensor, "B S"]:
+        """At least the score of each slot's item, divided by `unit`."""
+        if len(self.whole) > _FEW:
+            products = torch._int_mm(self.whole, codes.t())
+        else:
+            products = torch._int_mm(codes, self.whole.t().contiguous()).t()
+        upper = products.new_empty(products.shape, dtype=torch.float32).copy_(products)
+        return upper.add_(self.slack.unsqueeze(1)).mul_(scales)
+
+
+def _highest(upper: Float[Tensor, "B S"]) -> Float[Tensor, "B blocks"]:
+    return upper.view(len(upper), -1, BLOCK).amax(dim=2)
 
 
 def _picked(values: Tensor, parts: list[tuple[int, int]], filler: float) -> Tensor:
@@ -150,8 +258,3 @@ def _places(slots: Int[Tensor, "R"], parts: list[tuple[int, int]]) -> Int[Tensor
     within = (slots.unsqueeze(1) >= starts) & (slots.unsqueeze(1) < stops)
     which, part = within.nonzero().unbind(1)
     return slots[which] - starts[part] + firsts[part]
-
-
-def _members(blocks: Int[Tensor, "blocks"]) -> Int[Tensor, "members"]:
-    """The slots of the given blocks, in their order."""
-    return (blocks.unsqueeze(1) * BLOCK + torch.arange(BLOCK)).view(-1)

@@ -5,7 +5,7 @@ Scores are NumPy arrays, whatever made them, so that a model can be asked withou
 Axes: B histories, V catalogue, L latest events of one history, `state` numbers in a state, K best, R item rows.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
 
 import numpy as np
@@ -189,10 +189,14 @@ class Model(Protocol):
 
 
 class Shortcut(Protocol):
-    """Finds the best items after a state without scoring all of them; see `sasrec.indexed`."""
+    """Finds the best items after states without scoring all of them; see `sasrec.indexed`."""
 
     def best(
-        self, state: "Float[Tensor, 'state']", k: int, *, hidden: "Int[Tensor, 'R']"
-    ) -> "tuple[Float[Tensor, 'K'], Int[Tensor, 'K']]":
-        """The k highest scores, best first, and their items, without the hidden ones; fewer where fewer are left."""
+        self, states: "Float[Tensor, 'B state']", k: Sequence[int], *, hidden: "Sequence[Int[Tensor, 'R']]"
+    ) -> "list[tuple[Float[Tensor, 'K'], Int[Tensor, 'K']]]":
+        """For each state its k highest scores, best first, and their items; fewer where fewer are not hidden."""
+        ...
+
+    def words(self) -> str:
+        """What it finds, as people are told."""
         ...

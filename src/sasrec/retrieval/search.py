@@ -178,9 +178,10 @@ def _by_index(
 ) -> Ranking:
     import torch  # what has an index has torch anyway
 
-    found = []
-    for number, state in enumerate(scorer.states(histories)):
-        seen = histories[number] if selection.exclude_seen else hidden[:0]
-        values, items = index.best(state, selection.k, hidden=torch.from_numpy(np.concatenate([hidden, seen])))
-        found.append(Ranking.of(values.numpy()[None], items.numpy()[None], places[number : number + 1]))
-    return Ranking.joined(found)
+    seen = [block if selection.exclude_seen else hidden[:0] for block in map(histories.__getitem__, range(len(places)))]
+    left_out = [torch.from_numpy(np.concatenate([hidden, one])) for one in seen]
+    found = index.best(scorer.states(histories), [selection.k] * len(places), hidden=left_out)
+    return Ranking.joined(
+        Ranking.of(values.numpy()[None], items.numpy()[None], places[number : number + 1])
+        for number, (values, items) in enumerate(found)
+    )

@@ -2,8 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import final
@@ -11,14 +10,13 @@ from typing import final
 import numpy as np
 import polars as pl
 
-from sasrec.data.sequences import Sequences
 from sasrec.data.titles import read_titles
 from sasrec.data.vocab import Vocabulary
 from sasrec.errors import BundleError, ServingError
 from sasrec.retrieval.counting import Markov, Popularity
 from sasrec.retrieval.recommender import Recommender
 from sasrec.retrieval.scorers import Composed, Scorer
-from sasrec.retrieval.topk import best, blocks, check_finite, hide
+from sasrec.retrieval.topk import best, check_finite
 from sasrec.serving.api import (
     Explain,
     Explanation,
@@ -31,6 +29,7 @@ from sasrec.serving.api import (
     Similars,
 )
 from sasrec.serving.explaining import explain
+from sasrec.serving.finding import Finder, Question
 from sasrec.serving.problems import UNKNOWN_ITEM, Problem, invalid, unread
 from sasrec.serving.searching import Search
 from sasrec.serving.store import EventStore, Stored
@@ -54,36 +53,9 @@ class Names:
 
     def split(self, ids: Iterable[str | int]) -> tuple[list[int], list[str]]:
         """The rows of the ids that are known, in their order, and the ids that are not."""
-        rows, unknown = [], []
-        for one in ids:
-            row = self.rows.get(str(one))
-            if row is None:
-                unknown.append(str(one))
-            else:
-                rows.append(row)
-        return rows, unknown
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """A request in rows.
-
-    Attributes:
-        history: Item rows, oldest first.
-        user: The user's row; -1 for somebody whom the model does not know, or must not.
-        hidden: Item rows that must not be recommended.
-        allowed: The only rows that may be; None allows all.
-        unknown: Items that the request names and the model does not know.
-        scorer: What ranks after the history; where that is empty, popularity does.
-    """
-
-    history: np.ndarray
-    user: int
-    k: int
-    hidden: np.ndarray
-    allowed: list[int] | None
-    unknown: list[str]
-    scorer: Scorer
+        texts = list(map(str, ids))
+        known = [row for row in map(self.rows.get, texts) if row is not None]
+        return known, [] if len(known) == len(texts) else [text for text in texts if text not in self.rows]
 
 
 @final
@@ -116,10 +88,13 @@ class Served:
         trained_on = model.record.get("events", {})
         self._through = int(trained_on.get("through", 0)) if trained_on.get("store") == store.id else 0
         self._popularity = Popularity.of(model.histories, items=len(model.items))
+        self.finder = Finder(model, self._popularity)
         parts = model.scorer.parts if isinstance(model.scorer, Composed) else {}
         self._parts = {model.scorer.kind: model.scorer} | {name: part for name, (_, part) in parts.items()}
         self.scorers = list(dict.fromkeys((*self._parts, Markov.kind, Popularity.kind)))
-        self._rank([Question(np.zeros(1, np.int32), -1, 1, _NONE, None, [], model.scorer)])
+        # Torch compiles some products for every number of states: not while somebody waits.
+        for count in (1,) if model.index is None else (64, 32, 16, 8, 4, 2, 1):
+            self._rank([Question(np.zeros(1, np.int32), -1, 1, _NONE, None, [], model.scorer)] * count)
 
     def answer(self, requests: Sequence[Request]) -> list[Answer | Problem]:
         """Answers in the order of the requests; those that need scores take as few passes as fit the cache."""
@@ -206,51 +181,15 @@ class Served:
         return Question(history, user, request.k, hidden, allowed, named, self._scorer(request.scorer))
 
     def _rank(self, questions: Sequence[Question]) -> list[Recommendation]:
-        answers: dict[int, Recommendation] = {}
-        for places in self.together(questions):
-            answers.update(zip(places, self._ranked([questions[at] for at in places]), strict=True))
-        return [answers[at] for at in range(len(questions))]
-
-    def together(self, questions: Sequence[Question]) -> Iterator[list[int]]:
-        """Places of the questions that one scorer answers in one pass, as many as fit the cache."""
-        members: dict[Scorer, list[int]] = {}
-        for at, one in enumerate(questions):
-            members.setdefault(self._ranking(one), []).append(at)
-        for places in members.values():
-            for block in blocks(len(places), items=len(self.items.texts)):
-                yield [places[at] for at in block]
-
-    def _ranking(self, question: Question) -> Scorer:
-        return question.scorer if len(question.history) else self._popularity
-
-    def scores(self, questions: Sequence[Question]) -> np.ndarray:
-        """Scores of all items for questions that go `together`, one row each; -inf for what may not be recommended.
-
-        float32 of shape (questions, items).
-        """
-        histories = Sequences.of([one.history for one in questions])
-        histories = replace(histories, users=np.array([one.user for one in questions]))
-        scores = self._ranking(questions[0]).scores(histories)
-        for row, one in enumerate(questions):
-            if one.allowed is not None:
-                kept = scores[row, one.allowed]
-                scores[row] = -np.inf
-                scores[row, one.allowed] = kept
-        hide(scores, Sequences.of([one.hidden for one in questions]))
-        return scores
-
-    def _ranked(self, questions: list[Question]) -> list[Recommendation]:
-        values, items = best(self.scores(questions), max(one.k for one in questions))
-        check_finite(values)
         return [
             Recommendation(
-                self._scored(best_items[: one.k], best_values[: one.k]),
+                self._scored(items.tolist(), values.tolist()),
                 "model" if len(one.history) else "popular",
                 len(one.history),
                 one.unknown,
                 self.version,
             )
-            for one, best_items, best_values in zip(questions, items.tolist(), values.tolist(), strict=True)
+            for one, (values, items) in zip(questions, self.finder.best(questions), strict=True)
         ]
 
     def _similar(self, request: Similar) -> Similars:

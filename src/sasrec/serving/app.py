@@ -1,8 +1,8 @@
 """The operations as an ASGI application: bodies read within limits, errors as problem documents, requests counted."""
 
 import asyncio
+import random
 import re
-import secrets
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, final
@@ -51,7 +51,9 @@ class _Gate:
             return
         started = time.perf_counter()
         given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
-        request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8).encode()
+        request_id = (
+            given if _REQUEST_ID.fullmatch(given) else b"%016x" % random.getrandbits(64)
+        )  # no secret; and the system is not asked
         scope["state"]["request_id"] = request_id.decode()
         # Matched as it was sent and decoded afterwards: a user's id may hold a slash, a line break or anything else.
         scope["path"] = scope["raw_path"].decode("ascii")
@@ -81,6 +83,10 @@ def _endpoint(operation: Operation, desk: Desk) -> _Endpoint:
     async def endpoint(request: Request) -> Response:
         request.state.route = route
         try:
+            if (
+                operation.queued and desk.batcher.full
+            ):  # told before the body is read: under overload the cost of a refusal counts
+                raise Problem(problems.BUSY, f"{desk.batcher.waiting} requests wait; try again later")
             if operation.method == "POST":
                 asked = _decoded(decoder, await _body(request))
             else:

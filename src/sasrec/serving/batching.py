@@ -12,7 +12,7 @@ from sasrec.serving.answering import Answer, Request
 from sasrec.serving.problems import BUSY, LATE, Problem
 
 TOGETHER = 64  # requests that are answered in one go at most
-WAITING = 1024  # requests that wait at most
+WAITING = 512  # requests that wait at most; fewer than connections, so that they are refused and not these
 _SMOOTHING = 0.1  # weight of the latest batch in the mean time of a request
 
 
@@ -49,6 +49,11 @@ class Batcher:
         self.scored = 0
         self._thread = threading.Thread(target=self._work, name="sasrec-scores", daemon=True)
         self._thread.start()
+
+    @property
+    def full(self) -> bool:
+        """Whether a request would be refused, whatever its deadline."""
+        return self.waiting >= WAITING
 
     async def ask(self, requests: Sequence[Request], *, seconds: float) -> list[Answer | Problem]:
         """Answers from one version of the model.

@@ -14,7 +14,7 @@ from sasrec.serving.problems import BUSY, HEADERS, MALFORMED, MEDIA_TYPE, SLOW, 
 HEAD = 16 * 1024  # bytes of a request's line and headers at most
 CONNECTIONS = 1000
 _HEAD_SECONDS = 10.0
-_LAST_SECONDS = 0.5  # for the first request of a connection that is open when the server stops listening
+_LAST_SECONDS = 0.5  # for what is on the way: a first request when the server stops, the end of one that is refused
 
 
 @final
@@ -31,6 +31,7 @@ class Connection(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         self._head = 0
         self._fresh = True  # until the head of its first request is whole
+        self._refused = False
         self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
@@ -48,7 +49,7 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes of requests; whatever cannot be made sense of is refused, and the connection closed."""
-        if not self.transport.is_closing():
+        if not self._refused and not self.transport.is_closing():
             super().data_received(data)
 
     def shutdown(self) -> None:
@@ -109,7 +110,7 @@ class Connection(HttpToolsProtocol):
     def _refuse(self, problem: Problem) -> None:
         """Answer without the application, and close."""
         self._stop_timer()
-        if self.transport.is_closing():
+        if self._refused or self.transport.is_closing():
             return
         request_id = secrets.token_hex(8)
         body = problem.document(request_id)
@@ -123,7 +124,12 @@ class Connection(HttpToolsProtocol):
             "\r\n",
         ]
         self.transport.write("\r\n".join(lines).encode("ascii") + body)
-        self.transport.close()
+        # What is closed while bytes of a request are still on the way is reset by the system, and the other end may
+        # never see its answer. So only our side ends now; what still comes is thrown away until the other one ends too.
+        self._refused = True
+        self.connections.discard(self)
+        self.transport.write_eof()
+        self._timer = self.loop.call_later(_LAST_SECONDS, self.transport.close)
 
 
 def _status_line(kind: Kind) -> str:

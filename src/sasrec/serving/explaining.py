@@ -17,7 +17,8 @@ from sasrec.serving.api import Explain, ExplainedEvent, Explanation, Recommend
 from sasrec.serving.problems import Problem
 
 if TYPE_CHECKING:
-    from sasrec.serving.answering import Question, Served
+    from sasrec.serving.answering import Served
+    from sasrec.serving.finding import Question
 
 
 def explain(served: "Served", asked: Explain) -> Explanation | Problem:
@@ -85,8 +86,8 @@ def attention(question: "Question") -> np.ndarray | None:
 def _placed(served: "Served", row: int, questions: Sequence["Question"]) -> list[tuple[float, int]]:
     """The score and the rank of one item in the answer to each question."""
     placed: dict[int, tuple[float, int]] = {}
-    for places in served.together(questions):
-        scores = served.scores([questions[at] for at in places])
+    for places in served.finder.together(questions):
+        scores = served.finder.scores([questions[at] for at in places])
         own = scores[:, row : row + 1]
         check_finite(own)
         above = (scores > own).sum(axis=1) + (scores[:, :row] == own).sum(axis=1)

@@ -32,7 +32,9 @@ class Lifetime:
 
     def __init__(self, model: Path, folder: Folder, place: "Place") -> None:
         """Load the model; errors as `Service`."""
-        self.service = Service(model, folder, events=place.events, titles=place.titles, threads=place.threads)
+        self.service = Service(
+            model, folder, events=place.events, titles=place.titles, threads=place.threads, overlap=place.overlap
+        )
         self._drain = place.drain
         self._server: _Server | None = None
 
@@ -53,6 +55,11 @@ class Lifetime:
         """What is served, in words."""
         model = self.service.served.model
         return f"{model.scorer.kind}, {len(model.items):,} items, {len(model.users):,} users"
+
+    def index(self) -> str:
+        """How the best items are found, in words; empty where every item is scored."""
+        index = self.service.served.model.index
+        return "" if index is None else index.words()
 
     def stop(self) -> None:
         """End after the answers that have begun; from any thread."""

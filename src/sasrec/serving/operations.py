@@ -92,6 +92,11 @@ class Operation:
     problems: tuple[Kind, ...]
     media_type: str = "application/json"
 
+    @property
+    def queued(self) -> bool:
+        """Whether it waits for the model."""
+        return LATE in self.problems
+
 
 async def recommend(desk: Desk, asked: api.Recommend) -> api.Recommendation:
     """The next items for a user, after a history, or both."""

@@ -29,6 +29,8 @@ class Place:
             install 'sasrec[postgres]'. The events are in the data folder unless it is given.
         titles: File of items with a column of titles, shown in answers and searched.
         threads: CPU threads that score.
+        overlap: Share of the best 10 that is to be found on average among 100,000 items or more, such as 0.999, to
+            answer sooner; the share that is found is measured at the start. By default all of them are found.
         drain: Seconds between SIGTERM and the end of listening, in which /readyz says 503 and every connection is
             closed after its answer; Ctrl-C does not wait for it.
     """
@@ -39,6 +41,7 @@ class Place:
     events: str | None = field(default=None, repr=False)  # it may hold a password
     titles: Path | None = None
     threads: int = 1
+    overlap: float | None = None
     drain: float = 1.0
 
     def __post_init__(self) -> None:
@@ -48,6 +51,8 @@ class Place:
             raise ConfigError("events: expected the address of a database, postgresql://HOST/DATABASE")
         if self.threads < 1:
             raise ConfigError(f"threads: expected at least 1, found {self.threads}")
+        if self.overlap is not None and not 0 < self.overlap <= 1:
+            raise ConfigError(f"overlap: expected a share above 0 and at most 1, found {self.overlap}")
         if not 0 <= self.drain <= 3600:
             raise ConfigError(f"drain: expected 0 to 3600 seconds, found {self.drain}")
 
@@ -63,6 +68,7 @@ class Running:
         events: Where the events are.
         version: The version that it began with.
         facts: The model in words.
+        index: How the best items are found, in words; empty where every item is scored.
         stop: Ends it after the answers that it has begun; may be called from any thread.
     """
 
@@ -71,38 +77,31 @@ class Running:
     events: str
     version: str
     facts: str
+    index: str
     stop: Callable[[], None]
 
 
 def serve(
-    model: "Recommender | str | Path",
-    *,
-    host: str = "127.0.0.1",
-    port: int = 8000,
-    data: str | Path | None = None,
-    events: str | None = None,
-    titles: str | Path | None = None,
-    threads: int = 1,
-    started: Callable[[Running], None] | None = None,
+    model: "Recommender | str | Path", place: Place | None = None, *, started: Callable[[Running], None] | None = None
 ) -> None:
     """Serve a model over HTTP until the process is told to stop; see docs/serving.md.
 
     Args:
         model: A model, or the folder of one.
-        host, port, data, events, titles, threads: As the flags of `sasrec serve`. The data folder of a model that is
-            given as an object is `sasrec.data` in the working directory, unless it is named.
+        place: Where and how, as `sasrec.Place(port=8000)`; its data folder of a model that is given as an object is
+            `sasrec.data` in the working directory, unless it is named.
         started: Called once the server answers.
 
     Raises:
-        ConfigError: A value is out of range.
         BundleError: The model cannot be used.
         DataError: The titles cannot be read, or fit none of the items.
         OutputError: The data folder cannot be written.
         ServingError: The port is taken, the data folder is in use, the events are damaged or cannot be reached, or an
             extra is missing.
     """
-    folder, names = (None if one is None else Path(one) for one in (data, titles))
-    place = Place(host=host, port=port, data=folder, events=events, titles=names, threads=threads)
+    place = place or Place()
+    folder, titles = (None if one is None else Path(one) for one in (place.data, place.titles))
+    place = replace(place, data=folder, titles=titles)
     if isinstance(model, str | Path):
         run(Path(model), place, started=started)
         return
@@ -132,7 +131,11 @@ def run(model: Path, place: Place, *, started: Callable[[Running], None] | None 
                 host, port = listening.getsockname()[:2]
                 url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
                 service = live.service
-                started(Running(url, data, service.store.name, service.served.version, live.facts(), live.stop))
+                started(
+                    Running(
+                        url, data, service.store.name, service.served.version, live.facts(), live.index(), live.stop
+                    )
+                )
 
         live.run(listening, tell)
 

@@ -8,11 +8,14 @@ from typing import final
 from sasrec.errors import BundleError, SasrecError, ServingError
 from sasrec.retrieval.exported import Exported
 from sasrec.retrieval.loading import load
-from sasrec.retrieval.scorers import Scorer
+from sasrec.retrieval.recommender import Recommender
+from sasrec.retrieval.scorers import Factored, Scorer
 from sasrec.serving.answering import LOGGER, Answer, Request, Served
 from sasrec.serving.opening import open_store
 from sasrec.serving.problems import Problem
 from sasrec.serving.versions import Course, Folder, fingerprint
+
+LARGE = 100_000  # items from which on a single answer by an index takes less time; see docs/large.md
 
 
 @final
@@ -35,6 +38,7 @@ class Service:
         events: str | None = None,
         titles: Path | None = None,
         threads: int = 1,
+        overlap: float | None = None,
     ) -> None:
         """Begin with a model; or, where the last start named the same one, with what was served last.
 
@@ -45,9 +49,11 @@ class Service:
             events: Address of a database for the events; they are in the folder without one.
             titles: File of items with their titles; read again for every version.
             threads: CPU threads that score.
+            overlap: Share of the best items to be found in a large catalogue; None finds them all. See `indexed`.
 
         Raises:
             BundleError: The model cannot be used, and there is no other.
+            ConfigError: `overlap` is out of range, or the model has too few users to measure it.
             DataError: The titles cannot be read, or fit none of the items.
             ServingError: The store of events is damaged, foreign, of a newer format or cannot be reached; or the
                 folder has events that would be used no more.
@@ -57,7 +63,7 @@ class Service:
                 f"{folder.events}: has events that would not be used any more; train a model with them (sasrec "
                 f"retrain --events {folder.events}), then move the file away"
             )
-        self.folder, self._titles, self._threads = folder, titles, threads
+        self.folder, self._titles, self._threads, self._overlap = folder, titles, threads, overlap
         self.store = open_store(events or folder.events)
         self.draining = False
         self._changing = threading.Lock()
@@ -106,7 +112,7 @@ class Service:
     def _load(self, version: str) -> Served:
         model = load(self.folder.model(version))
         _use_threads(model.scorer, self._threads)
-        return Served(model, version, self.store, titles=self._titles)
+        return Served(_quick(model, self._overlap), version, self.store, titles=self._titles)
 
     def _begin(self, model: Path) -> tuple[Served, Course]:
         course = self.folder.course()
@@ -149,6 +155,18 @@ class Service:
                     raise
                 course = course.back()
                 LOGGER.error("%s; version %s goes on instead", error, course.version)
+
+
+def _quick(model: Recommender, overlap: float | None) -> Recommender:
+    """The model with an index where its catalogue is so large that it answers sooner by one."""
+    if len(model.items) < LARGE or not isinstance(model.scorer, Factored):
+        return model
+    from sasrec.retrieval.indexing import indexed  # for what has vectors: an exported network has no torch
+
+    quick = indexed(model, overlap=overlap)
+    if quick.index is not None:
+        LOGGER.info("index: %s", quick.index.words())
+    return quick
 
 
 def _use_threads(scorer: Scorer, threads: int) -> None:
