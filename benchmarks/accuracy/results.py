@@ -70,8 +70,7 @@ class Result:
 
     def ranks(self) -> np.ndarray:
         """Rank of each user's target from 0, infinite from `CUT` on; float64 of shape (users,)."""
-        places = np.frombuffer(zlib.decompress(base64.b64decode(self.places)), dtype=np.uint8)
-        return np.where(places < 2 * CUT, places / 2, np.inf)
+        return unpack(self.places)
 
 
 def place(folder: Path, log: str, row: str, seed: int, what: What) -> Path:
@@ -88,6 +87,12 @@ def pack(ranks: np.ndarray) -> str:
     """Ranks as text, exact to half a place up to `CUT`, which is what tied scores give; beyond it nothing counts."""
     halves = np.minimum(np.round(2 * ranks), 2 * CUT).astype(np.uint8)
     return base64.b64encode(zlib.compress(halves.tobytes(), 9)).decode()
+
+
+def unpack(text: str) -> np.ndarray:
+    """The ranks that `pack` made text of, infinite from `CUT` on."""
+    places = np.frombuffer(zlib.decompress(base64.b64decode(text)), dtype=np.uint8)
+    return np.where(places < 2 * CUT, places / 2, np.inf)
 
 
 def results(folder: Path = FOLDER) -> Iterator[Result]:

@@ -2,12 +2,13 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from statistics import mean, stdev
 
 import numpy as np
 
 from benchmarks.accuracy.published import PUBLISHED
-from benchmarks.accuracy.results import CUT, Result, What
+from benchmarks.accuracy.results import CUT, Result, What, unpack
 from benchmarks.accuracy.rows import COUNTED, LOGS, ROWS
 from sasrec.evaluation.intervals import Interval, paired_interval
 from sasrec.evaluation.metrics import ndcg
@@ -138,7 +139,12 @@ def named(row: str) -> str:
 
 def difference(first: Sequence[Result], second: Sequence[Result]) -> Interval:
     """How far two rows of the same seeds are apart: every user's mean over the seeds, resampled over users."""
-    ours, theirs = (np.mean([ndcg(one.ranks(), CUT) for one in runs], axis=0) for runs in (first, second))
+    return _apart(*(tuple(one.places for one in runs) for runs in (first, second)))
+
+
+@cache  # tables and pictures ask for the same ones, and resampling takes a second each
+def _apart(first: tuple[str, ...], second: tuple[str, ...]) -> Interval:
+    ours, theirs = (np.mean([ndcg(unpack(places), CUT) for places in runs], axis=0) for runs in (first, second))
     return paired_interval(ours, theirs)
 
 
