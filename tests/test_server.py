@@ -165,4 +165,4 @@ def test_the_missing_extra_is_named(saved, monkeypatch):
     monkeypatch.setitem(sys.modules, "uvicorn", None)
 
     with pytest.raises(ServingError, match=r"needs the package uvicorn.*pip install 'sasrec\[serve\]'"):
-        server.serve(saved, port=0)
+        server.serve(saved, server.Place(port=0))
