@@ -120,15 +120,15 @@ def test_who_cannot_be_answered_in_time_is_refused_at_once(run):
     async def work(batcher, model):
         model.go_on.release()
         await batcher.ask(["first"], seconds=60)
-        batcher._cost = 0.5  # seconds that a request takes, as if measured
+        batcher._cost = 0.5  # seconds that a batch takes, as if measured
         second = asyncio.create_task(batcher.ask(["second"], seconds=60))
         model.begun.acquire()
         await begun(model)
         third = asyncio.create_task(batcher.ask(["x"] * 3, seconds=60))
         await waiting(batcher, 3)
         with pytest.raises(Problem) as refused:
-            await batcher.ask(["hurried"], seconds=1.4)
-        patient = asyncio.create_task(batcher.ask(["patient"], seconds=1.6))
+            await batcher.ask(["hurried"], seconds=0.4)
+        patient = asyncio.create_task(batcher.ask(["patient"], seconds=0.6))
         await waiting(batcher, 4)
         model.go_on.release(3)
         return await asyncio.gather(second, third, patient), refused.value.kind
