@@ -51,9 +51,8 @@ class _Gate:
             return
         started = time.perf_counter()
         given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
-        request_id = (
-            given if _REQUEST_ID.fullmatch(given) else b"%016x" % random.getrandbits(64)
-        )  # no secret; and the system is not asked
+        # An id is no secret, so the system is not asked for its randomness.
+        request_id = given if _REQUEST_ID.fullmatch(given) else b"%016x" % random.getrandbits(64)
         scope["state"]["request_id"] = request_id.decode()
         # Matched as it was sent and decoded afterwards: a user's id may hold a slash, a line break or anything else.
         scope["path"] = scope["raw_path"].decode("ascii")
@@ -83,9 +82,8 @@ def _endpoint(operation: Operation, desk: Desk) -> _Endpoint:
     async def endpoint(request: Request) -> Response:
         request.state.route = route
         try:
-            if (
-                operation.queued and desk.batcher.full
-            ):  # told before the body is read: under overload the cost of a refusal counts
+            if operation.queued and desk.batcher.full:
+                # Told before the body is read: under overload the cost of a refusal counts.
                 raise Problem(problems.BUSY, f"{desk.batcher.waiting} requests wait; try again later")
             if operation.method == "POST":
                 asked = _decoded(decoder, await _body(request))
