@@ -129,8 +129,7 @@ class PostgresStore:
             )
             return [Row(*row) for row in rows]
 
-        for row in paged(page):
-            yield row.checked(self.name)
+        return paged(page, self.name)
 
     def last(self) -> int:
         """See `EventStore`."""

@@ -106,8 +106,7 @@ class SqliteStore:
             )
             return [Row(*row) for row in rows]
 
-        for row in paged(page):
-            yield row.checked(self.name)
+        return paged(page, self.name)
 
     def last(self) -> int:
         """See `EventStore`."""

@@ -152,15 +152,20 @@ def arrivals(
     return outcomes, list(new.values())
 
 
-def paged(page: Callable[[Row | None, int], list[Row]]) -> Iterator[Row]:
-    """All rows, a page at a time.
+def paged(page: Callable[[Row | None, int], list[Row]], name: str) -> Iterator[Stored]:
+    """All events, read a page at a time.
 
     Args:
         page: The rows after one, or the first, so many at most.
+        name: The store's, for messages.
+
+    Raises:
+        ServingError: An event is not what was stored.
     """
     rows = page(None, PAGE)
     while rows:
-        yield from rows
+        for row in rows:
+            yield row.checked(name)
         rows = page(rows[-1], PAGE) if len(rows) == PAGE else []
 
 
