@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 from benchmarks.survival import __main__ as command
-from benchmarks.survival import disk
+from benchmarks.survival import disk, writing
 from benchmarks.survival.claims import Claim, Try, table
 from benchmarks.survival.ground import Ground
 
@@ -38,6 +38,13 @@ def test_it_is_survived_every_time(ground, name, capsys):
     with capsys.disabled():
         sys.stdout.write(f"\n{verdict.survived:,} of {tries:,}: {verdict.claim.title} ({verdict.seconds:.0f} s)\n")
     assert (verdict.survived, verdict.failures) == (tries, ())
+
+
+@pytest.mark.parametrize("tries", [1, pytest.param(10, marks=pytest.mark.slow)])
+def test_a_killed_server_loses_no_acknowledged_event_in_a_database_either(ground, database, tries):
+    found = [*writing.killed(ground, tries, database=database)]
+
+    assert [one.failed for one in found] == [""] * tries
 
 
 def test_a_disk_that_nobody_may_make_is_a_limit_on_files(ground):

@@ -13,7 +13,7 @@ from benchmarks.survival.ground import PATIENCE, Ground, served
 from sasrec.client import Client
 from sasrec.errors import ServingError
 from sasrec.serving.api import NewEvent
-from sasrec.serving.sqlite import SqliteStore
+from sasrec.serving.opening import open_store
 
 CLIENTS = 3
 
@@ -32,9 +32,9 @@ class Ledger:
         client.add_all(events)
         self.acknowledged.add(name)
 
-    def faults(self, data: Path) -> dict[str, int]:
-        """How the events of a data folder differ from what may be there, read as the server has them."""
-        store = SqliteStore(data / "events.sqlite", writable=False)
+    def faults(self, place: str | Path) -> dict[str, int]:
+        """How the events of a store differ from what may be there, read as the server has them."""
+        store = open_store(place, writable=False)
         found = [(one.id, one.user, one.item) for one in store.events(through=2**62)]
         store.close()
         sent = {(one.id, one.user, one.item): name for name, events in self.sent.items() for one in events}
@@ -48,19 +48,24 @@ class Ledger:
         }
 
 
-def killed(ground: Ground, tries: int) -> Iterator[Try]:
-    """Kill the server after some acknowledgements, start it again, and compare; what was in flight is sent again."""
+def killed(ground: Ground, tries: int, *, database: str | None = None) -> Iterator[Try]:
+    """Kill the server after some acknowledgements, start it again, and compare; what was in flight is sent again.
+
+    Args:
+        database: Address of one for the events, which are in the data folder otherwise.
+    """
     data, chances, ledger, acknowledged = ground.fresh("writing") / "data", random.Random(30), Ledger(), 0
+    place, flags = (database, ["--events", database]) if database else (data / "events.sqlite", [])
     for number in range(tries + 1):
-        with served(ground.models["onnx"], data=data) as (running, url):
+        with served(ground.models["onnx"], *flags, data=data) as (running, url):
             if number:
-                faults = {name: count for name, count in ledger.faults(data).items() if count}
+                faults = {name: count for name, count in ledger.faults(place).items() if count}
                 before = len(ledger.acknowledged)
                 with Client(url, timeout=PATIENCE) as client:
                     for name in [*ledger.sent.keys() - ledger.acknowledged]:
                         ledger.send(client, name, ledger.sent[name])
                 again = len(ledger.acknowledged) - before
-                faults |= {f"{name} after a repetition": n for name, n in ledger.faults(data).items() if n}
+                faults |= {f"{name} after a repetition": n for name, n in ledger.faults(place).items() if n}
                 told = ", ".join(f"{count} {name}" for name, count in faults.items())
                 yield Try(told, {"requests acknowledged": acknowledged, "in flight, sent again": again})
             if number < tries:
