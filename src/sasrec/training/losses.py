@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from sasrec.config import Config
+from sasrec.retrieval.topk import in_lines
 from sasrec.training.batches import Negatives
 
-_CHUNK = {torch.float32: 64, torch.bfloat16: 256}  # positions whose scores fit the cache; measured, see docs/decisions
+_CHUNK = 256  # positions scored together; measured, see docs/decisions
 # For bfloat16 torch calls oneDNN, which compiles and keeps a kernel for every number of rows: let there be few.
 _GRAIN = {torch.bfloat16: 64}
 _ROWS = 16  # positions whose odds stay in the innermost caches until they are added up
@@ -71,7 +72,6 @@ class _Exact(torch.autograd.Function):
     ) -> Tensor:
         dtype = loss.precision if states.dtype == torch.float32 else states.dtype
         positions, items = len(states), len(table)
-        chunk = _CHUNK.get(dtype, 64)
         grain = _GRAIN.get(dtype, 1)
         rounded = -(-positions // grain) * grain
         low_table = table.to(dtype)
@@ -87,17 +87,17 @@ class _Exact(torch.autograd.Function):
         d_states = torch.empty_like(low_states)
         d_table = loss.buffer("d_table", tuple(table.shape), low_table)
         factors = nn.functional.pad(shares, (0, rounded - positions))
-        for start in range(0, rounded, chunk):
-            some = low_states[start : start + chunk]
-            scores = loss.buffer("scores", (len(some), items), low_table)
+        for start in range(0, rounded, _CHUNK):
+            some = low_states[start : start + _CHUNK]
+            scores = loss.buffer("scores", (len(some), in_lines(items)), low_table)[:, :items]
             torch.mm(some, low_table.t(), out=scores)
-            here = slice(start, min(start + chunk, positions))
+            here = slice(start, min(start + _CHUNK, positions))
             real = here.stop - start
             own = scores[:real].gather(1, targets[here].unsqueeze(1)).squeeze(1)
             shifts, sums = _odds(scores, some, low_table)
             total += torch.sub((sums.log() + shifts)[:real], own, alpha=1 - smoothing).dot(shares[here])
             factors[start : start + len(some)] /= sums
-            torch.mm(scores, low_table, out=d_states[start : start + chunk])
+            torch.mm(scores, low_table, out=d_states[start : start + _CHUNK])
             some = some * factors[start : start + len(some)].to(dtype).unsqueeze(1)
             torch.addmm(d_table, scores.t(), some, beta=float(start > 0), out=d_table)
         own_items, d_every_item = nn.functional.embedding(targets, table), None
@@ -200,9 +200,8 @@ class _SharedSoftmax(torch.autograd.Function):
         share = states.new_tensor(1.0 / len(states)) if weights is None else 1.0 / weights.sum().clamp_min(_TINY)
         losses = torch.empty_like(states[:, 0])
         d_states, d_aims, d_vectors = torch.empty_like(states), torch.empty_like(aims), torch.zeros_like(vectors)
-        chunk = _CHUNK[torch.float32]
-        for start in range(0, len(states), chunk):
-            here = slice(start, start + chunk)
+        for start in range(0, len(states), _CHUNK):
+            here = slice(start, start + _CHUNK)
             scores = torch.addmm(-corrections, states[here], vectors.t())
             scores.masked_fill_(targets[here].unsqueeze(1) == drawn, float("-inf"))
             positive = (states[here] * aims[here]).sum(dim=1)
