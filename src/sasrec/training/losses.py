@@ -56,9 +56,7 @@ class ExactCrossEntropy:
 
     def buffer(self, name: str, shape: tuple[int, ...], like: Tensor) -> Tensor:
         """Memory kept under this name, of the kind of another tensor, at least of this size, viewed in this shape."""
-        size = 1
-        for side in shape:
-            size *= side
+        size = torch.Size(shape).numel()
         kept = self._buffers.get(name)
         if kept is None or kept.numel() < size or kept.dtype != like.dtype:
             kept = self._buffers[name] = like.new_empty(size)
