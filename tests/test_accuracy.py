@@ -66,7 +66,7 @@ def test_rows_differ_by_the_mean_over_seeds_of_every_user():
 
 
 def test_the_table_pairs_only_the_seeds_that_both_rows_have():
-    wide = replace(ONE, row="width-128", ndcg=0.7, places=pack(np.array([0.0, 0.0])))
+    wide = replace(ONE, row="width-64", ndcg=0.7, places=pack(np.array([0.0, 0.0])))
     found = [ONE, replace(ONE, seed=1, ndcg=0.6), wide]
 
     lines = table.tables(found).splitlines()
@@ -74,7 +74,7 @@ def test_the_table_pairs_only_the_seeds_that_both_rows_have():
     assert lines[0] == "**Beauty**, 2 users tested"
     assert "| defaults | one network | 2 | 0.5500 ± 0.0707 | 0.5000 ± 0.0000 |  | 12 | 100 |" in lines
     assert (
-        "| width 128 | one network | 1 | 0.7000 | 0.5000 | +0.5000 (+0.0000 to +1.0000), one seed | 12 | 100 |" in lines
+        "| width 64 | one network | 1 | 0.7000 | 0.5000 | +0.5000 (+0.0000 to +1.0000), one seed | 12 | 100 |" in lines
     )
 
 
@@ -147,7 +147,7 @@ def test_what_is_published_stands_beside_ours_with_what_keeps_it_from_being_comp
 
 
 def test_pictures_have_a_dot_for_every_figure():
-    wide = replace(ONE, row="width-128", places=pack(np.array([0.0, 0.0])))
+    wide = replace(ONE, row="width-64", places=pack(np.array([0.0, 0.0])))
 
     choices, standing = (ElementTree.fromstring(draw([ONE, wide])) for draw in (pictures.choices, pictures.standing))
 
@@ -159,7 +159,7 @@ def test_pictures_have_a_dot_for_every_figure():
         one.log == "beauty" and one.differs != "" for one in PUBLISHED
     )
     texts = [text.text for text in choices.iter("{http://www.w3.org/2000/svg}text")]
-    assert "width 128 (1 seed)" in texts
+    assert "width 64 (1 seed)" in texts
 
 
 @pytest.mark.parametrize("name", ["choices", "standing"])

@@ -143,6 +143,9 @@ def test_a_block_has_the_layers_that_its_settings_ask_for(settings, absent, pres
     assert [name for name in present if name not in names] == []
 
 
-def test_a_window_that_no_log_has_settled_is_refused():
-    with pytest.raises(ConfigError, match="length: a network needs a number, found 'auto'"):
-        build(sasrec.Config(width=4), items=3, generator=None)
+@pytest.mark.parametrize("name", ["width", "length"])
+def test_a_size_that_no_log_has_settled_is_refused(name):
+    sizes = {"width": 4, "length": 4} | {name: "auto"}
+
+    with pytest.raises(ConfigError, match=f"{name}: a network needs a number, found 'auto'"):
+        build(sasrec.Config(**sizes), items=3, generator=None)

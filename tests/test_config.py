@@ -16,7 +16,7 @@ DEFAULTS = dataclasses.asdict(Config())
 valid_settings = st.fixed_dictionaries(
     {},
     optional={
-        "width": st.sampled_from([1, 8, 64, 4096]),
+        "width": st.sampled_from([1, 8, 64, 4096, "auto"]),
         "length": st.integers(1, 10_000),
         "blocks": st.integers(0, 64),
         "dropout": st.floats(0.0, 1.0, exclude_max=True) | st.just("auto"),

@@ -643,11 +643,14 @@ def test_no_preset_changes_its_loss_with_the_catalogue(data):
 
 
 def test_a_model_says_what_was_chosen_for_it_and_why(data, small_config):
-    automatic = replace(small_config, epochs=1, loss="auto", length="auto", dropout="auto", batch="auto")
+    automatic = replace(
+        small_config, epochs=1, width="auto", loss="auto", length="auto", dropout="auto", batch="auto"
+    )
     chosen = replace(small_config, epochs=1, loss="softmax", length=5, dropout=0.3, batch=8)
 
     users, events = len(data.train), len(data.train.items)
     assert sasrec.train(data, automatic).record["automatic"] == {
+        "width": "128, as 25 items are no more than 50,000",
         "length": f"50, as users have {events / users:.1f} training events on average",
         "dropout": f"0.46, as items have {events / 25:.1f} training events on average",
         "batch": f"16, as there are {users} users",
@@ -659,9 +662,10 @@ def test_a_model_says_what_was_chosen_for_it_and_why(data, small_config):
 def test_a_catalogue_beyond_the_bound_is_trained_with_sampled_softmax(data, small_config, monkeypatch):
     monkeypatch.setattr(settling, "_MANY_ITEMS", 24)
 
-    model = sasrec.train(data, replace(small_config, epochs=2))
+    model = sasrec.train(data, replace(small_config, epochs=2, width="auto"))
 
-    assert model.scorer.config.loss == "sampled-softmax"
+    assert (model.scorer.config.width, model.scorer.config.loss) == (64, "sampled-softmax")
+    assert model.record["automatic"]["width"] == "64, as 25 items are more than 24"
     assert model.record["automatic"]["loss"] == (
         "sampled softmax over 1,024 negatives, as 25 items are more than 24; loss='softmax' is exact"
     )

@@ -62,26 +62,31 @@ class Row:
         return {**self.settings, **(self.dense if LOGS[log].dense else {})}
 
 
+def _narrow(title: str, settings: Mapping[str, Any]) -> Row:
+    """A row of width 64, which was the default when it was run, beside the defaults of that width."""
+    return Row(title, {"width": 64, **settings}, base="width-64")
+
+
 def _plain(title: str, settings: Mapping[str, Any], dense: Mapping[str, Any] | None = None) -> Row:
-    """A row without the average of the weights, beside the defaults without it."""
-    return Row(title, {"average": 0.0, **settings}, dense or {}, base="plain")
+    """The same without the average of the weights, beside the defaults without it."""
+    return Row(title, {"width": 64, "average": 0.0, **settings}, dense or {}, base="plain")
 
 
 ROWS = {
     "default": Row("defaults"),
-    "width-128": Row("width 128", {"width": 128}),
+    "width-64": Row("width 64", {"width": 64}),
     "width-256": Row("width 256", {"width": 256}),
-    "relative": Row("relative positions too", {"positions": "both"}),
-    "times": Row("the time of the request, and relative positions too", {"positions": "both", "times": "both"}),
-    "float32": Row("products of the loss in float32", {"precision": "float32"}),
-    "sampled-256": Row("sampled softmax, 256 negatives", {"loss": "sampled-softmax", "negatives": 256}),
-    "sampled-1024": Row("sampled softmax, 1,024 negatives", {"loss": "sampled-softmax"}),
-    "sampled-4096": Row("sampled softmax, 4,096 negatives", {"loss": "sampled-softmax", "negatives": 4096}),
-    "plain": Row("no average of the weights", {"average": 0.0}),
+    "relative": _narrow("relative positions too", {"positions": "both"}),
+    "times": _narrow("the time of the request, and relative positions too", {"positions": "both", "times": "both"}),
+    "float32": _narrow("products of the loss in float32", {"precision": "float32"}),
+    "sampled-256": _narrow("sampled softmax, 256 negatives", {"loss": "sampled-softmax", "negatives": 256}),
+    "sampled-1024": _narrow("sampled softmax, 1,024 negatives", {"loss": "sampled-softmax"}),
+    "sampled-4096": _narrow("sampled softmax, 4,096 negatives", {"loss": "sampled-softmax", "negatives": 4096}),
+    "plain": _narrow("no average of the weights", {"average": 0.0}),
     "plain-dropout-low": _plain("dropout 0.4; on MovieLens 0.1", {"dropout": 0.4}, {"dropout": 0.1}),
     "plain-dropout-dense": _plain("on MovieLens dropout 0.2", {}, {"dropout": 0.2}),
     "plain-dropout-high": _plain("dropout 0.6; on MovieLens 0.3", {"dropout": 0.6}, {"dropout": 0.3}),
-    "plain-width-128": _plain("width 128", {"width": 128}),
+    "plain-width-128": Row("no average of the weights", {"average": 0.0}),
     "plain-rolling": _plain(
         "a window for every target, learnt from its last position", {"windows": "rolling", "learn": "last"}
     ),

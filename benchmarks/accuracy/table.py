@@ -103,7 +103,7 @@ def _beside(log: str, found: Sequence[Result]) -> str:
 def figures(found: Sequence[Result]) -> Iterator[tuple[str, float, float, float]]:
     """Ours of a log without refit: name, NDCG@10, HR@10 (means over seeds), two standard errors of the first."""
     for (row, what), runs in by_row(found).items():
-        if what in SHOWN and row in (COUNTED, "default", "width-128", "times"):
+        if what in SHOWN and row in (COUNTED, "default", "width-64", "times"):
             users = np.mean([ndcg(one.ranks(), CUT) for one in runs.values()], axis=0)
             error = 2 * float(users.std(ddof=1)) / len(users) ** 0.5
             seeds = f" ({len(runs)} seeds)" if len(runs) > 1 else ""
@@ -134,7 +134,9 @@ def named(row: str) -> str:
     """A row as it is called where several stand beside each other."""
     if row == COUNTED:
         return COUNTED
-    return ROWS[row].title + ("" if row == "default" or ROWS[row].base == "default" else ", no average")
+    return (
+        ROWS[row].title + {"default": "", "width-64": ", width 64", "plain": ", width 64, no average"}[ROWS[row].base]
+    )
 
 
 def difference(first: Sequence[Result], second: Sequence[Result]) -> Interval:

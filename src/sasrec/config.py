@@ -23,7 +23,7 @@ class Config:
     Attributes:
         network: "sasrec", or "stamp" (attention from the last item, without blocks), of which "stamp-memory" and
             "stamp-last" keep one of the two halves alone.
-        width: Size of item vectors and states (the paper's d).
+        width: Size of item vectors and states (the paper's d); "auto" takes 128, and 64 beyond 50,000 items.
         length: Most recent events of a history that the network looks at (the paper's n); "auto" takes it from the log:
             200 where users have 50 events or more on average, else 50.
         blocks: Attention blocks; 0 scores the catalogue by the last item's vector alone.
@@ -106,7 +106,7 @@ class Config:
     """
 
     network: Literal["sasrec", "stamp", "stamp-memory", "stamp-last"] = "sasrec"
-    width: Annotated[int, Meta(ge=1, le=4096)] = 64
+    width: Annotated[int, Meta(ge=1, le=4096)] | Literal["auto"] = "auto"
     length: Annotated[int, Meta(ge=1, le=10_000)] | Literal["auto"] = "auto"
     blocks: Annotated[int, Meta(ge=0, le=64)] = 2
     heads: Annotated[int, Meta(ge=1, le=64)] = 1
@@ -174,10 +174,11 @@ class Config:
     def _conflicts(self) -> dict[str, bool]:
         """What may be wrong between two settings, and whether it is."""
         stamp = self.network != "sasrec"
-        inner = self.width + self.user_width if self.attention_width == "auto" else self.attention_width
+        width = "auto" if self.width == "auto" else self.width + self.user_width
+        inner = width if self.attention_width == "auto" else self.attention_width
         return {
-            f"heads: must divide the width of the attention, found heads={self.heads} and {inner}": bool(
-                inner % self.heads
+            f"heads: must divide the width of the attention, found heads={self.heads} and {inner}": (
+                isinstance(inner, int) and inner % self.heads > 0
             ),
             f"gated: needs norm='pre', found norm={self.norm!r}": self.gated and self.norm != "pre",
             "bidirectional: a position would see its own target; set learn='last', which learns from the last alone": (

@@ -206,6 +206,7 @@ PRESETS = {
         "SASRec of RecBoard, on FreeRec",
         "github.com/MTandHJ/RecBoard",
         Config(
+            width=64,
             length=50,
             dropout=0.2,
             norm="query",
@@ -226,6 +227,7 @@ PRESETS = {
         "eSASRec: LiGR blocks and sampled softmax, with its settings for MovieLens-1M",
         "github.com/blondered/transformer_benchmark; arXiv:2508.06450",
         Config(
+            width=64,
             length=200,
             dropout=0.1,
             norm="pre",
@@ -282,6 +284,7 @@ PRESETS = {
         "github.com/MTandHJ/RecBoard; Liu et al., KDD 2018",
         Config(
             network="stamp",
+            width=64,
             length=50,
             dropout=0.0,
             windows="rolling",

@@ -50,13 +50,14 @@ def build(
         generator: Draws the initial weights; None leaves them without memory, to be loaded.
 
     Raises:
-        ConfigError: The length is still "auto", which takes a log to settle.
+        ConfigError: The width or the length is still "auto", which takes a log to settle.
     """
-    if config.length == "auto":
-        raise ConfigError("length: a network needs a number, found 'auto'")
+    for name in ("width", "length"):
+        if getattr(config, name) == "auto":
+            raise ConfigError(f"{name}: a network needs a number, found 'auto'")
     # Torch's layers would draw weights of their own, from a generator that belongs to the caller.
     with torch.device("meta"):
-        table = ItemVectors(items, config.width, features=features, values=values, vectors=vectors)
+        table = ItemVectors(items, int(config.width), features=features, values=values, vectors=vectors)
         network = (
             Stamp(table, view=_VIEWS[config.network]) if config.network in _VIEWS else _sasrec(table, users, config)
         )
@@ -73,7 +74,8 @@ def build(
 
 
 def _sasrec(vectors: ItemVectors, users: int, config: Config) -> SASRec:
-    width = config.width + config.user_width
+    own = int(config.width)
+    width = own + config.user_width
 
     def beside(attention: Attention) -> nn.Module:
         if config.branch == "none":
@@ -121,7 +123,7 @@ def _sasrec(vectors: ItemVectors, users: int, config: Config) -> SASRec:
         UserVectors(users, config.user_width) if config.user_width else None,
         stack,
         None if normal else nn.LayerNorm(width, eps=_LAST_EPSILON),
-        scales=(1.0, 1.0) if config.unscaled else (config.width**0.5, config.user_width**0.5),
+        scales=(1.0, 1.0) if config.unscaled else (own**0.5, config.user_width**0.5),
         cosine=config.similarity == "cosine",
         temperature=config.temperature,
     )

@@ -40,6 +40,9 @@ def check(data: Split, train: Sequences, valid: Holdout, config: Config, feature
 def settled(config: Config, train: Sequences, *, items: int) -> Config:
     """The settings with every "auto" replaced by what it stands for here; `reasons` has the words.
 
+    Width: 128, and 64 in a catalogue so large that its vectors and what is kept of each of them for the steps to come
+    are most of the memory.
+
     Length: 200 where users have 50 training events or more on average, else 50. Short histories fit into any window.
 
     Dropout: 0.5 up to 15 training events an item, 0.1 from 300 on, and in between by the logarithm. What occurs seldom
@@ -59,14 +62,18 @@ def settled(config: Config, train: Sequences, *, items: int) -> Config:
     if batch == "auto":
         batch = 2 ** min(max(round(math.log2(max(len(train), 1) / 100)), 4), 7)
     device = found_device() if config.device == "auto" else config.device
-    width = config.width + config.user_width
+    width = config.width
+    if width == "auto":
+        width = 128 if items <= _MANY_ITEMS else 64
+    inner = width + config.user_width
     return replace(
         config,
+        width=width,
         length=length,
         dropout=dropout,
         batch=batch,
-        attention_width=width if config.attention_width == "auto" else config.attention_width,
-        feed_forward=width if config.feed_forward == "auto" else config.feed_forward,
+        attention_width=inner if config.attention_width == "auto" else config.attention_width,
+        feed_forward=inner if config.feed_forward == "auto" else config.feed_forward,
         threads=granted_threads() if config.threads == "auto" else config.threads,
         precision=("bfloat16" if device == "cpu" and has_fast_bfloat16() else "float32")
         if config.precision == "auto"
@@ -113,6 +120,7 @@ def reasons(asked: Config, taken: Config, train: Sequences, *, items: int) -> di
         items: Catalogue size V.
     """
     told = {
+        "width": f"{taken.width}, as {_items_in_words(items)}",
         "length": f"{taken.length}, as users have {_events_per_user(train):,.1f} training events on average",
         "dropout": f"{taken.dropout}, as items have {_events_per_item(train, items):,.1f} training events on average",
         "batch": f"{taken.batch}, as there are {len(train):,} users",
@@ -123,11 +131,12 @@ def reasons(asked: Config, taken: Config, train: Sequences, *, items: int) -> di
 
 def _loss_in_words(taken: Config, items: int) -> str:
     if taken.loss == "softmax":
-        return f"exact cross-entropy (softmax), as {items:,} items are no more than {_MANY_ITEMS:,}"
-    return (
-        f"sampled softmax over {taken.negatives:,} negatives, as {items:,} items are more than {_MANY_ITEMS:,}; "
-        "loss='softmax' is exact"
-    )
+        return f"exact cross-entropy (softmax), as {_items_in_words(items)}"
+    return f"sampled softmax over {taken.negatives:,} negatives, as {_items_in_words(items)}; loss='softmax' is exact"
+
+
+def _items_in_words(items: int) -> str:
+    return f"{items:,} items are {'no more' if items <= _MANY_ITEMS else 'more'} than {_MANY_ITEMS:,}"
 
 
 def _events_per_user(train: Sequences) -> float:
