@@ -209,7 +209,7 @@ def test_a_refused_value_says_where_it_stands(write):
     with pytest.raises(ConfigError) as error:
         Config.from_toml(path)
 
-    assert str(error.value) == f"{path}: width: Expected int >= 1, found 0"
+    assert str(error.value) == f"{path}: width: Expected int >= 1, or 'auto', found 0"
 
 
 @pytest.mark.parametrize(

@@ -282,7 +282,7 @@ def _checked(name: str, value: object, hint: Any) -> object:
         return msgspec.convert(value, hint)
     except msgspec.ValidationError as error:
         words = [repr(word) for part in _parts(hint) for word in getattr(part, "__args__", ()) if isinstance(word, str)]
-        choice = f" (one of {', '.join(words)})" if words else ""
+        choice = f" (one of {', '.join(words)})" if len(words) > 1 else "".join(f", or {word}" for word in words)
         raise ConfigError(f"{name}: {str(error).replace('`', '')}{choice}, found {value!r}") from None
 
 
