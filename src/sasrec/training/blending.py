@@ -43,9 +43,8 @@ def blend(
     part is worth beside the others, with an interval over users.
 
     With content among the parts, an item that nobody had in training is scored by content alone: the others know
-    nothing of it. What content lends to new items is multiplied by the least number with which the validation targets,
-    were each of them new, would be ranked as well as content alone ranks them; the record says what that costs the
-    others.
+    nothing of it. What it lends to new items weighs as little as ranks the validation targets, were each of them new,
+    as well as content alone does; the record says what that costs the others.
 
     Args:
         models: Networks and counted models of the training part of `data`, or names of models to count, as `count`.
@@ -56,7 +55,7 @@ def blend(
         A recommender like any other; its `record` holds the weights.
 
     Raises:
-        ConfigError: There are fewer than two models, one is a blend or was refit, or networks differ in features.
+        ConfigError: There are fewer than two models, one is a blend or was refit, or they differ in features.
         DataError: A model was trained on another log or split.
     """
     started, worked, tell = time.perf_counter(), time.process_time(), told(progress)
@@ -64,17 +63,17 @@ def blend(
     exclude_seen = all(model.exclude_seen for model in made.values())
     scorers = {name: model.scorer for name, model in made.items()}
     content = next((name for name, one in scorers.items() if isinstance(one, Content)), None)
-    unknown = None if content is None else NewItems.of(data.train, items=len(data.log.items), weight=1.0).rows
-    search = _Search(scorers, data.valid, unknown, exclude_seen=exclude_seen)
+    new = None if content is None else NewItems.of(data.train, items=len(data.log.items), weight=1.0)
+    search = _Search(scorers, data.valid, None if new is None else new.rows, exclude_seen=exclude_seen)
     weights, values = search.weights([*made])
     parts = [_valued(name, model, search, weights, values) for name, model in made.items()]
     for part in parts:
         tell(worth(part))
-    new, final, told_new = None, weights, None
-    if content is not None and unknown is not None:
-        new = NewItems(unknown, search.new_weight(weights, content))
+    final, told_new = weights, None
+    if content is not None and new is not None:
+        new = NewItems(new.rows, search.new_weight(weights, content))
         final = {**weights, NEW: new.weight}
-        told_new = {"items": len(unknown), "weight": new.weight, "costs": asdict(search.costs(weights, final))}
+        told_new = {"items": len(new.rows), "weight": new.weight, "costs": asdict(search.costs(weights, final))}
         tell(share_of_new(told_new))
     record = {
         "data": data.fingerprint,
@@ -83,10 +82,7 @@ def blend(
         **_features(made),
         "parts": parts,
         "new": told_new,
-        "best": {
-            "ndcg": float(search.values(final).mean()),
-            "hit_rate": float(search.values(final, hit_rate).mean()),
-        },
+        "best": {name: float(search.values(final, of).mean()) for name, of in (("ndcg", ndcg), ("hit_rate", hit_rate))},
         "seconds": round(time.perf_counter() - started, 3),
         "cpu_seconds": round(time.process_time() - worked, 3),
         **describe(),
@@ -115,7 +111,8 @@ def worth(part: Mapping[str, Any]) -> str:
     found = Interval(**part["adds"])
     start = f"{part['name']} ({part['kind']}): weight {part['weight']:.3g}, alone {part['ndcg']:.4f}"
     if part["weight"] == 0:
-        return f"{start}; adds nothing to the others and is left out"
+        left = "ranks new items alone" if part["kind"] == Content.kind else "is left out"
+        return f"{start}; adds nothing to the others and {left}"
     interval = f"{found.difference:+.4f} ({found.low:+.4f} to {found.high:+.4f})"
     return f"{start}; adds {interval} to the others" + ("" if found.low > 0 else ", which may be nothing")
 

@@ -66,15 +66,9 @@ def count(
     """
     if model not in get_args(Countable):
         raise ConfigError(f"model: expected one of {', '.join(get_args(Countable))}, found {model!r}")
-    if (features is None) == (model == "content"):
-        raise ConfigError(
-            "features: content ranks by what items are, which a table of items tells; give sasrec.read_features(...)"
-            if features is None
-            else f"features: {model!r} knows items by who had them alone; leave them out, or count 'content'"
-        )
     train, valid, tell = data.train, data.valid, told(progress)
     check_enough(data, train, valid)
-    check_features(data, features)
+    _check_features(data, model, features)
     started, worked = time.perf_counter(), time.process_time()
     exclude_seen = not has_repeats(valid)
     found: list[tuple[dict[str, Any], Scorer]] = []
@@ -98,6 +92,17 @@ def count(
         **describe(),
     }
     return Recommender.of_log(chosen, data.log, record=record)
+
+
+def _check_features(data: Split, model: Countable, features: Features | None) -> None:
+    """Content needs features of this catalogue, and nothing else looks at them."""
+    if model == "content" and features is None:
+        raise ConfigError(
+            "features: content ranks by what items are, which a table of items tells; give sasrec.read_features(...)"
+        )
+    if model != "content" and features is not None:
+        raise ConfigError(f"features: {model!r} knows items by who had them alone; leave them out, or count 'content'")
+    check_features(data, features)
 
 
 def _choices(
