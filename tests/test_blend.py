@@ -4,18 +4,21 @@ import json
 from dataclasses import replace
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 
 import sasrec
+from sasrec.client import Client
 from sasrec.data.sequences import Sequences
 from sasrec.errors import BundleError, ConfigError, DataError
 from sasrec.evaluation.metrics import ndcg
 from sasrec.evaluation.ranking import rank_targets
-from sasrec.retrieval.blend import Blend
+from sasrec.retrieval.blend import Blend, NewItems
 from sasrec.retrieval.counting import Markov, Popularity
 from sasrec.retrieval.linked import Linked
 from sasrec.training import blending
+from sasrec.training.retraining import retrain
 
 
 @pytest.fixture(scope="module")
@@ -192,3 +195,228 @@ def test_arrays_of_no_part_are_refused():
 
     with pytest.raises(BundleError, match="do not fit each other"):
         Blend.from_parts(3, config, tensors | {"1.counts": torch.ones(3)})
+
+
+# Items that nobody had in training, ranked by content
+
+
+@pytest.fixture(scope="module")
+def features(data):
+    """A place on a circle for each item, and the tens of its number."""
+    rng = np.random.default_rng(9)
+    table = pl.DataFrame(
+        {
+            "item_id": data.log.items.ids,
+            "tens": [item[1] for item in data.log.items.ids],
+            "place": np.stack([np.cos(np.arange(40) / 6), np.sin(np.arange(40) / 6)], axis=1)
+            + rng.normal(0, 0.1, (40, 2)),
+        }
+    )
+    return sasrec.read_features(table, data.log.items, columns=["tens"], vector="place")
+
+
+@pytest.fixture(scope="module")
+def held(data):
+    return sasrec.hold_out_items(data, 0.2, seed=1)
+
+
+@pytest.fixture(scope="module")
+def widely(held, features):
+    return sasrec.blend(held, ["rules", "markov"], features=features, progress=False)
+
+
+def root_of_chances(scores, *, free):
+    chances = np.exp(scores.astype(np.float64)) if free else np.maximum(scores.astype(np.float64), 0)
+    return np.sqrt(chances / chances.sum(axis=1, keepdims=True))
+
+
+def test_new_items_are_scored_by_content_alone_and_known_ones_by_what_knows_them(network, data, features):
+    rules = Linked.of(data.train, items=40)
+    content = sasrec.count(data, "content", features=features, progress=False).scorer
+    histories, new, known = Sequences.of([[1, 2, 3], [7]]), [3, 30], [*range(3), *range(4, 30), *range(31, 40)]
+    parts = {"sasrec": (0.25, network.scorer), "rules": (0.45, rules), "content": (0.3, content)}
+
+    scores = Blend(parts, NewItems(np.array(new), 0.6)).scores(histories)
+
+    lent = root_of_chances(8 * content.scores(histories), free=True)
+    expected = 0.6 * lent
+    expected[:, known] = 0.3 * lent[:, known]
+    expected[:, known] += 0.25 * root_of_chances(network.scorer.scores(histories)[:, known], free=True)
+    expected[:, known] += 0.45 * root_of_chances(rules.scores(histories)[:, known], free=False)
+    np.testing.assert_allclose(scores, expected, rtol=1e-4)
+
+
+def test_features_bring_content_in_and_new_items_are_those_that_nobody_had_in_training(widely, held):
+    assert [part["name"] for part in widely.record["parts"]] == ["rules", "markov", "content"]
+    assert widely.scorer.new.rows.tolist() == sorted({*range(40)} - {*held.train.items.tolist()})
+    assert {*held.new.tolist()} <= {*widely.scorer.new.rows.tolist()}
+    assert widely.record["new"]["items"] == len(widely.scorer.new.rows)
+    assert widely.record["features"].startswith("features: tens")
+
+
+def as_if_new(model, valid, weight):
+    """NDCG@10 on validation, each target scored as a new item would be; by brute force."""
+    scorer = Blend(model.scorer.parts, NewItems(model.scorer.new.rows, weight))
+    everything = NewItems(np.arange(40), weight)
+    taken_for_new = Blend({"content": (1.0, model.scorer.content)}, everything).scores(valid.histories)
+    found = []
+    for user, scores in enumerate(scorer.scores(valid.histories)):
+        target = valid.targets[user]
+        others = np.delete(scores, np.append(valid.histories[user], target) if model.exclude_seen else target)
+        own = taken_for_new[user, target]
+        rank = (others > own).sum() + (others == own).sum() / 2
+        if model.exclude_seen and target in valid.histories[user]:
+            rank = np.inf
+        found.append(1 / np.log2(rank + 2) if rank < 10 else 0)
+    return np.mean(found)
+
+
+def test_new_items_weigh_as_little_as_ranks_them_as_well_as_content_does(widely, held):
+    weight = widely.scorer.new.weight
+    ranks = rank_targets(widely.scorer.content, held.valid, exclude_seen=widely.exclude_seen).ranks
+    enough = ndcg(ranks, 10).mean()
+
+    assert 1 / 64 < weight < 64
+    assert as_if_new(widely, held.valid, weight) >= enough - 1e-6
+    assert as_if_new(widely, held.valid, weight / 1.02) < enough
+
+
+def test_the_figures_of_a_blend_with_new_items_are_those_of_the_whole(widely, held):
+    ranks = rank_targets(widely.scorer, held.valid, exclude_seen=widely.exclude_seen).ranks
+    hidden = Blend(widely.scorer.parts, NewItems(widely.scorer.new.rows, 1e-9))
+    before = rank_targets(hidden, held.valid, exclude_seen=widely.exclude_seen).ranks
+    known = ~np.isin(held.valid.targets, widely.scorer.new.rows)
+
+    assert widely.record["best"]["ndcg"] == pytest.approx(ndcg(ranks, 10).mean(), abs=1e-3)
+    costs = widely.record["new"]["costs"]["difference"]
+    assert costs == pytest.approx((ndcg(ranks, 10) - ndcg(before, 10))[known].mean(), abs=1e-3)
+
+
+def test_content_that_adds_nothing_to_known_items_stays_for_new_ones(data, features, monkeypatch):
+    monkeypatch.setattr(
+        blending._Search,
+        "weights",
+        lambda self, names: ({n: float(n == names[0]) for n in names}, self.alone(names[0])),
+    )
+
+    found = sasrec.blend(data, ["rules"], features=features, progress=False)
+
+    assert {name: weight for name, (weight, _) in found.scorer.parts.items()} == {"rules": 1.0, "content": 0.0}
+
+
+def test_content_is_no_part_without_features(data):
+    with pytest.raises(ConfigError, match="features: content ranks by what items are"):
+        sasrec.blend(data, ["rules", "content"], progress=False)
+
+
+def test_a_blend_with_new_items_is_saved_loaded_and_answers_alike(widely, tmp_path):
+    widely.save(tmp_path / "blend")
+    loaded = sasrec.load(tmp_path / "blend")
+
+    assert loaded.record == json.loads(json.dumps(widely.record))
+    assert loaded.recommend(["u001", "u002"], k=40).equals(widely.recommend(["u001", "u002"], k=40))
+    assert loaded.similar("i03", k=39).equals(widely.similar("i03", k=39))
+
+
+def test_what_is_similar_to_new_items_is_what_content_says(widely):
+    new = int(widely.scorer.new.rows[0])
+    content = widely.scorer.content
+
+    assert np.array_equal(widely.scorer.similarities(new), content.similarities(new))
+    others = [row for row in range(40) if row not in widely.scorer.new.rows]
+    for row in others[:5]:
+        assert widely.scorer.similarities(row)[new] == content.similarities(row)[new]
+
+
+def test_after_a_refit_items_that_validated_are_known(widely, held, features):
+    again = sasrec.refit(widely, held, features=features, progress=False).scorer
+
+    assert again.new.rows.tolist() == sorted({*range(40)} - {*held.refit.train.items.tolist()})
+    assert again.new.weight == widely.scorer.new.weight
+    assert again.parts.keys() == widely.scorer.parts.keys()
+
+
+def test_a_blend_with_content_is_made_again_with_weights_of_its_own(widely, data, features):
+    found = retrain(widely, data, features=features, progress=False)
+
+    expected = sasrec.blend(data, [*widely.scorer.parts], features=features, progress=False)
+    assert found.record["parts"] == expected.record["parts"]
+    assert found.record["new"] == expected.record["new"]
+    with pytest.raises(ConfigError, match="give those of now"):
+        retrain(widely, data)
+
+
+@pytest.mark.parametrize("counted", [("rules", "markov"), ("knn", "popularity"), ("ease", "recent")])
+def test_items_are_added_to_a_blend_with_content_and_known_ones_keep_their_order(network, data, features, counted):
+    table = pl.DataFrame({"item_id": ["a new", "i09 new", "z new"], "tens": ["3", "0", "1"], "place": [[1.0, 0.2]] * 3})
+    made = sasrec.blend(data, [network, *counted], features=features, progress=False)
+
+    wider = sasrec.add_items(made, table)
+
+    assert wider.items.raw(wider.scorer.new.rows).to_list() == ["a new", "i09 new", "z new"]
+    history = ["i03", "i14", "i15"]
+    before, after = (one.score(history, made.items.ids)["score"].to_numpy() for one in (made, wider))
+    # Content's chances are of three items more; what else there is stays as it was.
+    place = {name: weight for name, (weight, _) in made.scorer.parts.items()}["content"]
+    lent = [
+        root_of_chances(8 * model.scorer.content.scores(Sequences.of([model.items.rows(history)])), free=True)[0]
+        for model in (made, wider)
+    ]
+    old = wider.items.rows(made.items.ids)
+    np.testing.assert_allclose(after - place * lent[1][old], before - place * lent[0], atol=1e-5)
+    added = wider.score(history, ["a new", "i09 new", "z new"])["score"].to_numpy()
+    rows = wider.items.rows(["a new", "i09 new", "z new"])
+    np.testing.assert_allclose(added, made.scorer.new.weight * lent[1][rows], rtol=1e-4)
+    assert wider.histories.items.tolist() == old[made.histories.items].tolist()
+
+
+def test_a_blend_without_content_can_take_no_items(blended):
+    with pytest.raises(ConfigError, match="blend the same with 'content' among them"):
+        sasrec.add_items(blended, pl.DataFrame({"item_id": ["new"], "tens": ["1"]}))
+
+
+def test_a_report_of_a_blend_with_content_tells_new_targets_apart(widely, held):
+    report = sasrec.evaluate(widely, held)
+
+    assert [row.model for row in report.rows] == ["Blend (this model)", "Content", "Rules", "Markov", "Popularity"]
+    assert "new targets" in report.groups()
+
+
+def test_a_server_answers_by_a_blend_with_new_items_and_by_its_content(widely, serving, tmp_path):
+    widely.save(tmp_path / "blend")
+    with serving(sasrec.load(tmp_path / "blend"), data=tmp_path / "data") as running, Client(running.url) as client:
+        whole = client.recommend(history=["i03", "i14"], k=40)
+        part = client.recommend(history=["i03", "i14"], k=40, scorer="content")
+
+    assert [one.item for one in whole.items] == widely.continue_from(["i03", "i14"], k=40)["item_id"].to_list()
+    scores = widely.scorer.content.scores(Sequences.of([widely.items.rows(["i03", "i14"])]))[0]
+    assert {one.item: one.score for one in part.items} == pytest.approx(
+        {item: float(scores[row]) for row, item in enumerate(widely.items.ids) if item not in ("i03", "i14")}, abs=1e-6
+    )
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lambda config, _: config.pop("new"),
+        lambda config, _: config.update(new=0.0),
+        lambda config, _: config.update(new=float("inf")),
+        lambda config, _: config["parts"][0].update(weight=0.0),
+        lambda config, _: config["parts"][0].update(name="new"),
+        lambda config, _: config["parts"].pop(1),
+        lambda _, tensors: tensors.pop("new"),
+        lambda _, tensors: tensors.update(new=torch.tensor([2, 1])),
+        lambda _, tensors: tensors.update(new=torch.tensor([1, 40])),
+        lambda _, tensors: tensors.update(new=torch.tensor([-1, 4])),
+        lambda _, tensors: tensors.update(new=torch.tensor([[1], [4]])),
+        lambda _, tensors: tensors.update(new=torch.tensor([1.0, 4.0])),
+    ],
+)
+def test_new_items_that_do_not_fit_are_refused(widely, data, harm):
+    parts = {"rules": (1.0, Linked.of(data.train, items=40)), "content": (0.0, widely.scorer.content)}
+    config, tensors = Blend(parts, NewItems(np.array([1, 4]), 0.5)).to_parts()
+    config = json.loads(json.dumps(config))
+    harm(config, tensors)
+
+    with pytest.raises(BundleError):
+        Blend.from_parts(40, config, tensors)

@@ -16,7 +16,8 @@ from sasrec.errors import BundleError, ConfigError
 from sasrec.export.exporting import exported
 from sasrec.model.building import build
 from sasrec.retrieval import topk
-from sasrec.retrieval.blend import Blend
+from sasrec.retrieval.blend import Blend, NewItems
+from sasrec.retrieval.content import Content, FeatureTensors, Recency
 from sasrec.retrieval.counting import Markov, Popularity
 from sasrec.retrieval.linked import EASE, KNN, Linked
 from sasrec.retrieval.neural import Neural
@@ -36,6 +37,20 @@ def neural(histories):
     return Neural(network, config)
 
 
+def content(recency):
+    """Of two categories, one of them with many values, and vectors; some items lack one or both."""
+    rng = np.random.default_rng(8)
+    counts = rng.integers(0, 4, ITEMS)
+    rows = np.concatenate([np.sort(rng.choice(9, count, replace=False)) for count in counts])
+    vectors = rng.normal(size=(ITEMS, 6)) * (rng.random((ITEMS, 1)) > 0.2)
+    told: FeatureTensors = {
+        "features": (torch.from_numpy(rows), torch.from_numpy(np.concatenate(([0], np.cumsum(counts))))),
+        "values": 9,
+        "vectors": torch.from_numpy(vectors.astype(np.float32)),
+    }
+    return Content.of(told, items=ITEMS, settings=recency)
+
+
 SCORERS = {
     "neural": neural,
     "exported": lambda histories: exported(neural(histories)),
@@ -44,6 +59,11 @@ SCORERS = {
     "rules": lambda histories: Linked.of(histories, items=ITEMS),
     "knn": lambda histories: Linked.of(histories, items=ITEMS, settings=KNN),
     "ease": lambda histories: Linked.of(histories, items=ITEMS, settings=EASE),
+    "content": lambda _: content(Recency(last=3, decay=0.8)),
+    "blend with new items": lambda histories: Blend(
+        {"rules": (1.0, Linked.of(histories, items=ITEMS)), "content": (0.0, content(Recency()))},
+        NewItems(np.array([0, 4, 21]), 0.7),
+    ),
     "blend": lambda histories: Blend(
         {
             "network": (0.5, neural(histories)),

@@ -14,11 +14,11 @@ def add_items(
 ) -> None:
     """Let a trained model rank items that nobody has had yet.
 
-    New items are those of the table that the model does not know. They are ranked by what the network learned of
-    their categories and vectors, without training; known items stay as they are.
+    New items are those of the table that the model does not know. They are ranked by what a network learned of their
+    categories and vectors, or by their likeness to the history, without training; known items stay as they are.
 
     Args:
-        model: Folder that `sasrec train` wrote, with --features.
+        model: Folder that `sasrec train`, `count` or `blend` wrote, with --features.
         table: File of items like that of --features, read in the same way.
         quiet: Print nothing but warnings and errors.
     """

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from sasrec.data.log import Log
     from sasrec.retrieval.recommender import Recommender
 
-_Counted = Literal["popularity", "recent", "markov", "rules", "knn", "ease"]
+_Counted = Literal["popularity", "recent", "markov", "rules", "knn", "ease", "content"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +52,9 @@ def count(
     model: _Counted = "rules",
     saved: Annotated[Saved, Parameter(name="*")],
     reading: LogFlags = Reading(),
+    categories: Annotated[
+        FeatureFlags, Parameter(name="*", group=Group("Features of items, for content", sort_key=3))
+    ] = FeatureFlags(),
     quiet: bool = False,
 ) -> None:
     """Count a model that needs no training, and save it.
@@ -61,18 +64,20 @@ def count(
     Args:
         log: File of interactions, as for `sasrec train`.
         model: What is popular, what is popular of late ("recent"), what followed the last item ("markov"), what soon
-            follows the last items ("rules"), what shares histories with them ("knn"), or what tells a user's items from
-            others ("ease", for at most 16,384 items: minutes and gigabytes for 10,000).
+            follows the last items ("rules"), what shares histories with them ("knn"), what tells a user's items from
+            others ("ease", for at most 16,384 items: minutes and gigabytes for 10,000), or what is like the last items
+            by its features, whoever had it ("content").
         quiet: Print nothing but warnings and errors.
     """
     from sasrec.training import counting
 
     saved.check()
     content = reading.log(log)
-    data = reading.divided(content)
+    data, features = reading.divided(content), categories.read(content.items)
     if not quiet:
-        say(str(content.summary()), "", str(data), "")
-    saved.write(counting.count(data, model, progress=not quiet), log, reading, quiet=quiet)
+        say(str(content.summary()), "", str(data), *([str(features)] if features else []), "")
+    made = counting.count(data, model, features=features, progress=not quiet)
+    saved.write(made, log, reading, quiet=quiet)
 
 
 def blend(
@@ -82,12 +87,16 @@ def blend(
     counts: Annotated[tuple[_Counted, ...], Parameter(consume_multiple=True)] = ("rules", "knn"),
     saved: Annotated[Saved, Parameter(name="*")],
     reading: LogFlagsAsTrained = Reading(),
+    categories: Annotated[
+        FeatureFlags, Parameter(name="*", group=Group("Features of items, for content", sort_key=3))
+    ] = FeatureFlags(),
     quiet: bool = False,
 ) -> None:
     """Make one model of several, and save it.
 
     The weights are those that rank the validation part best; the test part is not looked at. Says what each part is
-    worth beside the others, and leaves out what adds nothing.
+    worth beside the others, and leaves out what adds nothing. With --features content takes part, and ranks what nobody
+    had in training.
 
     Args:
         log: The log that the models were trained on.
@@ -100,8 +109,9 @@ def blend(
 
     saved.check()
     made = [load(path) for path in models]
-    data = reading.divided(reading.log(log))
-    found = blending.blend(data, [*made, *counts], progress=not quiet)
+    content = reading.log(log)
+    data, features = reading.divided(content), categories.read(content.items)
+    found = blending.blend(data, [*made, *counts], features=features, progress=not quiet)
     saved.write(found, log, reading, quiet=quiet)
 
 

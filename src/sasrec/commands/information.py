@@ -49,7 +49,7 @@ def info(path: Path, /, *, layers: bool = False, reading: LogFlags = Reading()) 
 
 def _about(model: "Recommender", path: Path) -> str:
     from sasrec.retrieval.scorers import extent
-    from sasrec.training.blending import worth
+    from sasrec.training.blending import share_of_new, worth
 
     config = model.scorer.to_parts()[0]
     record = model.record
@@ -73,6 +73,7 @@ def _about(model: "Recommender", path: Path) -> str:
         "automatic": "; ".join(f"{name} {reason}" for name, reason in record.get("automatic", {}).items()),
         "made": outcome(record) if "best" in record else "",
         "parts": "; ".join(map(worth, record.get("parts", ()))),
+        "new items": share_of_new(record["new"]) if record.get("new") else "",
         "made with": ", ".join(f"{name} {record[name]}" for name in ("python", "torch", "processor") if name in record),
     }
     return "\n".join(wrapped(f"{name:<12}{words}", indent=12) for name, words in known.items() if words)

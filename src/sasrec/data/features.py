@@ -1,7 +1,7 @@
 """What is known of items beside who had them: categories (genre, brand, maker) and vectors given by the user."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
@@ -71,6 +71,10 @@ class Features:
                 found.update(f"{array.shape}".encode())
                 found.update(array.tobytes())
         return found.hexdigest()
+
+    def record(self) -> dict[str, object]:
+        """What a model says of them in its record."""
+        return {"features": str(self), "item_table": asdict(self.recipe) | {"sha256": self.digest}}
 
     def take(self, items: np.ndarray) -> "Features":
         """Those of the given items, in the given order."""

@@ -199,7 +199,8 @@ def evaluate_all(
     )
     new = np.bincount(train.items, minlength=items)[holdout.targets] == 0
     notes += (*_of_targets(rows[0].ranks, new), *_of_training(models, data))
-    known = new if len(data.new) or "Content" in scorers else None
+    likeness = "Content" in scorers or any(model.scorer.kind == "content" for model in models.values())
+    known = new if len(data.new) or likeness else None
     return Report(protocol, notes, tuple(rows), cuts, holdout.users, on, seen, known)
 
 
@@ -210,7 +211,7 @@ def _scorers(models: Mapping[str, Model], train: Sequences, items: int) -> dict[
     # A counting model that is evaluated itself may have counted more than the training part.
     return {
         **own,
-        **({"Content": informed[0]} if informed else {}),
+        **({"Content": informed[0]} if informed and informed[0] not in own.values() else {}),
         "Rules": Linked.of(train, items=items),
         "Markov": Markov.of(train, items=items),
         "Popularity": Popularity.of(train, items=items),

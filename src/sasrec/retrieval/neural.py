@@ -3,7 +3,7 @@
 Axes: B histories, P real positions, L latest events of one history, D width, V catalogue.
 """
 
-from typing import Any, Self, TypedDict, final
+from typing import Any, Self, final
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from sasrec.model.attention import Layout
 from sasrec.model.building import build
 from sasrec.model.inspection import attention_of
 from sasrec.model.stamp import Network
-from sasrec.retrieval.content import Content
+from sasrec.retrieval.content import Content, FeatureTensors, checked, feature_tensors
 from sasrec.retrieval.topk import multiply
 
 _POSITIONS = 2048  # read at a time: so few that what is made of them stays in the caches
@@ -110,8 +110,18 @@ class Neural:
         return f"{name} ({self.config.loss})"
 
     def likeness(self) -> Content | None:
-        """Item kNN by the features of the items; None where they have none."""
-        return Content(self.network.items) if self.network.items.described else None
+        """Content kNN by the features of the items, untouched by what was learned; None where they have none."""
+        return None if self.told is None else Content.of(self.told, items=self.items)
+
+    @property
+    def told(self) -> FeatureTensors | None:
+        """What is known of the items beside who had them; None where nothing is."""
+        items = self.network.items
+        if not items.described:
+            return None
+        rows, offsets, vectors = items.feature_rows, items.feature_offsets, items.vectors
+        features = None if rows is None or offsets is None else (rows, offsets)
+        return {"features": features, "values": 0 if items.values is None else len(items.values), "vectors": vectors}
 
     def to_parts(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """The network's settings and weights."""
@@ -143,25 +153,8 @@ class Neural:
         return cls(network, settings)
 
 
-class FeatureTensors(TypedDict):
-    """What `build` is told of the items' features."""
-
-    features: tuple[Tensor, Tensor] | None
-    values: int
-    vectors: Tensor | None
-
-
 class _Sizes(FeatureTensors):
     users: int
-
-
-def feature_tensors(features: Features | None) -> FeatureTensors:
-    """Features as tensors."""
-    if features is None:
-        return {"features": None, "values": 0, "vectors": None}
-    rows = (torch.from_numpy(features.rows), torch.from_numpy(features.offsets)) if features.values else None
-    vectors = None if features.vectors is None else torch.from_numpy(features.vectors)
-    return {"features": rows, "values": len(features.values), "vectors": vectors}
 
 
 def widened(scorer: Neural, places: np.ndarray, features: Features) -> Neural:
@@ -171,13 +164,13 @@ def widened(scorer: Neural, places: np.ndarray, features: Features) -> Neural:
 
     Args:
         places: Row of each of the scorer's items in the larger catalogue.
-        features: Those of the larger catalogue, by the values that the network knows.
+        features: Those of the larger catalogue, by the values that the network knows, if it knows any.
     """
     weights = dict(scorer.network.state_dict())
     own = weights["items.weight"]
     weights["items.weight"] = own.new_zeros(len(features), own.shape[1])
     weights["items.weight"][torch.from_numpy(places)] = own
-    told = feature_tensors(features)
+    told = feature_tensors(features if scorer.told is not None else None)
     users = len(weights["users.weight"]) - 1 if "users.weight" in weights else 0
     network = build(scorer.config, items=len(features), users=users, generator=None, **told)
     # Features are data and take the place of those of the smaller catalogue; weights are shared with it.
@@ -191,26 +184,9 @@ def _sizes(tensors: dict[str, Tensor], items: int) -> _Sizes:
     """What the settings do not say about a network and its weights do.
 
     Raises:
-        BundleError: The items' features point beyond their values, or their vectors are not of these items.
+        BundleError: As `checked`.
     """
     users = len(tensors["users.weight"]) - 1 if "users.weight" in tensors else 0
-    vectors = tensors.get("items.vectors")
-    if vectors is not None and (vectors.dim() != 2 or len(vectors) != items or vectors.dtype != torch.float32):
-        raise BundleError("the vectors given of items do not fit the catalogue")
-    if "items.values" not in tensors:
-        return {"users": users, "features": None, "values": 0, "vectors": vectors}
-    rows, offsets = tensors.get("items.feature_rows"), tensors.get("items.feature_offsets")
-    values = len(tensors["items.values"])
-    fits = (
-        rows is not None
-        and offsets is not None
-        and rows.dtype == offsets.dtype == torch.int64
-        and offsets.shape == (items + 1,)
-        and int(offsets[0]) == 0
-        and int(offsets[-1]) == len(rows)
-        and bool((offsets.diff() >= 0).all())
-        and bool(((rows >= 0) & (rows < values)).all())
-    )
-    if rows is None or offsets is None or not fits:
-        raise BundleError("the features of items point beyond their values")
-    return {"users": users, "features": (rows, offsets), "values": values, "vectors": vectors}
+    rows, offsets, vectors = (tensors.get(f"items.{name}") for name in ("feature_rows", "feature_offsets", "vectors"))
+    values = len(tensors["items.values"]) if "items.values" in tensors else None
+    return {"users": users, **checked(rows, offsets, vectors, items=items, values=values)}

@@ -19,7 +19,7 @@ from sasrec.files import durable_file
 from sasrec.retrieval.recommender import Recommender
 from sasrec.training.loop import train
 
-COUNTED = ("Rules", "Markov", "Popularity")
+COUNTED = ("Content", "Rules", "Markov", "Popularity")
 _SHOWN = ("NDCG", "HR")
 
 Round = tuple[Split, Mapping[str, Recommender]]

@@ -10,7 +10,8 @@ from sasrec.data.features import Features
 from sasrec.data.sequences import Sequences
 from sasrec.model.building import build
 from sasrec.model.stamp import Network
-from sasrec.retrieval.neural import Neural, feature_tensors, widened
+from sasrec.retrieval.content import feature_tensors
+from sasrec.retrieval.neural import Neural, widened
 from sasrec.training.dropout import Dropout
 from sasrec.training.machine import keep_freed_memory
 from sasrec.training.negatives import Draw, NegativeSampler

@@ -9,11 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sasrec.data.features import Features
 from sasrec.data.splits import Holdout, Split
 from sasrec.errors import ConfigError, DataError
 from sasrec.evaluation.intervals import Interval, paired_interval
 from sasrec.evaluation.metrics import hit_rate, ndcg
-from sasrec.retrieval.blend import PARTS, Blend, support
+from sasrec.retrieval.blend import NEW, PARTS, Blend, NewItems, lent
+from sasrec.retrieval.content import Content
 from sasrec.retrieval.recommender import Recommender
 from sasrec.retrieval.scorers import Scorer
 from sasrec.retrieval.topk import best, blocks, hide
@@ -23,11 +25,16 @@ from sasrec.training.progress import told
 
 _DEPTH = 50  # of each part's ranking so many items take part in the search
 _USERS = 30_000  # so many validation users at most
+_DOUBLINGS, _HALVINGS = 6.0, 10  # new items weigh from 1/64 to 64, found to 1 %
 _PATIENCE = 8  # the search ends when so many additions brought nothing better
 
 
 def blend(
-    data: Split, models: Sequence[Recommender | Countable] = ("rules", "knn"), *, progress: bool | None = None
+    data: Split,
+    models: Sequence[Recommender | Countable] = ("rules", "knn"),
+    *,
+    features: Features | None = None,
+    progress: bool | None = None,
 ) -> Recommender:
     """Make one model of several, with the weights that rank the validation part best; the test is not looked at.
 
@@ -35,52 +42,68 @@ def blend(
     (Caruana et al., ICML 2004). A part that does not help has weight 0 and is left out; the record says what each
     part is worth beside the others, with an interval over users.
 
+    With content among the parts, an item that nobody had in training is scored by content alone: the others know
+    nothing of it. What it lends to new items weighs as little as ranks the validation targets, were each of them new,
+    as well as content alone does; the record says what that costs the others.
+
     Args:
         models: Networks and counted models of the training part of `data`, or names of models to count, as `count`.
+        features: What is known of the items. With it content takes part, named or not.
         progress: True tells on standard error what is done, False nothing; None does so on a terminal.
 
     Returns:
         A recommender like any other; its `record` holds the weights.
 
     Raises:
-        ConfigError: There are fewer than two models, one is a blend or was refit, or networks differ in features.
+        ConfigError: There are fewer than two models, one is a blend or was refit, or they differ in features.
         DataError: A model was trained on another log or split.
     """
     started, worked, tell = time.perf_counter(), time.process_time(), told(progress)
-    made = _parts(data, models, progress=progress)
+    made = _parts(data, models, features, progress=progress)
     exclude_seen = all(model.exclude_seen for model in made.values())
-    search = _Search({name: model.scorer for name, model in made.items()}, data.valid, exclude_seen=exclude_seen)
-    names = list(made)
-    weights, values = search.weights(names)
-    parts = []
-    for name in names:
-        alone = float(search.values({name: 1.0}).mean())
-        gain = paired_interval(values, search.weights([one for one in names if one != name])[1])
-        parts.append(
-            {
-                "name": name,
-                "kind": made[name].scorer.kind,
-                "weight": weights[name],
-                "ndcg": alone,
-                "adds": asdict(gain),
-                "best": made[name].record["best"],
-            }
-        )
-        tell(worth(parts[-1]))
-    hits = float(search.values(weights, hit_rate).mean())
+    scorers = {name: model.scorer for name, model in made.items()}
+    content = next((name for name, one in scorers.items() if isinstance(one, Content)), None)
+    new = None if content is None else NewItems.of(data.train, items=len(data.log.items), weight=1.0)
+    search = _Search(scorers, data.valid, None if new is None else new.rows, exclude_seen=exclude_seen)
+    weights, values = search.weights([*made])
+    parts = [_valued(name, model, search, weights, values) for name, model in made.items()]
+    for part in parts:
+        tell(worth(part))
+    final, told_new = weights, None
+    if content is not None and new is not None:
+        new = NewItems(new.rows, search.new_weight(weights, content))
+        final = {**weights, NEW: new.weight}
+        told_new = {"items": len(new.rows), "weight": new.weight, "costs": asdict(search.costs(weights, final))}
+        tell(share_of_new(told_new))
     record = {
         "data": data.fingerprint,
         "split": data.rule,
         "exclude_seen": exclude_seen,
-        "features": _features(made),
+        **_features(made),
         "parts": parts,
-        "best": {"ndcg": float(values.mean()), "hit_rate": hits},
+        "new": told_new,
+        "best": {name: float(search.values(final, of).mean()) for name, of in (("ndcg", ndcg), ("hit_rate", hit_rate))},
         "seconds": round(time.perf_counter() - started, 3),
         "cpu_seconds": round(time.process_time() - worked, 3),
         **describe(),
     }
-    scorer = Blend({name: (weight, made[name].scorer) for name, weight in weights.items() if weight > 0})
-    return Recommender.of_log(scorer, data.log, record=record)
+    kept = {name: (weight, scorers[name]) for name, weight in weights.items() if weight > 0 or name == content}
+    return Recommender.of_log(Blend(kept, new), data.log, record=record)
+
+
+def _valued(
+    name: str, model: Recommender, search: "_Search", weights: Mapping[str, float], values: np.ndarray
+) -> dict[str, Any]:
+    """What a part is worth, for the record."""
+    others = [one for one in weights if one != name]
+    return {
+        "name": name,
+        "kind": model.scorer.kind,
+        "weight": weights[name],
+        "ndcg": float(search.alone(name).mean()),
+        "adds": asdict(paired_interval(values, search.weights(others)[1])),
+        "best": model.record["best"],
+    }
 
 
 def worth(part: Mapping[str, Any]) -> str:
@@ -88,18 +111,33 @@ def worth(part: Mapping[str, Any]) -> str:
     found = Interval(**part["adds"])
     start = f"{part['name']} ({part['kind']}): weight {part['weight']:.3g}, alone {part['ndcg']:.4f}"
     if part["weight"] == 0:
-        return f"{start}; adds nothing to the others and is left out"
+        left = "ranks new items alone" if part["kind"] == Content.kind else "is left out"
+        return f"{start}; adds nothing to the others and {left}"
     interval = f"{found.difference:+.4f} ({found.low:+.4f} to {found.high:+.4f})"
     return f"{start}; adds {interval} to the others" + ("" if found.low > 0 else ", which may be nothing")
 
 
-def _parts(data: Split, models: Sequence[Recommender | Countable], *, progress: bool | None) -> dict[str, Recommender]:
-    """The models by a name for each, the named ones counted."""
+def share_of_new(new: Mapping[str, Any]) -> str:
+    """What new items are worth in a blend, and what that costs known ones, in words, from the blend's record."""
+    start = f"new items ({new['items']:,} in the catalogue): by content alone, times {new['weight']:.3g}"
+    if not new["items"]:
+        return start
+    found = Interval(**new["costs"])
+    return f"{start}; changes known targets by {found.difference:+.4f} ({found.low:+.4f} to {found.high:+.4f})"
+
+
+def _parts(
+    data: Split, models: Sequence[Recommender | Countable], features: Features | None, *, progress: bool | None
+) -> dict[str, Recommender]:
+    """The models by a name for each, the named ones counted; with features, content among them."""
+    kinds = [model if isinstance(model, str) else model.scorer.kind for model in models]
+    if features is not None and Content.kind not in kinds:
+        models = [*models, "content"]
     if len(models) < 2:
         raise ConfigError(f"models: a blend needs two or more, found {len(models)}; add 'rules' or 'knn'")
     made: dict[str, Recommender] = {}
     for model in models:
-        found = count(data, model, progress=progress) if isinstance(model, str) else model
+        found = _counted(data, model, features, progress=progress) if isinstance(model, str) else model
         kind = found.scorer.kind
         if kind not in PARTS:
             raise ConfigError(f"models: a {kind} cannot be part of another; blend what it is made of")
@@ -118,12 +156,16 @@ def _parts(data: Split, models: Sequence[Recommender | Countable], *, progress: 
     return made
 
 
-def _features(models: Mapping[str, Recommender]) -> str | None:
-    """The features of items that networks among the models learned from, as their records say it."""
-    found = {said for model in models.values() if (said := model.record.get("features"))}
-    if len(found) > 1:
-        raise ConfigError("models: networks of different features could not be refit together; blend one of them")
-    return found.pop() if found else None
+def _counted(data: Split, model: Countable, features: Features | None, *, progress: bool | None) -> Recommender:
+    return count(data, model, features=features if model == "content" else None, progress=progress)
+
+
+def _features(models: Mapping[str, Recommender]) -> dict[str, Any]:
+    """The features of items that models learned from or count, as their records say it."""
+    records = [model.record for model in models.values() if model.record.get("features")]
+    if len({record["features"] for record in records}) > 1:
+        raise ConfigError("models: those of different features could not be refit together; blend one of them")
+    return {name: records[0].get(name) if records else None for name in ("features", "item_table")}
 
 
 @final
@@ -133,18 +175,21 @@ class _Search:
     An item beyond the first fifty of every part is taken to be beyond the first ten of any mean.
     """
 
-    def __init__(self, scorers: Mapping[str, Scorer], holdout: Holdout, *, exclude_seen: bool) -> None:
-        """Score every user once."""
+    def __init__(
+        self, scorers: Mapping[str, Scorer], holdout: Holdout, new: np.ndarray | None = None, *, exclude_seen: bool
+    ) -> None:
+        """Score every user once. Args: new: Item rows that content alone ranks, if it is among the parts."""
         if len(holdout) > _USERS:
             holdout = holdout.take(np.linspace(0, len(holdout) - 1, _USERS).astype(np.int64))
         items = next(iter(scorers.values())).items
         found = [
-            _standings(list(scorers.values()), holdout.take(rows), exclude_seen=exclude_seen)
+            _standings(scorers, new, holdout.take(rows), exclude_seen=exclude_seen)
             for rows in blocks(len(holdout), items=items)
         ]
-        others, own = (torch.cat(one, dim=1) for one in zip(*found, strict=True))
-        self.others = dict(zip(scorers, others, strict=True))
-        self.own = dict(zip(scorers, own, strict=True))
+        self.others, self.own = (
+            {name: torch.cat([each[name] for each in one]) for name in one[0]} for one in zip(*found, strict=True)
+        )
+        self._known = np.ones(len(holdout), dtype=bool) if new is None else ~np.isin(holdout.targets, new)
 
     def weights(self, names: Sequence[str]) -> tuple[dict[str, float], np.ndarray]:
         """The best weights of some parts, and every user's NDCG@10 with them."""
@@ -162,13 +207,45 @@ class _Search:
         total = sum(best_counts.values())
         return {name: number / total for name, number in best_counts.items()}, best_values
 
+    def alone(self, name: str) -> np.ndarray:
+        """Every user's NDCG@10 by one part alone, which has its say on new items too."""
+        return self.values({name: 1.0} | ({NEW: 1.0} if name == Content.kind and NEW in self.own else {}))
+
+    def new_weight(self, weights: Mapping[str, float], content: str) -> float:
+        """The least weight of new items with which targets, taken for new, are ranked as well as by content alone.
+
+        What content says of an item does not depend on who had it, so known targets tell of new ones what they would
+        tell themselves.
+        """
+        enough = float(self.alone(content).mean())
+        low, high = -_DOUBLINGS, _DOUBLINGS
+        for _ in range(_HALVINGS):
+            middle = (low + high) / 2
+            asked = {**weights, NEW: 2.0**middle}
+            if self.values(asked, own=(self.own[content] + self.own[NEW]) * asked[NEW]).mean() >= enough:
+                high = middle
+            else:
+                low = middle
+        return float(2.0**high)
+
+    def costs(self, before: Mapping[str, float], after: Mapping[str, float]) -> Interval:
+        """By how much other weights change NDCG@10 of users with known targets."""
+        if not self._known.any():
+            return Interval(0.0, 0.0, 0.0, 0.95)
+        return paired_interval(self.values(after)[self._known], self.values(before)[self._known])
+
     def values(
-        self, weights: Mapping[str, float], metric: Callable[[np.ndarray, int], np.ndarray] = ndcg
+        self,
+        weights: Mapping[str, float],
+        metric: Callable[[np.ndarray, int], np.ndarray] = ndcg,
+        *,
+        own: Tensor | None = None,
     ) -> np.ndarray:
-        """A metric of every user at 10, with some weights."""
+        """A metric of every user at 10, with some weights. Args: own: Score of each target, if not theirs."""
         used = [name for name, weight in weights.items() if weight]
         others = torch.stack([self.others[name] * weights[name] for name in used]).sum(dim=0)
-        own = torch.stack([self.own[name] * weights[name] for name in used]).sum(dim=0)
+        if own is None:
+            own = torch.stack([self.own[name] * weights[name] for name in used]).sum(dim=0)
         above, not_below = (others > own).sum(dim=1), (others >= own).sum(dim=1)
         ranks = ((above + not_below) / 2).double()
         ranks[~own.squeeze(1).isfinite()] = torch.inf
@@ -176,19 +253,19 @@ class _Search:
 
 
 @torch.inference_mode()
-def _standings(scorers: Sequence[Scorer], holdout: Holdout, *, exclude_seen: bool) -> tuple[Tensor, Tensor]:
+def _standings(
+    scorers: Mapping[str, Scorer], new: np.ndarray | None, holdout: Holdout, *, exclude_seen: bool
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Support of the items that compete with the target, and of the target; -inf for what does not compete."""
-    given = []
-    for scorer in scorers:
-        scores = support(scorer, holdout.histories)
-        if exclude_seen:
+    given = lent(scorers, new, holdout.histories)
+    if exclude_seen:
+        for scores in given.values():
             hide(scores.numpy(), holdout.histories)
-        given.append(scores)
     targets = torch.from_numpy(holdout.targets.astype(np.int64)).unsqueeze(1)
-    found = [torch.from_numpy(best(scores.numpy(), _DEPTH)[1]) for scores in given]
+    found = [torch.from_numpy(best(scores.numpy(), _DEPTH)[1]) for scores in given.values()]
     places = torch.cat(found, dim=1).sort(dim=1).values
     twice = torch.zeros_like(places, dtype=torch.bool)
     twice[:, 1:] = places[:, 1:] == places[:, :-1]
     nobody = twice | (places == targets)
-    others = torch.stack([scores.gather(1, places).masked_fill_(nobody, -torch.inf) for scores in given])
-    return others, torch.stack([scores.gather(1, targets) for scores in given])
+    others = {name: scores.gather(1, places).masked_fill_(nobody, -torch.inf) for name, scores in given.items()}
+    return others, {name: scores.gather(1, targets) for name, scores in given.items()}

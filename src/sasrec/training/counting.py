@@ -2,23 +2,25 @@
 
 import time
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any, Literal, get_args
 
+from sasrec.data.features import Features
 from sasrec.data.sequences import Sequences
 from sasrec.data.splits import Split
 from sasrec.errors import ConfigError
 from sasrec.evaluation.metrics import hit_rate, ndcg
 from sasrec.evaluation.ranking import rank_targets
+from sasrec.retrieval.content import Content, Recency, feature_tensors
 from sasrec.retrieval.counting import Markov, Popularity
 from sasrec.retrieval.linked import EASE, KNN, RULES, Linked
 from sasrec.retrieval.recommender import Recommender
 from sasrec.retrieval.scorers import Scorer
 from sasrec.training.machine import describe
 from sasrec.training.progress import told
-from sasrec.training.settling import check_enough, has_repeats
+from sasrec.training.settling import check_enough, check_features, has_repeats
 
-Countable = Literal["popularity", "recent", "markov", "rules", "knn", "ease"]
+Countable = Literal["popularity", "recent", "markov", "rules", "knn", "ease", "content"]
 """The models that `count` knows: "recent" is the popularity of the latest events alone."""
 
 _LATEST = (0.02, 0.1, 0.3)
@@ -28,37 +30,49 @@ _GRIDS = {
     "ease": [replace(EASE, l2=l2, decay=decay) for l2 in (200.0, 1000.0) for decay in (0.8, 0.9)],
 }
 
+_RECENCIES = [Recency(last=last, decay=decay) for last in (3, 10) for decay in (0.5, 0.65, 0.8)]
+
 _SEARCHED = {"rules": ("discount", "decay"), "knn": ("discount", "decay"), "ease": ("l2", "decay")}
 
 
-def count(data: Split, model: Countable = "rules", *, progress: bool | None = None) -> Recommender:
+def count(
+    data: Split,
+    model: Countable = "rules",
+    *,
+    features: Features | None = None,
+    progress: bool | None = None,
+) -> Recommender:
     """Count a model on the training part, with the settings that rank the validation part best.
 
     Tried are: the latest 2, 10 and 30 % of events for "recent"; discounts of 0 and 0.25 with decays of 0.5, 0.65 and
     0.8 for "rules"; discounts of 0.3 and 0.5 with the same decays for "knn"; penalties of 200 and 1,000 with decays of
-    0.8 and 0.9 for "ease". The test part is never looked at.
+    0.8 and 0.9 for "ease"; the last 3 and 10 events with decays of 0.5, 0.65 and 0.8 for "content". The test part is
+    never looked at.
 
     Args:
         model: "popularity", "recent" (popularity of the latest events), "markov" (what followed the last item),
-            "rules" (what soon followed the last items), "knn" (what shares histories with them) or "ease" (what tells
-            items of a user from others, in closed form: minutes for 10,000 items, and no more than 16,384).
+            "rules" (what soon followed the last items), "knn" (what shares histories with them), "ease" (what tells
+            items of a user from others, in closed form: minutes for 10,000 items, and no more than 16,384) or "content"
+            (what is like the last items, whoever had it).
+        features: Categories and vectors of the items, for "content" alone; see `sasrec.read_features`.
         progress: True tells on standard error what is tried, False nothing; None does so on a terminal.
 
     Returns:
         A recommender of all users, items and complete histories of the log; its `record` holds what was tried.
 
     Raises:
-        ConfigError: There is no such model, or the catalogue is too large for it.
-        DataError: There is nothing to count, or nobody to validate on.
+        ConfigError: There is no such model, the catalogue is too large for it, or features are missing or not its.
+        DataError: There is nothing to count, or nobody to validate on, or features are of another catalogue.
     """
     if model not in get_args(Countable):
         raise ConfigError(f"model: expected one of {', '.join(get_args(Countable))}, found {model!r}")
     train, valid, tell = data.train, data.valid, told(progress)
     check_enough(data, train, valid)
+    _check_features(data, model, features)
     started, worked = time.perf_counter(), time.process_time()
     exclude_seen = not has_repeats(valid)
     found: list[tuple[dict[str, Any], Scorer]] = []
-    for settings, scorer in _choices(model, train, items=len(data.log.items)):
+    for settings, scorer in _choices(model, train, features, items=len(data.log.items)):
         ranks = rank_targets(scorer, valid, exclude_seen=exclude_seen).ranks
         score, hits = float(ndcg(ranks, 10).mean()), float(hit_rate(ranks, 10).mean())
         found.append(({**settings, "ndcg": score, "hit_rate": hits}, scorer))
@@ -69,6 +83,7 @@ def count(data: Split, model: Countable = "rules", *, progress: bool | None = No
         "data": data.fingerprint,
         "split": data.rule,
         "exclude_seen": exclude_seen,
+        **({} if features is None else features.record()),
         "counted": model,
         "tried": [tried for tried, _ in found],
         "best": best,
@@ -79,7 +94,20 @@ def count(data: Split, model: Countable = "rules", *, progress: bool | None = No
     return Recommender.of_log(chosen, data.log, record=record)
 
 
-def _choices(model: Countable, train: Sequences, *, items: int) -> Iterator[tuple[dict[str, Any], Scorer]]:
+def _check_features(data: Split, model: Countable, features: Features | None) -> None:
+    """Content needs features of this catalogue, and nothing else looks at them."""
+    if model == "content" and features is None:
+        raise ConfigError(
+            "features: content ranks by what items are, which a table of items tells; give sasrec.read_features(...)"
+        )
+    if model != "content" and features is not None:
+        raise ConfigError(f"features: {model!r} knows items by who had them alone; leave them out, or count 'content'")
+    check_features(data, features)
+
+
+def _choices(
+    model: Countable, train: Sequences, features: Features | None, *, items: int
+) -> Iterator[tuple[dict[str, Any], Scorer]]:
     """What is tried, with the settings that tell it from the others."""
     if model == "popularity":
         yield {}, Popularity.of(train, items=items)
@@ -88,6 +116,9 @@ def _choices(model: Countable, train: Sequences, *, items: int) -> Iterator[tupl
             yield {"recent": share}, Popularity.of(train, items=items, recent=share)
     elif model == "markov":
         yield {}, Markov.of(train, items=items)
+    elif model == "content":
+        for recency in _RECENCIES:
+            yield asdict(recency), Content.of(feature_tensors(features), items=items, settings=recency)
     else:
         made: Linked | None = None
         for settings in _GRIDS[model]:

@@ -1,7 +1,6 @@
 """Training: from a split to a recommender with the weights that were best on validation."""
 
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict
 from pathlib import Path
 from typing import Protocol
 
@@ -148,7 +147,4 @@ def _interruptible(training: Training, course: Course, judge: Judge, watcher: Wa
 def _learned(data: Split, features: Features | None, exclude_seen: bool) -> dict[str, object]:
     """What was learned from, for the record."""
     learned = {"data": data.fingerprint, "split": data.rule, "exclude_seen": exclude_seen}
-    if features is None:
-        return {**learned, "features": None, "item_table": None}
-    table = asdict(features.recipe) | {"sha256": features.digest}
-    return {**learned, "features": str(features), "item_table": table}
+    return {**learned, **({"features": None, "item_table": None} if features is None else features.record())}

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from sasrec.data.features import Features
+from sasrec.retrieval.content import Content
 from sasrec.retrieval.neural import Neural
 from sasrec.retrieval.recommender import Recommender
 from sasrec.retrieval.scorers import Composed, Scorer
@@ -25,8 +26,8 @@ class Part(NamedTuple):
     chosen: Mapping[str, Any]
 
     def learned(self, features: Features | None) -> Features | None:
-        """The model's features, if this is a part that learned from them: in a blend, not every network did."""
-        return features if isinstance(self.scorer, Neural) and self.scorer.network.items.described else None
+        """The model's features, if this is a part that knows them: in a blend, not every one does."""
+        return features if isinstance(self.scorer, Neural | Content) and self.scorer.told is not None else None
 
 
 def parts_of(model: Recommender) -> list[Part]:

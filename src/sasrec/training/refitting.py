@@ -8,10 +8,10 @@ from sasrec.data.features import Features
 from sasrec.data.sequences import Sequences
 from sasrec.data.splits import Split
 from sasrec.errors import ConfigError, DataError, TrainingError
-from sasrec.retrieval.blend import Blend
+from sasrec.retrieval.blend import Blend, NewItems
 from sasrec.retrieval.neural import Neural
 from sasrec.retrieval.recommender import Recommender
-from sasrec.retrieval.scorers import Composed, Counted, Scorer
+from sasrec.retrieval.scorers import Counted, Scorer
 from sasrec.training.beginning import begin
 from sasrec.training.epochs import EpochResult
 from sasrec.training.machine import torch_threads
@@ -59,14 +59,14 @@ def refit(
             f"{data.log.source.name}: the model was trained on another log or split, or does not say how; read and "
             "split the log as in training"
         )
-    table = record.get("item_table") or {}  # a blend keeps none
+    table = record.get("item_table") or {}  # an older blend keeps none
     same = (None if features is None else str(features)) == record.get("features")
     if not same or (features is not None and table.get("sha256", features.digest) != features.digest):
         raise ConfigError("features: a refit needs those that the model was trained with, and no others")
     started, worked = time.perf_counter(), time.process_time()
     again = _Again(data.refit.train, len(data.log.items), features, draw, progress)
     made = {part.name: (part.weight, again.made(part)) for part in parts_of(model)}
-    scorer = Blend(made) if isinstance(model.scorer, Composed) else made[model.scorer.kind][1]
+    scorer = again.blended(made, model.scorer) if isinstance(model.scorer, Blend) else made[model.scorer.kind][1]
     done = {
         "events": len(again.train.items),
         "seconds": round(time.perf_counter() - started, 3),
@@ -93,6 +93,11 @@ class _Again:
             raise ConfigError(f"model: a {part.scorer.kind} is neither trained nor counted; give what it was made from")
         epochs = int(part.chosen["epoch"])
         return self._trained(part.scorer.config, part.learned(self.features), epochs=epochs)
+
+    def blended(self, parts: dict[str, tuple[float, Scorer]], like: Blend) -> Blend:
+        """Args: like: What the parts made up before; items that are in this training part are no longer new."""
+        new = None if like.new is None else NewItems.of(self.train, items=self.items, weight=like.new.weight)
+        return Blend(parts, new)
 
     def _trained(self, config: Config, features: Features | None, *, epochs: int) -> Scorer:
         with torch_threads(int(config.threads)):

@@ -25,7 +25,7 @@ def retrain(
     Args:
         model: What to make again; it stays as it is.
         data: A split of the other data.
-        features: Categories of its items, where the model learned from such.
+        features: Categories and vectors of its items, where the model knows such.
         progress: As `train`.
 
     Returns:
@@ -51,5 +51,5 @@ def _made(part: Part, data: Split, features: Features | None, progress: bool | N
     name = "recent" if "recent" in part.chosen else part.scorer.kind  # it scores as popularity does
     for countable in get_args(Countable):
         if name == countable:
-            return count(data, countable, progress=progress)
+            return count(data, countable, features=features, progress=progress)
     raise ConfigError(f"model: a {part.scorer.kind} cannot be trained; give the model that it was made from")

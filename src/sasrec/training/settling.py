@@ -32,7 +32,7 @@ def check(data: Split, train: Sequences, valid: Holdout, config: Config, feature
     check_enough(data, train, valid)
     _check_weights(data, train, config)
     _check_times(data, config)
-    _check_features(data, features)
+    check_features(data, features)
     if config.device != "auto" and not has_device(config.device):
         raise ConfigError(f"device: torch finds no '{config.device}' here; set device='cpu'")
 
@@ -178,7 +178,8 @@ def _check_times(data: Split, config: Config) -> None:
         )
 
 
-def _check_features(data: Split, features: Features | None) -> None:
+def check_features(data: Split, features: Features | None) -> None:
+    """Refuse features of another catalogue; DataError."""
     found, items = 0 if features is None else len(features.offsets) - 1, len(data.log.items)
     if features is not None and found != items:
         raise DataError(f"features are of {found:,} items, the log has {items:,}; read them for log.items")

@@ -10,6 +10,7 @@ const NAMES = {
   blend: "Hybrid",
   rules: "Sequence rules",
   knn: "Item kNN",
+  content: "Content",
   ease: "EASE",
   markov: "Markov chain",
   popularity: "Popularity",
