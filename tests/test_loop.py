@@ -643,9 +643,7 @@ def test_no_preset_changes_its_loss_with_the_catalogue(data):
 
 
 def test_a_model_says_what_was_chosen_for_it_and_why(data, small_config):
-    automatic = replace(
-        small_config, epochs=1, width="auto", loss="auto", length="auto", dropout="auto", batch="auto"
-    )
+    automatic = replace(small_config, epochs=1, width="auto", loss="auto", length="auto", dropout="auto", batch="auto")
     chosen = replace(small_config, epochs=1, loss="softmax", length=5, dropout=0.3, batch=8)
 
     users, events = len(data.train), len(data.train.items)
