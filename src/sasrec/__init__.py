@@ -65,8 +65,9 @@ if TYPE_CHECKING:
     from sasrec.data.features import Features
     from sasrec.data.filters import Filters
     from sasrec.data.log import Log
+    from sasrec.data.new_items import hold_out_items
     from sasrec.data.reading import read_log
-    from sasrec.data.splits import Split, folds, hold_out_items, split
+    from sasrec.data.splits import Split, folds, split
     from sasrec.errors import (
         BundleError,
         ConfigError,
@@ -108,7 +109,7 @@ else:
         "Split": "data.splits",
         "split": "data.splits",
         "folds": "data.splits",
-        "hold_out_items": "data.splits",
+        "hold_out_items": "data.new_items",
         "Report": "evaluation.protocol",
         "evaluate": "evaluation.protocol",
         "export_onnx": "export.exporting",

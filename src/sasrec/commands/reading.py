@@ -9,6 +9,7 @@ from cyclopts import Group, Parameter
 from sasrec.data import splits
 from sasrec.data.filters import Filters
 from sasrec.data.log import Log, TimeUnit
+from sasrec.data.new_items import hold_out_items
 from sasrec.data.reading import read_log
 from sasrec.data.splits import How, Split
 from sasrec.errors import ConfigError
@@ -80,7 +81,7 @@ class Reading:
     def divided(self, log: Log) -> Split:
         """The log with what is held out; errors as `split` and `hold_out_items`."""
         made = splits.split(log, self.split, share=self.share)
-        return made if self.new_items is None else splits.hold_out_items(made, self.new_items, seed=self.new_seed)
+        return made if self.new_items is None else hold_out_items(made, self.new_items, seed=self.new_seed)
 
     def to_dict(self) -> dict[str, str | int | float]:
         """The value of every flag that has one, by its name."""
