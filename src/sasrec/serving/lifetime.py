@@ -4,6 +4,7 @@ import asyncio
 import signal
 import socket
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, final
@@ -17,6 +18,7 @@ from sasrec.serving.batching import Batcher
 from sasrec.serving.connections import Connection
 from sasrec.serving.metrics import Metrics
 from sasrec.serving.operations import Desk
+from sasrec.serving.refusing import Refusals
 from sasrec.serving.service import Service
 from sasrec.serving.versions import Folder
 
@@ -73,9 +75,10 @@ class Lifetime:
 
     async def _serve(self, listening: socket.socket, started: Callable[[], None]) -> None:
         metrics, batcher = Metrics(), Batcher(self.service.answer)
+        desk = Desk(self.service, batcher, metrics)
         config = uvicorn.Config(
-            application(Desk(self.service, batcher, metrics)),
-            http=Connection,
+            application(desk),
+            http=partial(Connection, Refusals(desk)),  # type: ignore[arg-type]  # makes a connection, as the class does
             ws="none",
             lifespan="off",
             log_config=None,
