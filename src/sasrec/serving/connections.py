@@ -1,4 +1,4 @@
-"""Connections that are too many, too slow or no HTTP, and requests that are too many, answered with problem documents."""
+"""Connections that are too many, too slow or no HTTP, and requests too many, answered with problem documents."""
 
 import asyncio
 from functools import cache
@@ -65,7 +65,7 @@ class Connection(HttpToolsProtocol):
             self._head += len(data)
         super().data_received(data)
         if self._coming and self._refusal is None and self._head > HEAD:
-            self.send_400_response("headers too large")
+            self.send_400_response("what has come of the head alone is too large")
         # Nearly always all of it comes at once, and a timer costs as much as many headers.
         if self._coming and self._timer is None and not self._over:
             self._start_timer()
@@ -86,6 +86,8 @@ class Connection(HttpToolsProtocol):
         if self._refusal is not None:
             self._tell()  # the one before it
             self._unset_keepalive_if_required()
+        if self._over:
+            raise ValueError("a request after the last one")  # the parser gives up
         self._stop_timer()
         self._head, self._coming = 0, True
         super().on_message_begin()

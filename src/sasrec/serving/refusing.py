@@ -11,7 +11,7 @@ from sasrec.serving.operations import OPERATIONS, Desk
 from sasrec.serving.problems import BUSY, Problem
 
 PROBLEM = Problem(BUSY, FULL)
-_TICK = 0.1  # seconds between the times at which refusals are sent
+_TICK = 0.25  # seconds between the times at which refusals are sent; an answer that is any good took as long to come
 _QUEUED = {(one.method.encode(), one.path.encode()): one.route for one in OPERATIONS if one.queued}
 
 
