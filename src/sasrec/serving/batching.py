@@ -14,7 +14,7 @@ from sasrec.serving.problems import BUSY, LATE, Problem
 
 TOGETHER = 64  # requests that are answered in one go at most
 WAITING = 512  # requests that wait at most; fewer than connections, so that there are some left to be refused on
-_PATIENCE = 1.0  # seconds of work that wait at most: a request of the usual deadline would come too late behind them
+_PATIENCE = 0.5  # seconds of whole batches that wait at most, half the usual deadline: under load they take longer
 FULL = "more requests wait than can be answered in time; try again later"
 _SMOOTHING = 0.1  # weight of the latest batch in the mean time of one
 
