@@ -139,6 +139,33 @@ def test_who_cannot_be_answered_in_time_is_refused_at_once(run):
     assert kind == BUSY
 
 
+@pytest.mark.parametrize(
+    ("cost", "wait", "room"),
+    [
+        (0.0, WAITING - 1, True),
+        (0.0, WAITING, False),
+        (0.2, 3 * TOGETHER - 1, True),  # 0.4 s of whole batches wait
+        (0.2, 3 * TOGETHER, False),  # 0.6 s of them
+        (5.0, TOGETHER - 1, True),  # however long a batch takes, one may wait
+        (5.0, TOGETHER, False),
+        (5.0, 0, True),
+    ],
+)
+def test_no_more_wait_than_are_answered_in_half_a_second(run, cost, wait, room):
+    async def work(batcher, model):
+        first = asyncio.create_task(batcher.ask(["first"], seconds=60))
+        await begun(model)
+        others = asyncio.create_task(batcher.ask(["x"] * wait, seconds=60)) if wait else first
+        await waiting(batcher, wait)
+        batcher._cost = cost  # seconds that a batch takes, as if measured
+        found = batcher.has_room()
+        model.go_on.release(2)
+        await asyncio.gather(first, others)
+        return found
+
+    assert run(work) is room
+
+
 def test_a_fault_of_the_model_ends_its_batch_alone(run):
     async def work(batcher, model):
         model.go_on.release(2)

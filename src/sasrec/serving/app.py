@@ -1,10 +1,8 @@
 """The operations as an ASGI application: bodies read within limits, errors as problem documents, requests counted."""
 
 import asyncio
-import random
-import re
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, final
 from urllib.parse import parse_qsl, unquote
 
@@ -20,12 +18,10 @@ from sasrec.serving import problems
 from sasrec.serving.answering import LOGGER
 from sasrec.serving.operations import OPERATIONS, Desk, Operation
 from sasrec.serving.pages import page_routes
-from sasrec.serving.problems import Problem
+from sasrec.serving.problems import Problem, id_of
 
 BODY = 2**20  # bytes of a request's body at most
 _BODY_SECONDS = 10.0
-_HEADERS = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
-_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 _Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -50,10 +46,8 @@ class _Gate:
             await self._inner(scope, receive, send)
             return
         started = time.perf_counter()
-        given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
-        # An id is no secret, so the system is not asked for its randomness.
-        request_id = given if _REQUEST_ID.fullmatch(given) else b"%016x" % random.getrandbits(64)
-        scope["state"]["request_id"] = request_id.decode()
+        request_id = id_of(scope["headers"])
+        scope["state"]["request_id"] = request_id
         # Matched as it was sent and decoded afterwards: a user's id may hold a slash, a line break or anything else.
         scope["path"] = scope["raw_path"].decode("ascii")
         status = "500"
@@ -62,7 +56,7 @@ class _Gate:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = str(message["status"])
-                message["headers"].append((b"x-request-id", request_id))
+                message["headers"].append((b"x-request-id", request_id.encode()))
                 if self._desk.service.draining:
                     message["headers"].append((b"connection", b"close"))
             await send(message)
@@ -77,14 +71,10 @@ class _Gate:
 
 def _endpoint(operation: Operation, desk: Desk) -> _Endpoint:
     decoder = msgspec.json.Decoder(operation.takes)
-    route = f"{operation.method} {operation.path}"
 
     async def endpoint(request: Request) -> Response:
-        request.state.route = route
+        request.state.route = operation.route
         try:
-            if operation.queued and desk.batcher.full:
-                # Told before the body is read: under overload the cost of a refusal counts.
-                raise Problem(problems.BUSY, f"{desk.batcher.waiting} requests wait; try again later")
             if operation.method == "POST":
                 asked = _decoded(decoder, await _body(request))
             else:
@@ -100,7 +90,7 @@ def _endpoint(operation: Operation, desk: Desk) -> _Endpoint:
             LOGGER.exception("request %s failed", request.state.request_id)
             return _refusal(Problem(problems.INTERNAL, "the log of the server has more, under this id"), request)
         body = answer.encode() if isinstance(answer, str) else msgspec.json.encode(answer)
-        return Response(body, media_type=operation.media_type, headers=_HEADERS)
+        return Response(body, media_type=operation.media_type, headers=problems.ALWAYS)
 
     return endpoint
 
@@ -163,17 +153,11 @@ def _parameters(operation: Operation, request: Request) -> Any:
         raise problems.invalid(str(error)) from None
 
 
-def _refusal(problem: Problem, request: Request, headers: MutableMapping[str, str] | None = None) -> Response:
-    headers = _HEADERS | dict(headers or {})
-    if problem.kind.status == problems.BUSY.status:
-        headers["retry-after"] = "1"
-    if problem.kind in (problems.SLOW, problems.TOO_LARGE):
-        headers["connection"] = "close"  # the rest of the body is not read
+def _refusal(problem: Problem, request: Request, headers: Mapping[str, str] | None = None) -> Response:
     return Response(
         problem.document(request.state.request_id),
         status_code=problem.kind.status,
-        media_type=problems.MEDIA_TYPE,
-        headers=headers,
+        headers={**problem.kind.headers, **(headers or {})},
     )
 
 

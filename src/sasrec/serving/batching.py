@@ -1,6 +1,7 @@
 """Requests that wait together are answered together, in a thread of their own, so that the event loop never waits."""
 
 import asyncio
+import math
 import threading
 import time
 from collections import deque
@@ -12,7 +13,9 @@ from sasrec.serving.answering import Answer, Request
 from sasrec.serving.problems import BUSY, LATE, Problem
 
 TOGETHER = 64  # requests that are answered in one go at most
-WAITING = 512  # requests that wait at most; fewer than connections, so that they are refused and not these
+WAITING = 512  # requests that wait at most; fewer than connections, so that there are some left to be refused on
+_PATIENCE = 0.5  # seconds of whole batches that wait at most, half the usual deadline: under load they take longer
+FULL = "more requests wait than can be answered in time; try again later"
 _SMOOTHING = 0.1  # weight of the latest batch in the mean time of one
 
 
@@ -51,10 +54,19 @@ class Batcher:
         self._thread = threading.Thread(target=self._work, name="sasrec-scores", daemon=True)
         self._thread.start()
 
-    @property
-    def full(self) -> bool:
-        """Whether a request would be refused, whatever its deadline."""
-        return self.waiting >= WAITING
+    def has_room(self, requests: int = 1, *, seconds: float = math.inf) -> bool:
+        """Whether requests may wait here.
+
+        Asked when the head of a request is there, of which no more is known, and once more when all of it is.
+
+        Args:
+            seconds: How long an answer is of use.
+        """
+        if not self.waiting:
+            return True
+        batches = self.waiting // TOGETHER  # that are whole and come first; one may always wait
+        full = self.waiting + requests > WAITING or (batches > 0 and batches * self._cost > _PATIENCE)
+        return not full and (batches + 1) * self._cost <= seconds
 
     async def ask(self, requests: Sequence[Request], *, seconds: float) -> list[Answer | Problem]:
         """Answers from one version of the model.
@@ -65,9 +77,8 @@ class Batcher:
         Raises:
             Problem: BUSY where the queue is full or too long for the deadline, LATE where the deadline has passed.
         """
-        until_answered = (self.waiting // TOGETHER + 1) * self._cost
-        if self.waiting and (self.waiting + len(requests) > WAITING or until_answered > seconds):
-            raise Problem(BUSY, f"{self.waiting} requests wait; try again later")
+        if not self.has_room(len(requests), seconds=seconds):
+            raise Problem(BUSY, FULL)
         job = _Job(requests, time.monotonic() + seconds, self._loop.create_future())
         with self._changed:
             self.waiting += len(requests)

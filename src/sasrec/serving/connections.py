@@ -1,15 +1,15 @@
-"""Connections that are too many, too slow or no HTTP, answered with problem documents like everything else."""
+"""Connections that are too many, too slow or no HTTP, and requests too many, answered with problem documents."""
 
 import asyncio
-import secrets
-from http import HTTPStatus
+from functools import cache
 from typing import Any, final
 
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from sasrec.serving.problems import BUSY, HEADERS, MALFORMED, MEDIA_TYPE, SLOW, Kind, Problem
+from sasrec.serving.problems import BUSY, HEADERS, MALFORMED, SLOW, Kind, Problem, id_of
+from sasrec.serving.refusing import PROBLEM, Refusal, Refusals
 
 HEAD = 16 * 1024  # bytes of a request's line and headers at most
 CONNECTIONS = 1000
@@ -19,28 +19,38 @@ _LAST_SECONDS = 0.5  # for what is on the way: a first request when the server s
 
 @final
 class Connection(HttpToolsProtocol):
-    """Uvicorn's protocol with limits on a request's head: its size and the time that it takes to come."""
+    """Uvicorn's protocol with limits on a request's head, and refusals that cost the application nothing.
+
+    A head has to be small and to come soon. Where the queue has no room for a request, its body is read to the end and
+    thrown away, and the answer is held for `Refusals`; the connection then goes on. Answers keep their order: a request
+    is refused here only if nothing is in flight on its connection, and the next one makes what is held be sent.
+    """
 
     def __init__(
         self,
+        refusals: Refusals,
+        *,
         config: Config,
         server_state: ServerState,
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
+        self._refusals = refusals
+        self._refusal: Refusal | None = None
         self._head = 0
         self._fresh = True  # until the head of its first request is whole
-        self._refused = False
+        self._coming = False  # more of a head, or of a body that is thrown away
+        self._over = False
         self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """A connection: one too many is told so and closed."""
         super().connection_made(transport)
         if len(self.connections) > CONNECTIONS:
-            self._refuse(Problem(BUSY, f"{CONNECTIONS:,} connections are open; try again later"))
+            self._end(Problem(BUSY, f"{CONNECTIONS:,} connections are open; try again later"))
         else:
-            self._expect_head()
+            self._start_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is over."""
@@ -49,12 +59,22 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes of requests; whatever cannot be made sense of is refused, and the connection closed."""
-        if not self._refused and not self.transport.is_closing():
-            super().data_received(data)
+        if self._over or self.transport.is_closing():
+            return
+        if self._coming:
+            self._head += len(data)
+        super().data_received(data)
+        if self._coming and self._refusal is None and self._head > HEAD:
+            self.send_400_response("what has come of the head alone is too large")
+        # Nearly always all of it comes at once, and a timer costs as much as many headers.
+        if self._coming and self._timer is None and not self._over:
+            self._start_timer()
 
     def shutdown(self) -> None:
         """The server stops: this connection ends after the answer that it waits for."""
-        if self._fresh:
+        if self._refusal is not None:
+            self._tell()
+        elif self._fresh:
             # Its first request may be on the way; the answer to it closes the connection.
             self._stop_timer()
             self._timer = self.loop.call_later(_LAST_SECONDS, self.transport.close)
@@ -63,74 +83,112 @@ class Connection(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """The first byte of a request."""
-        self._head = 0
-        self._expect_head()
+        if self._refusal is not None:
+            self._tell()  # the one before it
+            self._unset_keepalive_if_required()
+        if self._over:
+            raise ValueError("a request after the last one")  # the parser gives up
+        self._stop_timer()
+        self._head, self._coming = 0, True
         super().on_message_begin()
-
-    def on_url(self, url: bytes) -> None:
-        """A part of the request's line."""
-        self._count(len(url))
-        super().on_url(url)
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """A header."""
-        self._count(len(name) + len(value) + 4)
-        super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """The head is whole."""
         self._stop_timer()
         self._fresh = False
-        super().on_headers_complete()
+        self._head = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+        if self._head > HEAD:
+            raise ValueError("headers too large")  # the parser gives up, and calls send_400_response
+        self._refusal = self._refused()
+        self._coming = self._refusal is not None
+        if self._refusal is None:
+            super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """A part of the body."""
+        if self._refusal is None:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """The request is whole."""
+        if self._refusal is None:
+            super().on_message_complete()
+            return
+        self._stop_timer()
+        self._coming, self._refusal.whole = False, True
+        self._refusals.hold(self._tell)
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002  # as uvicorn calls it
         """Refuse what the parser gave up on."""
         if self._head > HEAD:
-            self._refuse(Problem(HEADERS, f"the line and headers of a request have at most {HEAD:,} bytes"))
+            self._end(Problem(HEADERS, f"the line and headers of a request have at most {HEAD:,} bytes"))
         else:
-            self._refuse(Problem(MALFORMED, "this is no HTTP/1.1"))
+            self._end(Problem(MALFORMED, "this is no HTTP/1.1"))
 
-    def _count(self, size: int) -> None:
-        self._head += size
-        if self._head > HEAD:
-            raise ValueError("headers too large")  # the parser gives up, and calls send_400_response
-
-    def _expect_head(self) -> None:
-        self._stop_timer()
+    def _start_timer(self) -> None:
         self._timer = self.loop.call_later(_HEAD_SECONDS, self._too_slow)
 
     def _too_slow(self) -> None:
-        self._refuse(Problem(SLOW, f"no request came within {_HEAD_SECONDS:.0f} s"))
+        if self._refusal is None:
+            self._end(Problem(SLOW, f"no request came within {_HEAD_SECONDS:.0f} s"))
+        else:
+            self._tell()  # that its body is slow as well changes nothing
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _refuse(self, problem: Problem) -> None:
+    def _refused(self) -> Refusal | None:
+        """What becomes of the request whose head is whole, where the application need not see it."""
+        answered = self.cycle is None or self.cycle.response_complete
+        # Who waits for leave to send a body, or does not read answers, is left to uvicorn, which knows how to wait.
+        if not answered or self.expect_100_continue or self.flow.write_paused:
+            return None
+        route = self._refusals.route(self.parser.get_method(), self.url)
+        if route is None:
+            return None
+        last = not self.parser.should_keep_alive() or self.parser.get_http_version() == "1.0"
+        return Refusal(route, id_of(self.headers), last)
+
+    def _tell(self) -> None:
+        """Send the refusal that is held, if one is."""
+        refusal, self._refusal = self._refusal, None
+        if refusal is None:
+            return
+        self._refusals.count(refusal)
+        if self.transport.is_closing():
+            return
+        if refusal.last or not refusal.whole or self._refusals.draining:
+            self._end(PROBLEM, refusal.request_id)
+        else:
+            self.transport.write(self._answer(PROBLEM, refusal.request_id))
+            self.on_response_complete()
+
+    def _end(self, problem: Problem, request_id: str | None = None) -> None:
         """Answer without the application, and close."""
         self._stop_timer()
-        if self._refused or self.transport.is_closing():
+        if self._refusal is not None and self._refusal.whole:
+            self._tell()
+        if self._over or self.transport.is_closing():
             return
-        request_id = secrets.token_hex(8)
-        body = problem.document(request_id)
-        lines = [
-            _status_line(problem.kind),
-            f"content-type: {MEDIA_TYPE}",
-            f"content-length: {len(body)}",
-            f"x-request-id: {request_id}",
-            *(["retry-after: 1"] if problem.kind is BUSY else []),
-            "connection: close",
-            "\r\n",
-        ]
-        self.transport.write("\r\n".join(lines).encode("ascii") + body)
+        self.transport.write(self._answer(problem, request_id or id_of(()), b"connection: close\r\n"))
         # What is closed while bytes of a request are still on the way is reset by the system, and the other end may
         # never see its answer. So only our side ends now; what still comes is thrown away until the other one ends too.
-        self._refused = True
+        self._over = True
         self.connections.discard(self)
         self.transport.write_eof()
         self._timer = self.loop.call_later(_LAST_SECONDS, self.transport.close)
 
+    def _answer(self, problem: Problem, request_id: str, more: bytes = b"") -> bytes:
+        body = problem.document(request_id)
+        date = b"".join([b"%b: %b\r\n" % one for one in self.server_state.default_headers])
+        own = b"content-length: %d\r\nx-request-id: %b\r\n" % (len(body), request_id.encode())
+        return b"".join((_head(problem.kind), date, own, more, b"\r\n", body))
 
-def _status_line(kind: Kind) -> str:
-    return f"HTTP/1.1 {kind.status} {HTTPStatus(kind.status).phrase}"
+
+@cache
+def _head(kind: Kind) -> bytes:
+    """What all answers of a kind begin with."""
+    lines = "".join(f"{name}: {value}\r\n" for name, value in kind.headers.items() if name != "connection")
+    return STATUS_LINE[kind.status] + lines.encode("ascii")

@@ -93,6 +93,11 @@ class Operation:
     media_type: str = "application/json"
 
     @property
+    def route(self) -> str:
+        """What it is called in the metrics."""
+        return f"{self.method} {self.path}"
+
+    @property
     def queued(self) -> bool:
         """Whether it waits for the model."""
         return LATE in self.problems

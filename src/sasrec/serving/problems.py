@@ -1,6 +1,8 @@
 """What goes wrong, as RFC 9457 has it: one document for every error that a server answers."""
 
+import random
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import final
 
@@ -9,6 +11,8 @@ import msgspec
 from sasrec.errors import ServingError
 
 MEDIA_TYPE = "application/problem+json"
+ALWAYS = {"cache-control": "no-store", "x-content-type-options": "nosniff"}  # headers of every answer but the page's
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +28,16 @@ class Kind:
     name: str
     status: int
     title: str
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers that a document of it comes with."""
+        found = {"content-type": MEDIA_TYPE, **ALWAYS}
+        if self.status == BUSY.status:
+            found["retry-after"] = "1"
+        if self in (SLOW, TOO_LARGE):
+            found["connection"] = "close"  # the rest of the body is not read
+        return found
 
 
 MALFORMED = Kind("malformed", 400, "The request cannot be read")
@@ -94,6 +108,13 @@ class Problem(Exception):  # noqa: N818  # a problem is what RFC 9457 calls it
         kind = self.kind
         plain = Document(f"/problems/{kind.name}", kind.title, kind.status, self.detail, instance, self.errors)
         return msgspec.json.encode(plain)
+
+
+def id_of(headers: Iterable[tuple[bytes, bytes]]) -> str:
+    """The id of the request with these headers, which its answer bears: its own, or one made up."""
+    given = next((value for name, value in headers if name == b"x-request-id"), b"")
+    # An id is no secret, so the system is not asked for its randomness.
+    return given.decode() if _REQUEST_ID.fullmatch(given) else f"{random.getrandbits(64):016x}"
 
 
 def unread(error: ServingError) -> Problem:
