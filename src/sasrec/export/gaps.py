@@ -39,9 +39,9 @@ class Gaps:
             request, event = (
                 graph.node("Unsqueeze", one, graph.whole(2 - at)) for at, one in enumerate((asked, "times"))
             )
-            elapsed = _in_buckets(graph, graph.node("Sub", request, event))
+            elapsed = in_buckets(graph, graph.node("Sub", request, event))
         if config.times != "relative":
-            own = _in_buckets(graph, graph.node("Sub", asked, "times"))
+            own = in_buckets(graph, graph.node("Sub", asked, "times"))
         return cls(places, elapsed, own)
 
 
@@ -60,7 +60,7 @@ def _asked(graph: Graph) -> str:
     return graph.node("Concat", later, last, attributes={"axis": 1})
 
 
-def _in_buckets(graph: Graph, elapsed: str) -> str:
+def in_buckets(graph: Graph, elapsed: str) -> str:
     """The buckets of `sasrec.model.attention.in_buckets`, exactly.
 
     ONNX cannot look at the bits of a float. Dividing by powers of two changes nothing but the exponent, so what is
