@@ -211,6 +211,19 @@ def test_the_unit_of_the_log_is_no_business_of_who_asks(serving, timed_rows, tim
     assert [one.time for one in told] == pytest.approx([*(time / many for time in times), LATER + 0.5])
 
 
+def test_seconds_of_a_log_that_have_fractions_are_rounded_down(serving, timed_rows, timed_config, tmp_path):
+    log = sasrec.read_log(timed_rows.with_columns(pl.col("timestamp") + 0.75))
+    model = sasrec.train(sasrec.split(log), timed_config, progress=False)
+    items, times = past(model, "u08")
+    with serving(model, data=tmp_path / "data") as running, Client(running.url) as client:
+        client.add("u08", "i01", time=times[-1] + 0.1)  # in the same second, later by a fraction
+        answer = client.recommend("u08", time=LATER)
+
+    assert times[0] % 1 == 0.75
+    expected = model.continue_from([*items, "i01"], times=[*times, times[-1] + 0.1], at=LATER)
+    assert of(answer) == by(expected)
+
+
 # Why
 
 
