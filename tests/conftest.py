@@ -75,6 +75,36 @@ def small_model(walks, small_config):
 
 
 @pytest.fixture(scope="session")
+def timed_rows():
+    """Events of 40 users and 15 items since 2001, in seconds, with gaps from no time to months; a frame."""
+    import numpy as np
+    import polars as pl
+
+    rng = np.random.default_rng(3)
+    rows = []
+    for user in range(40):
+        times = 1_000_000_000 + np.cumsum(rng.choice([0, 30, 4_000, 86_400, 60 * 86_400], 4 + user % 9))
+        rows += [(f"u{user:02}", f"i{rng.integers(15):02}", int(time)) for time in times]
+    return pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp"], orient="row")
+
+
+@pytest.fixture(scope="session")
+def timed_config(small_config):
+    """The settings of a network that looks at times in every way, and learns enough for them to matter."""
+    from dataclasses import replace
+
+    return replace(small_config, times="both", positions="both", learning_rate=0.05, average=0.0)
+
+
+@pytest.fixture(scope="session")
+def timed_model(timed_rows, timed_config):
+    """A network that looks at times, trained on `timed_rows`; tests must not change it."""
+    import sasrec
+
+    return sasrec.train(sasrec.split(sasrec.read_log(timed_rows)), timed_config, progress=False)
+
+
+@pytest.fixture(scope="session")
 def serving():
     """Starts a real server in a thread: `with serving(model, data=folder) as running`."""
     import sasrec

@@ -41,6 +41,25 @@ def test_what_the_client_gets_is_what_the_model_says(client, small_model):
     assert ids(batch[1]) == ids(client.recommend(history=history))
 
 
+def test_times_of_a_history_and_of_the_request_go_with_it(serving, timed_model, tmp_path):
+    start, later = 1_000_000_000, 1_050_000_000
+    items, times = ["i03", "i05"], [start, start + 0.5]
+    events = zip(items, times, strict=True)  # whatever can be gone through once
+    with serving(timed_model, data=tmp_path / "data") as running, Client(running.url) as client:
+        answer = client.recommend(history=events, k=3, time=later)
+        ranked = client.rank(["i07", "i08"], history=[*zip(items, times, strict=True)], time=later)
+        why = client.explain("i07", history=[*zip(items, times, strict=True)], time=later)
+        [batch] = client.recommend_batch([Recommend(history=items, times=times, time=later, k=3)])
+        reads = client.model().reads_times
+
+    expected = timed_model.score(items, ["i07", "i08"], times=times, at=later)
+    assert reads
+    assert ids(answer) == timed_model.continue_from(items, times=times, at=later, k=3)["item_id"].to_list()
+    assert batch == answer
+    assert ids(ranked) == expected.sort("rank")["item_id"].to_list()
+    assert why.score == pytest.approx(expected["score"][0], rel=1e-5)
+
+
 def test_events_go_in_and_out(client):
     first = client.add("a/b ü", "i03", time=1_700_000_000, event="one")
     again = client.add("a/b ü", "i03", time=1_700_000_000, event="one")

@@ -87,7 +87,7 @@ def test_every_example_of_serving_is_answered(serving, small_model, tmp_path):
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             failed += [(line, done.stdout, done.stderr)] if done.returncode else []
 
-    assert len(curls) == 12
+    assert len(curls) == 13
     assert failed == []
 
 

@@ -91,3 +91,12 @@ def test_user_vectors_go_with_their_users(walks, data, small_config):
         target = int(model.items.rows(lent["test"])[0])
         if target >= 0:
             assert found.ranks[at] == pytest.approx(float((scores > scores[target]).sum()))
+
+
+def test_a_model_that_looks_at_times_is_told_that_of_each_target(timed_model, timed_rows):
+    data = sasrec.split(sasrec.read_log(timed_rows))
+    report = sasrec.evaluate(timed_model, data, k=5)
+
+    row = beside(report, timed_model, data, name="the same").rows[1]
+
+    np.testing.assert_array_equal(row.ranks, report.rows[0].ranks)

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import urllib.request
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
 import onnx
 import pytest
@@ -33,8 +33,14 @@ def saved(small_model, tmp_path_factory):
 
 @pytest.fixture
 def server(saved, tmp_path):
+    with served(saved, data=tmp_path / "data") as running:
+        yield running
+
+
+@contextmanager
+def served(model, *, data):
     """The address of a server that has no torch, and the process."""
-    command = [sys.executable, "-c", WITHOUT_TORCH, "serve", saved, "--port", "0", "--data", tmp_path / "data"]
+    command = [sys.executable, "-c", WITHOUT_TORCH, "serve", model, "--port", "0", "--data", data]
     running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         assert select.select([running.stdout], [], [], PATIENCE)[0], "the server did not start"
@@ -84,6 +90,30 @@ def test_a_server_without_torch_answers_as_torch_does(server, small_model):
 
     running.send_signal(signal.SIGINT)
     assert running.communicate(timeout=PATIENCE) == ("stopped\n", "")
+
+
+def test_a_server_without_torch_tells_the_network_the_times(timed_model, tmp_path):
+    sasrec.export_onnx(timed_model, tmp_path / "timed.onnx")
+    history, times, later = ["i03", "i07"], [1_000_000_000, 1_000_086_400], 1_100_000_000
+    told = {"history": history, "times": times, "time": later}
+    with served(tmp_path / "timed.onnx", data=tmp_path / "data") as (url, _):
+        ask(url, "/v1/events", {"events": [{"id": "1", "user": "u07", "item": "i03", "time": later - 60}]})
+
+        facts = ask(url, "/v1/model")
+        unseen = ask(url, "/v1/recommend", {**told, "k": 15})
+        known = ask(url, "/v1/recommend", {"user": "u07", "time": later, "k": 15})
+        why = ask(url, "/v1/explain", {**told, "item": "i09", "exclude_seen": False})
+
+    def answer(items, when):
+        return timed_model.continue_from(items, times=when, at=later, k=15)["item_id"].to_list()
+
+    row = timed_model.users.ids.to_list().index("u07")
+    span = slice(*timed_model.histories.offsets[row : row + 2])
+    before = timed_model.items.raw(timed_model.histories.items[span]).to_list()
+    assert (facts["kind"], facts["reads_times"]) == ("onnx", True)
+    assert items_of(unseen) == answer(history, times)
+    assert items_of(known) == answer([*before, "i03"], [*timed_model.histories.times[span], later - 60])
+    assert sum(one["attention"] for one in why["events"]) == pytest.approx(1, abs=1e-4)
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="tells what is mapped by /proc")

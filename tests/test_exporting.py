@@ -3,6 +3,7 @@
 import dataclasses
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 
@@ -10,8 +11,10 @@ import sasrec
 from sasrec.config import Config
 from sasrec.data.sequences import Sequences
 from sasrec.errors import ConfigError, OutputError, ScoreError
-from sasrec.export import exporting
+from sasrec.export import exporting, gaps
 from sasrec.export.exporting import exported
+from sasrec.export.graph import Graph
+from sasrec.model.attention import in_buckets
 from sasrec.model.building import build
 from sasrec.presets import PRESETS
 from sasrec.retrieval.counting import Popularity
@@ -20,9 +23,19 @@ from sasrec.retrieval.neural import Neural
 from sasrec.retrieval.recommender import Recommender
 
 ITEMS, USERS = 23, 7
+ONES = Sequences.of([[5], [1, 2], list(range(5)), [4] * 7, [22, 0, *range(12)], [3, 3, 1], [9]])
+# Gaps of every size, from none to a hundred years of nanoseconds.
+TIMES = np.concatenate(
+    [
+        np.cumsum(np.random.default_rng(at).choice([0, 1, 30, 4_000, 10**6, 10**12, 3 * 10**17], length))
+        for at, length in enumerate(ONES.lengths)
+    ]
+)
 HISTORIES = dataclasses.replace(
-    Sequences.of([[5], [1, 2], list(range(5)), [4] * 7, [22, 0, *range(12)], [3, 3, 1], [9]]),
+    ONES,
     users=np.array([0, 3, -1, USERS - 1, USERS, 2, -5]),
+    times=TIMES,
+    asked=TIMES[ONES.offsets[1:] - 1] + np.array([0, 1, 59, 10**5, 10**9, 10**14, 2**60]),
 )
 VARIANTS = [
     {},
@@ -40,6 +53,13 @@ VARIANTS = [
     {"user_width": 4},
     {"user_width": 4, "unscaled": True, "norm": "pre", "positions": "sinusoidal"},
     {"epsilon": 1e-2, "norm": "pre"},
+    {"positions": "relative"},
+    {"positions": "both", "bidirectional": True, "learn": "last"},
+    *({"times": times} for times in ("learned", "relative", "both")),
+    *({"times": "both", "positions": "both", "norm": norm} for norm in ("paper", "pre", "query-only", "key")),
+    {"times": "relative", "bidirectional": True, "learn": "last", "heads": 1},
+    {"times": "both", "blocks": 0},
+    {"times": "both", "positions": "both", "blocks": 1, "user_width": 4},
 ]
 
 
@@ -92,21 +112,33 @@ def test_vectors_that_were_given_are_a_part_of_the_items_vectors():
     assert_same(scorer, exported(scorer))
 
 
-@pytest.mark.parametrize("option", [{"times": "learned"}, {"times": "relative"}, {"positions": "relative"}])
-def test_attention_with_a_bias_is_refused_by_the_name_of_its_setting(option):
-    (name, value), *_ = option.items()
+def test_buckets_of_time_are_those_of_torch_to_the_last_unit():
+    near = [2**k + off for k in range(62) for off in (-2, -1, 0, 1, 2**k // 2 - 2, 2**k // 2 - 1, 2**k // 2)]
+    elapsed = np.array([0, -1, -5, -(2**61), *near, *np.random.default_rng(0).integers(0, 2**61, 1000)])
+    graph = Graph()
+    graph.node("Cast", gaps.in_buckets(graph, "elapsed"), attributes={"to": 1}, name="buckets")
+    session = onnxruntime.InferenceSession(graph.to_bytes({"elapsed": ("n",)}, {"buckets": ("n",)}))
 
-    with pytest.raises(ConfigError, match=f"{name}: a network with '{value}' cannot be exported; what can is"):
-        exported(network_of(Config(width=8, length=6, **option)))
+    [found] = session.run(["buckets"], {"elapsed": elapsed})
+
+    assert found.tolist() == in_buckets(torch.from_numpy(elapsed)).tolist()
+
+
+def test_a_network_that_looks_at_times_is_not_exported_to_one_that_needs_none():
+    made = exported(network_of(Config(width=8, length=6, times="relative")))
+
+    with pytest.raises(ConfigError, match="times: the network looks at when events happened and when it is asked"):
+        made.scores(ONES)
 
 
 @pytest.mark.parametrize("variant", [one for one in VARIANTS if one.get("blocks") != 0], ids=str)
-@pytest.mark.parametrize("place", range(len(HISTORIES)))
-def test_attention_is_that_of_torch(variant, place):
+def test_attention_is_that_of_torch(variant):
     scorer = network_of(Config(**({"width": 8, "length": 6, "heads": 2} | variant)))
-    one = HISTORIES.take(np.array([place]))
+    made = exported(scorer)
 
-    np.testing.assert_allclose(exported(scorer).attention(one), scorer.attention(one), atol=1e-5)
+    for place in range(len(HISTORIES)):
+        one = HISTORIES.take(np.array([place]))
+        np.testing.assert_allclose(made.attention(one), scorer.attention(one), atol=1e-5)
 
 
 def test_a_network_that_looks_at_nothing_has_no_attention():
@@ -189,6 +221,22 @@ def test_an_exported_model_is_evaluated_as_the_network_is(written, small_model, 
     ours, theirs = (sasrec.evaluate(one, data, k=5).rows[0] for one in (sasrec.load(written[0]), small_model))
 
     np.testing.assert_array_equal(ours.ranks, theirs.ranks)
+
+
+def test_an_exported_model_looks_at_times_as_the_network_does(timed_model, timed_rows, tmp_path):
+    found = sasrec.export_onnx(timed_model, tmp_path / "timed")
+    model, users, last = sasrec.load(tmp_path / "timed"), timed_model.users.ids, int(timed_model.histories.times.max())
+
+    assert found.same == found.histories == len(users)
+    assert (model.reads_times, model.time_unit) == (True, "s")
+    for at in (last, last + 3_600, last + 1_000 * 86_400, None):
+        ours, theirs = (one.recommend(users, k=15, exclude_seen=False, at=at) for one in (model, timed_model))
+        assert ours.drop("score").equals(theirs.drop("score"))
+        np.testing.assert_allclose(ours["score"], theirs["score"], rtol=1e-4, atol=1e-5)
+    data = sasrec.split(sasrec.read_log(timed_rows))
+    ours, theirs = (sasrec.evaluate(one, data, k=5) for one in (model, timed_model))
+    np.testing.assert_array_equal(ours.rows[0].ranks, theirs.rows[0].ranks)
+    assert "the time of each target is known as that of the request" in ours.protocol
 
 
 def test_an_exported_model_is_not_refit_into_something_else(written, walks):

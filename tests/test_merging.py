@@ -53,6 +53,12 @@ def test_a_log_with_events_is_the_log_of_a_file_with_their_rows(unit, filters):
     assert found.source.dropped == expected.source.dropped
 
 
+def test_an_event_before_all_nanoseconds_is_as_early_as_a_saved_model_takes():
+    found = merge(log_with(ROWS, unit="ns"), frame(("new", "novel", -1e11)))
+
+    assert -(2**62) < found.histories.times.min() < -(2**62) + 10**9
+
+
 def test_times_with_a_fraction_keep_it():
     rows = [("a", "x", START + 0.25), ("a", "y", START + 0.75)]
 

@@ -19,9 +19,10 @@ def document():
     return openapi.document(OPERATIONS)
 
 
-@pytest.fixture(scope="module")
-def running(serving, small_model, tmp_path_factory):
-    with serving(small_model, data=tmp_path_factory.mktemp("server") / "data") as running:
+@pytest.fixture(scope="module", params=["small_model", "timed_model"])
+def running(request, serving, tmp_path_factory):
+    model = request.getfixturevalue(request.param)
+    with serving(model, data=tmp_path_factory.mktemp("server") / "data") as running:
         yield running
 
 

@@ -21,14 +21,8 @@ START = 1_000_000_000
 
 
 @pytest.fixture(scope="module")
-def rows():
-    """Events of 40 users with gaps from no time to months."""
-    rng = np.random.default_rng(3)
-    rows = []
-    for user in range(40):
-        times = START + np.cumsum(rng.choice([0, 30, 4_000, DAY, 60 * DAY], 4 + user % 9))
-        rows += [(f"u{user:02}", f"i{rng.integers(15):02}", int(time)) for time in times]
-    return pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp"], orient="row")
+def rows(timed_rows):
+    return timed_rows
 
 
 @pytest.fixture(scope="module")
@@ -42,13 +36,13 @@ def data(log):
 
 
 @pytest.fixture(scope="module")
-def config(small_config):
-    return replace(small_config, times="both", positions="both", learning_rate=0.05, average=0.0)
+def config(timed_config):
+    return timed_config
 
 
 @pytest.fixture(scope="module")
-def model(data, config):
-    return sasrec.train(data, config, progress=False)
+def model(timed_model):
+    return timed_model
 
 
 def user_of(model, row):
@@ -255,11 +249,13 @@ def test_answers_depend_on_the_time_of_the_request_and_without_one_it_is_now(mod
 def test_a_request_before_the_last_event_counts_as_at_its_time(log, model):
     row = 5
     last = int(log.histories.times[log.histories.offsets[row + 1] - 1])
-    alone = [log.items.ids[3]]
+    history, times = log.items.ids[3:6].to_list(), [last - 5 * DAY, last - DAY, last]
 
-    early, at_once = (model.continue_from(alone, times=[last], at=at) for at in (last - 999, last))
+    early, at_once = (model.continue_from(history, times=times, at=at) for at in (last - 3 * DAY, last))
+    known_early, known = (model.recommend([user_of(model, row)], at=at) for at in (START, last))
 
     assert early.equals(at_once)
+    assert known_early.equals(known)
 
 
 def test_items_that_are_left_out_of_a_history_take_their_times_along(model):
@@ -363,8 +359,3 @@ def test_times_that_do_not_fit_are_refused(model, tmp_path, times):
 
     with pytest.raises(BundleError, match=r"model: (its files are whole but do not fit|the model looks at times)"):
         sasrec.load(path)
-
-
-def test_a_server_refuses_it_and_says_why(model, serving, tmp_path):
-    with pytest.raises(BundleError, match="the model looks at times"), serving(model, data=tmp_path / "data"):
-        pass

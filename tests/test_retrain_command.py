@@ -145,6 +145,28 @@ def test_the_new_model_is_that_of_the_log_with_the_events_as_rows(folder, events
     assert "activate" in out.splitlines()[-1]
 
 
+def test_a_model_that_looks_at_times_is_retrained_and_served_with_those_of_events(folder, serving, capsys):
+    flags = ["--user", "who", "--item", "what", "--times", "both", *SETTINGS]
+    assert cli.main(["train", "log.csv", "--out", "timed", *flags]) == 0
+    data, later = folder / "data", START + 9_000
+    with serving("timed", data=data) as running, Client(running.url) as client:
+        client.add_all([NewEvent("1", "u03", "i07", later), NewEvent("2", "new", "i01", later + 60.5)])
+        code = cli.main(["retrain", "timed", "log.csv", "--out", "n", "--data", str(data), "--activate"])
+        client.add("new", "i02", time=later + 90)
+        answers = [client.recommend(user, time=later + 500, k=12) for user in ("u03", "new")]
+
+    model, out = sasrec.load("n"), capsys.readouterr().out
+    walked = [START + 60 * 3 + step for step in range(len(rows_of("u03")))]
+    expected = [
+        model.continue_from([*rows_of("u03"), "i07"], times=[*walked, later], at=later + 500, k=12),
+        model.continue_from(["i01", "i02"], times=[later + 60, later + 90], at=later + 500, k=12),
+    ]
+    assert (code, model.reads_times) == (0, True)
+    assert "served until now" in out
+    assert [[one.item for one in answer.items] for answer in answers] == [one["item_id"].to_list() for one in expected]
+    assert answers[0].model_version == fingerprint(folder / "n")
+
+
 def fingerprint_of(model):
     config, tensors = model.scorer.to_parts()
     return config, {name: tensor.tolist() for name, tensor in tensors.items()}, model.items.ids.to_list()

@@ -6,6 +6,7 @@ Who has no Chromium sees these tests skipped; `.ci/run` installs it.
 import http.client
 import re
 import shutil
+import time
 from importlib.resources import files
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -249,6 +250,35 @@ def test_clicks_become_events_of_a_user_when_they_are_stored(page, client):
     expect(page.locator("#known")).to_be_hidden()
     page.locator("#feed").get_by_role("button", name="u07").first.click()
     after(page, 9)
+
+
+@browser_test
+def test_a_model_that_looks_at_times_is_told_when_clicks_were(browser, serving, timed_model, tmp_path):
+    with (
+        serving(timed_model, data=tmp_path / "data") as running,
+        Client(running.url) as client,
+        browser.new_context() as context,
+    ):
+        page, asked = context.new_page(), []
+        page.on("request", lambda one: asked.append(one.post_data_json) if "recommend" in one.url else None)
+        page.goto(running.url)
+        before = time.time()
+        add(page, "i03")
+        after(page, 1)
+        add(page, "i05")
+        after(page, 2)
+
+        last = asked[-1]
+        page.get_by_label("Recommend to a user").fill("somebody new")
+        page.keyboard.press("Enter")
+        page.get_by_role("button", name="Store as 2 events of somebody new").click()
+        expect(page.locator("#added li")).to_have_count(0)
+        stored = client.history("somebody new").events
+
+        expect(page.locator("#trouble")).to_be_hidden()
+        assert last["history"] == ["i03", "i05"]
+        assert before - 1 < last["times"][0] <= last["times"][1] < time.time() + 1
+        assert [one.time for one in stored] == pytest.approx(last["times"], abs=1e-5)
 
 
 @browser_test

@@ -27,6 +27,7 @@ Asked = tuple[str, str, bytes | None, dict[str, str]]
 ODD = ["", " ", "a" * 1025, "\0", "ü/?#%", "<b>", "😀", "-1", "1e5", "null", "\n", "' OR 1=1 --"]
 KNOWN = ["i03", "i04", "u07", "markov"]
 NUMBERS = [0, 1, -1, 10, 500, 501, 2**31, 2**63, -(2**63) - 1, 10**400, 1.5, 1e300, -0.0, 1_700_000_000, 10**11]
+TIMES = [-1e11, -1, 0.5, 1_000_000_000, 1_700_000_000.25, 1e11]
 MISSING = 0.2  # seconds without an answer after which a request is taken for one that waits for more
 SLOW = 10.0  # seconds that the server gives a request to come
 HEAD = b"POST /v1/recommend HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json\r\n"
@@ -62,7 +63,7 @@ def _value(chances: random.Random, schema: Document, document: Document, depth: 
     if "anyOf" in schema:
         return _value(chances, chances.choice(schema["anyOf"]), document, depth)
     kind = schema.get("type")
-    if chances.random() < 0.06:
+    if chances.random() < 0.04:
         kind = chances.choice(["string", "integer", "number", "boolean", "null", "array", "object"])
     if kind == "object" and "properties" in schema:
         fields = {
@@ -70,15 +71,18 @@ def _value(chances: random.Random, schema: Document, document: Document, depth: 
             for name, field in schema["properties"].items()
             if chances.random() < (0.95 if name in schema.get("required", ()) else 0.5)
         }
+        if isinstance(fields.get("history"), list) and chances.random() < 0.8:
+            # By chance alone there would hardly ever be one time for each item, the oldest first.
+            fields["times"] = sorted(chances.choices(TIMES, k=len(fields["history"])))
         return fields | ({chances.choice(ODD): 1} if chances.random() < 0.05 else {})
     if kind == "array":
         count = chances.choice([0, 1, 2, 3, 300, 1001]) if depth < 2 else chances.choice([0, 1, 2])
         return [_value(chances, schema.get("items", {"type": "string"}), document, depth + 1) for _ in range(count)]
-    few = min(schema.get("maximum", 9), 9) if chances.random() < 0.7 else None
+    few = min(schema.get("maximum", 9), 9) if chances.random() < 0.8 else None
     return {
-        "string": chances.choice(KNOWN if chances.random() < 0.5 else ODD),
+        "string": chances.choice(KNOWN if chances.random() < 0.7 else ODD),
         "integer": chances.choice(NUMBERS) if few is None else chances.randint(1, max(int(few), 1)),
-        "number": chances.choice(NUMBERS),
+        "number": chances.choice(NUMBERS if few is None else TIMES),  # every number that may be given is a time
         "boolean": chances.random() < 0.5,
         "object": {},
     }.get(kind)

@@ -34,6 +34,9 @@ from sasrec.serving.api import (
 )
 from sasrec.serving.problems import MEDIA_TYPE, Document
 
+Past = Iterable[Id] | Iterable[tuple[Id, float]]
+"""Items that somebody had, the oldest first; or each with its time in seconds since 1970, as a model may need it."""
+
 _T = TypeVar("_T")
 
 
@@ -67,25 +70,33 @@ class Client:
     def recommend(
         self,
         user: Id | None = None,
-        history: Iterable[Id] = (),
+        history: Past = (),
         *,
         k: int = 10,
         exclude_seen: bool | None = None,
         allow: Iterable[Id] | None = None,
         deny: Iterable[Id] = (),
         scorer: str | None = None,
+        time: float | None = None,
     ) -> Recommendation:
         """The next items for a user, after a history (oldest first), or after what is known of the user and that.
 
         Args:
+            history: Items; or pairs of an item and its time, which a model needs that reads times, as `model()` tells.
             k: Items wanted; fewer come where fewer may be recommended.
             exclude_seen: Leave out, or keep, what the user had; None does as chosen in training.
             allow: Only these items; None allows all.
             deny: None of these items.
             scorer: What ranks, one of `model().scorers`; None is the model.
+            time: For which the items are wanted, in seconds since 1970; None is now. Used by a model that reads times.
+
+        Raises:
+            ConfigError: Some items of the history have a time, and others have none.
         """
-        allowed = None if allow is None else list(allow)
-        asked = Recommend(user, list(history), k, exclude_seen, allowed, list(deny), scorer, self._deadline)
+        allowed, (items, times) = None if allow is None else list(allow), _parted(history)
+        asked = Recommend(
+            user, items, times, time, k, exclude_seen, allowed, list(deny), scorer, deadline_ms=self._deadline
+        )
         return self._post("/v1/recommend", asked, Recommendation)
 
     def recommend_batch(self, requests: Sequence[Recommend]) -> list[Recommendation]:
@@ -98,36 +109,40 @@ class Client:
         self,
         candidates: Iterable[Id],
         user: Id | None = None,
-        history: Iterable[Id] = (),
+        history: Past = (),
         *,
         scorer: str | None = None,
+        time: float | None = None,
     ) -> Recommendation:
         """Up to 1,000 candidates in the order of their scores; those that the model does not know are listed.
 
         Args:
+            history, time: As those of `recommend`.
             scorer: What ranks, one of `model().scorers`; None is the model.
         """
-        asked = Rank(list(candidates), user, list(history), scorer, self._deadline)
+        asked = Rank(list(candidates), user, *_parted(history), time, scorer, self._deadline)
         return self._post("/v1/rank", asked, Recommendation)
 
     def explain(
         self,
         item: Id,
         user: Id | None = None,
-        history: Iterable[Id] = (),
+        history: Past = (),
         *,
         exclude_seen: bool | None = None,
         scorer: str | None = None,
         events: int = 20,
+        time: float | None = None,
     ) -> Explanation:
         """Why an item is recommended: what each of the latest events does for it.
 
         Args:
+            history, time: As those of `recommend`.
             exclude_seen: Rank among what the user has not had, or among everything; None does as chosen in training.
             scorer: What ranks, one of `model().scorers`; None is the model.
             events: How many are explained at most.
         """
-        asked = Explain(item, user, list(history), exclude_seen, scorer, events, self._deadline)
+        asked = Explain(item, user, *_parted(history), time, exclude_seen, scorer, events, self._deadline)
         return self._post("/v1/explain", asked, Explanation)
 
     def similar(self, item: Id, *, k: int = 10, scorer: str | None = None) -> Similars:
@@ -216,3 +231,15 @@ class Client:
             if fresh or isinstance(error, TimeoutError):
                 raise ServingError(f"{self.url}: cannot be reached: {error or type(error).__name__}") from None
         return self._answered(method, path, body)
+
+
+def _parted(history: Past) -> tuple[list[Id], list[float] | None]:
+    """Items and times as a request has them; ConfigError where some items have a time and others none."""
+    events = list(history)
+    pairs = [one for one in events if isinstance(one, tuple)]
+    items = [one for one in events if not isinstance(one, tuple)]
+    if pairs and items:
+        raise ConfigError(
+            f"history: {items[0]!r} has no time, and others have; give the time of every item, or of none"
+        )
+    return items or [item for item, _ in pairs], [when for _, when in pairs] if pairs else None

@@ -122,9 +122,10 @@ def _made(
 ) -> "tuple[Recommender, Report]":
     """The new model, and how good it is beside the one before."""
     from sasrec.evaluation.earlier import beside
-    from sasrec.evaluation.protocol import evaluate
+    from sasrec.evaluation.protocol import check_times, evaluate
     from sasrec.training import refitting, retraining
 
+    check_times({"served until now": before}, data)  # hours before it would be measured
     made = retraining.retrain(before, data, features=features, progress=not quiet)
     if "refit" in before.record:  # the two are measured as they are served: both refit, or neither
         made = refitting.refit(made, data, features=features, progress=not quiet)

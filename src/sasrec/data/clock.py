@@ -13,7 +13,7 @@ from sasrec.errors import ConfigError
 When = float | np.integer | np.floating | str | datetime
 """A number in the unit of a log's times, or a date and time, as an object or as ISO text; UTC unless it says else."""
 
-_PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MOST = 2**62  # so that the difference of two times is a 64-bit integer too
 
@@ -27,16 +27,16 @@ def in_unit(when: When, unit: TimeUnit, *, name: str) -> int:
     Raises:
         ConfigError: It is no time, out of range, or a date where the log counts something else.
     """
-    wanted = f"a number ({unit})" + (" or a date such as 2024-05-31T18:00" if unit in _PER_SECOND else "")
+    wanted = f"a number ({unit})" + (" or a date such as 2024-05-31T18:00" if unit in PER_SECOND else "")
     refused = ConfigError(f"{name}: expected {wanted}, found {when!r}")
     if isinstance(when, str):
         try:
             when = _parsed(when)
         except ValueError:
             raise refused from None
-    if isinstance(when, datetime) and unit in _PER_SECOND:
+    if isinstance(when, datetime) and unit in PER_SECOND:
         since = (when if when.tzinfo else when.replace(tzinfo=UTC)) - _EPOCH
-        return since // timedelta(microseconds=1) * _PER_SECOND[unit] // 10**6
+        return since // timedelta(microseconds=1) * PER_SECOND[unit] // 10**6
     if (
         isinstance(when, datetime | bool)
         or not isinstance(when, int | float | np.integer | np.floating)
@@ -64,9 +64,9 @@ def in_order(times: Sequence[When] | None, unit: TimeUnit, *, events: int) -> np
 
 def now(unit: TimeUnit, *, name: str) -> int:
     """The time now in a log's own unit; ConfigError where it counts something else than time since 1970."""
-    if unit not in _PER_SECOND:
+    if unit not in PER_SECOND:
         raise ConfigError(f"{name}: the log's times count {unit}, so nobody knows what is now; give a number of them")
-    return time.time_ns() * _PER_SECOND[unit] // 10**9
+    return time.time_ns() * PER_SECOND[unit] // 10**9
 
 
 def _parsed(text: str) -> float | datetime:

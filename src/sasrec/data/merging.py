@@ -13,6 +13,7 @@ from sasrec.data.vocab import Vocabulary
 from sasrec.errors import DataError
 
 _MICROSECONDS = {"s": 1_000_000, "ms": 1_000, "us": 1}  # in each unit that counts from 1970, but for nanoseconds
+_LATEST = (2**62 - 1) // 1000  # microseconds whose nanoseconds a saved model takes
 _WHO = ("user", "item", "time")
 
 
@@ -80,7 +81,7 @@ def _timed(events: pl.DataFrame, log: Log) -> pl.DataFrame:
     if unit in _MICROSECONDS:
         times = times // _MICROSECONDS[unit] if known.dtype == np.int64 else times / _MICROSECONDS[unit]
     elif unit == "ns":
-        times = np.clip(times, -(2**63) // 1000, (2**63 - 1) // 1000) * 1000
+        times = np.clip(times, -_LATEST, _LATEST) * 1000
     else:  # a clock of the log's own, which they follow in their order
         times = np.floor(known.max()).astype(np.int64) + events["time"].rank("dense").to_numpy()
     return events.with_columns(pl.Series("time", times.astype(known.dtype))).select(_WHO)

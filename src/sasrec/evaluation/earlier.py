@@ -65,5 +65,6 @@ def _translated(holdout: Holdout, items: np.ndarray, users: np.ndarray) -> Holdo
     known = mapped >= 0
     offsets = np.concatenate(([0], np.cumsum(known)))[histories.offsets]
     times = None if histories.times is None else histories.times[known]
-    theirs = Sequences(mapped[known].astype(np.int32), offsets, times, users=users[holdout.users])
+    kept = mapped[known].astype(np.int32)
+    theirs = Sequences(kept, offsets, times, users=users[holdout.users], asked=histories.asked)
     return Holdout(holdout.users, theirs, items[holdout.targets])

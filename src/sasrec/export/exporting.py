@@ -1,6 +1,6 @@
 """export_onnx(): a network as ONNX, compared with torch before it is written."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -94,9 +94,11 @@ def exported(scorer: "Neural") -> Exported:
 
 
 def _compared(model: Recommender, scorer: "Neural", made: Exported, *, k: int) -> Agreement:
-    same, difference = 0, 0.0
-    for rows in blocks(len(model.histories), items=scorer.items):
-        histories = model.histories.take(rows)
+    same, difference, known = 0, 0.0, model.histories
+    if known.times is not None:  # asked at once for everybody, so that times of all lengths have passed
+        known = replace(known, asked=np.full(len(known), known.times.max(initial=0)))
+    for rows in blocks(len(known), items=scorer.items):
+        histories = known.take(rows)
         ours, theirs = scorer.scores(histories), made.scores(histories)
         largest = np.maximum(np.abs(ours).max(axis=1), np.float32(1e-12))
         off = float((np.abs(ours - theirs).max(axis=1) / largest).max())
@@ -112,4 +114,4 @@ def _compared(model: Recommender, scorer: "Neural", made: Exported, *, k: int) -
         (values, items), (_, found) = best(ours, k), best(theirs, k)
         # Where fewer than k may be recommended, any of what is hidden fills the row.
         same += int(((items == found) | (values == -np.inf)).all(axis=1).sum())
-    return Agreement(len(model.histories), k, same, difference)
+    return Agreement(len(known), k, same, difference)

@@ -14,8 +14,10 @@ from torch import nn
 
 from sasrec.config import Config
 from sasrec.errors import ConfigError
+from sasrec.export.gaps import Gaps
 from sasrec.export.graph import Graph
-from sasrec.model.attention import Attention
+from sasrec.model.attention import Attention, Bias
+from sasrec.model.biases import LearnedTimes, PlacesAndTimes, RelativePositions, RelativeTimes
 from sasrec.model.blocks import FeedForward, PaperBlock, PreNormBlock
 from sasrec.model.network import SASRec
 from sasrec.model.variants import KeyNormBlock, PositionNorm, PostNormBlock, QueryOnlyBlock
@@ -26,13 +28,13 @@ _FAR = -1e9  # added to the score of what must not be looked at
 # is in neither has to stand at its default.
 _ANY = set(
     "width length blocks heads epsilon projected attention_width feed_forward gated unscaled bidirectional temperature "
-    "user_width branch_share".split()
+    "user_width branch_share times".split()
 )
 _ONE_OF = {
     "network": ("sasrec",),
     "norm": ("paper", "pre", "post", "query", "query-only", "key"),
     "activation": ("relu", "gelu", "swiglu"),
-    "positions": ("learned", "sinusoidal", "none"),
+    "positions": ("learned", "sinusoidal", "none", "relative", "both"),
     "similarity": ("dot", "cosine"),
 }
 _TRAINING = set(
@@ -62,7 +64,8 @@ def to_onnx(network: nn.Module, config: Config) -> bytes:
     if network.positions is not None:
         added = _positions(network.positions, int(config.length), _states_width(network))
         states = graph.node("Add", states, _recent(graph, added))
-    reader = _Reader(graph, padding=_padding(graph), causal=_causal(graph), looked=[])
+    gaps = Gaps.of(graph, config)
+    reader = _Reader(graph, padding=_padding(graph), causal=_causal(graph), gaps=gaps, looked=[])
     for block in network.blocks[:-1]:
         states = reader.block(block, states)
     ending = replace(reader, last=True)
@@ -77,6 +80,8 @@ def to_onnx(network: nn.Module, config: Config) -> bytes:
         graph.node("Squeeze", mean, graph.whole(1, 2), name="attention")
         outputs["attention"] = ("histories", "length")
     inputs = {"items": ("histories", "length")} | ({} if own is None else {"users": ("histories",)})
+    if config.times != "none":
+        inputs |= {"times": ("histories", "length"), "asked": ("histories",)}
     return graph.to_bytes(inputs, outputs)
 
 
@@ -102,6 +107,7 @@ class _Reader:
     Attributes:
         padding: Added to what positions look at; (B, 1, 1, L).
         causal: Added to that where a position must not look ahead; (B, 1, L, L).
+        gaps: How far apart events are.
         looked: What the last position has looked at, one value of shape (B, 1, 1, L) for each attention.
         last: Only the last position of every history asks.
     """
@@ -109,6 +115,7 @@ class _Reader:
     graph: Graph
     padding: str
     causal: str
+    gaps: Gaps
     looked: list[str]
     last: bool = False
 
@@ -144,6 +151,9 @@ class _Reader:
             return self.sum(states, self.norm(block.norm, self.feed_forward(block.feed_forward, states)))
         if isinstance(block, PositionNorm):
             return self.position_norm(block, states)
+        if isinstance(block, LearnedTimes) and self.gaps.own is not None:
+            added = self.graph.node("Gather", self.graph.array(_numbers(block.weight)), self.gaps.own)
+            return self.ending(self.sum(states, added))
         raise ConfigError(f"norm: a {type(block).__name__} cannot be exported")
 
     def attention(self, layer: nn.Module, queries: str, memory: str, *, keys: str | None = None) -> str:
@@ -161,14 +171,28 @@ class _Reader:
         value_ = self._heads(self._linear(memory, value, value_bias), layer, (0, 2, 1, 3))
         # What is padding is in no last position's future, but in its past.
         mask = self.causal if layer.causal and not self.last else self.padding
-        weights = graph.node(
-            "Softmax", graph.node("Add", graph.node("MatMul", query, key_), mask), attributes={"axis": -1}
-        )
+        scores = self.sum(graph.node("MatMul", query, key_), mask)
+        for bias in _biases(layer.bias):
+            scores = self.sum(scores, self.bias(bias))
+        weights = graph.node("Softmax", scores, attributes={"axis": -1})
         ends = graph.node("Gather", weights, graph.whole(-1), attributes={"axis": 2})
         self.looked.append(graph.node("ReduceMean", ends, graph.whole(1)))
         mixed = graph.node("Transpose", graph.node("MatMul", weights, value_), attributes={"perm": (0, 2, 1, 3)})
         taken = graph.node("Reshape", mixed, graph.whole(0, 0, inner))
         return taken if layer.project is None else self.linear(layer.project, taken)
+
+    def bias(self, bias: Bias) -> str:
+        """What is added to the scores of every head, (B or 1, H, Q, L)."""
+        table, gaps = None, None
+        if isinstance(bias, RelativePositions):
+            table, gaps = bias.distances, self.gaps.places
+        elif isinstance(bias, RelativeTimes):
+            table, gaps = bias.buckets, self.gaps.elapsed
+        if table is None or gaps is None:
+            raise ConfigError(f"positions, times: a {type(bias).__name__} cannot be exported")
+        # Distances to what comes later are negative, and so count from the end of the table here too.
+        found = self.graph.node("Gather", self.graph.array(_numbers(table)), self.ending(gaps, axis=1))
+        return self.graph.node("Transpose", found, attributes={"perm": (0, 3, 1, 2)})
 
     def feed_forward(self, layer: FeedForward, states: str) -> str:
         """The states after both layers of the feed-forward half."""
@@ -231,6 +255,13 @@ class _Reader:
     def _heads(self, states: str, layer: Attention, order: tuple[int, ...]) -> str:
         parted = self.graph.node("Reshape", states, self.graph.whole(0, 0, layer.heads, -1))
         return self.graph.node("Transpose", parted, attributes={"perm": order})
+
+
+def _biases(bias: Bias | None) -> list[Bias]:
+    """The terms of what attention adds to its scores."""
+    if isinstance(bias, PlacesAndTimes):
+        return [bias.places, bias.times]
+    return [] if bias is None else [bias]
 
 
 def _padding(graph: Graph) -> str:

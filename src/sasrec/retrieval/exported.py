@@ -3,6 +3,7 @@
 Axes: B histories, L longest of them, V catalogue, D width.
 """
 
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self, final
 
@@ -27,8 +28,10 @@ class Exported:
     """Scores with an ONNX model that `sasrec.export_onnx` wrote.
 
     The model takes `items`, int64 of shape (B, L): item rows, oldest first, -1 to the left of shorter histories; and
-    where the network tells users apart `users`, int64 of shape (B,), -1 for the unknown. It gives `scores` (B, V), the
-    `vectors` of all items (V, D) and, where it has any, the `attention` of the last position (B, L), float32.
+    where the network tells users apart `users`, int64 of shape (B,), -1 for the unknown; and where it looks at times
+    `times` (B, L), when each event happened, whatever to the left of shorter histories, and `asked` (B,), when what
+    follows is asked for, int64 in the unit of the model's log. It gives `scores` (B, V), the `vectors` of all items
+    (V, D) and, where it has any, the `attention` of the last position (B, L), float32.
     """
 
     kind = EXPORTED
@@ -46,11 +49,14 @@ class Exported:
             BundleError: It is no such model, or of another catalogue; or ONNX Runtime is missing.
         """
         self.graph, self.config, self.items = graph, config, items
+        self.reads_times = config.times != "none"
         check_plain(graph)
         self._session = _session(graph, threads)
         inputs = {one.name: (one.type, len(one.shape)) for one in self._session.get_inputs()}
         outputs = {one.name: (one.type, one.shape[-1]) for one in self._session.get_outputs()}
-        expected = {"items": ("tensor(int64)", 2)} | ({"users": ("tensor(int64)", 1)} if config.user_width else {})
+        one, each = ("tensor(int64)", 1), ("tensor(int64)", 2)
+        expected = {"items": each} | ({"users": one} if config.user_width else {})
+        expected |= {"times": each, "asked": one} if self.reads_times else {}
         if inputs != expected or outputs.get("scores") != ("tensor(float)", items) or "vectors" not in outputs:
             raise BundleError(f"model.onnx does not fit the catalogue of {items:,} items and its settings")
         self._attentive = "attention" in outputs
@@ -95,9 +101,15 @@ class Exported:
     def _run(self, output: str, histories: Sequences) -> np.ndarray:
         lengths = histories.lengths
         longest = int(lengths.max(initial=1))
-        rows = np.full((len(lengths), longest), -1, dtype=np.int64)
-        rows[np.arange(longest) >= longest - lengths[:, np.newaxis]] = histories.items
+        there = np.arange(longest) >= longest - lengths[:, np.newaxis]
+        rows = np.full(there.shape, -1, dtype=np.int64)
+        rows[there] = histories.items
         given = {"items": rows}
+        if self.reads_times:
+            if histories.times is None or histories.asked is None:
+                raise ConfigError("times: the network looks at when events happened and when it is asked; give both")
+            given |= {"times": np.zeros(there.shape, np.int64), "asked": histories.asked.astype(np.int64)}
+            given["times"][there] = histories.times
         if self.config.user_width:
             users = histories.users
             given["users"] = np.full(len(lengths), -1, np.int64) if users is None else users.astype(np.int64)
@@ -109,7 +121,8 @@ class Exported:
 
     @cached_property
     def _directions(self) -> Float[np.ndarray, "V D"]:
-        vectors = self._run("vectors", Sequences.of([[0]]))
+        moment = np.zeros(1, dtype=np.int64)
+        vectors = self._run("vectors", replace(Sequences.of([[0]]), times=moment, asked=moment))
         return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
 
 

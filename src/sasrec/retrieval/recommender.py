@@ -284,12 +284,12 @@ class Recommender:
 
     def _asked(self, histories: Sequences, at: When | None) -> Sequences:
         """Histories that are asked for what follows them at one time, if the model looks at it."""
-        if not self.reads_times or self.time_unit is None:
+        if not self.reads_times or self.time_unit is None or histories.times is None:
             if at is None:
                 return histories
             raise ConfigError("at: this model does not look at times; leave it out")
         when = now(self.time_unit, name="at") if at is None else in_unit(at, self.time_unit, name="at")
-        return replace(histories, asked=np.full(len(histories), when))
+        return replace(histories, asked=np.maximum(histories.times[histories.offsets[1:] - 1], when))
 
     def _clock(self, times: Sequence[When] | None, *, events: int) -> np.ndarray | None:
         """The times of a raw history, if the model looks at them."""

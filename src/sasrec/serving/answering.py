@@ -33,6 +33,7 @@ from sasrec.serving.finding import Finder, Question
 from sasrec.serving.problems import UNKNOWN_ITEM, Problem, invalid, unread
 from sasrec.serving.searching import Search
 from sasrec.serving.store import EventStore, Stored
+from sasrec.serving.timing import Clock, untimely
 
 Request = Recommend | Similar | Explain
 Answer = Recommendation | Similars | Explanation
@@ -57,6 +58,10 @@ class Names:
         known = [row for row in map(self.rows.get, texts) if row is not None]
         return known, [] if len(known) == len(texts) else [text for text in texts if text not in self.rows]
 
+    def places(self, ids: Iterable[str | int]) -> np.ndarray:
+        """The row of every id, -1 where it is unknown; int32."""
+        return np.array([self.rows.get(str(one), -1) for one in ids], dtype=np.int32)
+
 
 @final
 class Served:
@@ -70,18 +75,14 @@ class Served:
 
         Raises:
             DataError: The titles cannot be read, or fit none of the items.
-            BundleError: The model knows no item, or looks at times.
+            BundleError: The model knows no item, or looks at times that no clock tells.
             ScoreError: The model gives scores that are not numbers.
         """
         self.model, self.version, self.store = model, version, store
         self.items, self.users = Names(model.items), Names(model.users)
         if not self.items.texts:
             raise BundleError("the model knows no item, so it can recommend nothing")
-        if model.reads_times:
-            raise BundleError(
-                "the model looks at times, which a server does not tell it; use it from Python or with "
-                "`sasrec recommend`, or serve one without"
-            )
+        self._clock = Clock(model.time_unit) if model.reads_times and model.time_unit is not None else None
         self.titles = _titles(titles, model.items)
         self.since = time.time()
         # A model that was trained on events of this store says so in its record; these are part of its own histories.
@@ -94,7 +95,8 @@ class Served:
         self.scorers = list(dict.fromkeys((*self._parts, Markov.kind, Popularity.kind)))
         # Torch compiles some products for every number of states: not while somebody waits.
         for count in (1,) if model.index is None else (64, 32, 16, 8, 4, 2, 1):
-            self._rank([Question(np.zeros(1, np.int32), -1, 1, _NONE, None, [], model.scorer)] * count)
+            times = None if self._clock is None else np.zeros(1, np.int64)
+            self._rank([Question(np.zeros(1, np.int32), -1, 1, _NONE, None, [], model.scorer, times)] * count)
 
     def answer(self, requests: Sequence[Request]) -> list[Answer | Problem]:
         """Answers in the order of the requests; those that need scores take as few passes as fit the cache."""
@@ -103,11 +105,20 @@ class Served:
         return [next(ranked) if isinstance(one, Question) else one for one in asked]
 
     def history(self, user: str) -> list[PastEvent]:
-        """Everything known of a user: what the model was trained on, then the events since, by time."""
-        own, _, since = self._known(user)
-        before = [(self.items.texts[row], None, None) for row in own.tolist()]
-        events = before + [(one.item, one.time / 1e6, one.id) for one in since]
-        return [PastEvent(item, when, name, self.title_of(item)) for item, when, name in events]
+        """Everything known of a user: what the model was trained on, then the events since, by time.
+
+        All of it is by time where the model looks at times, and so knows those of its own histories.
+        """
+        own, row, since = self._known(user)
+        items = [self.items.texts[item] for item in own.tolist()] + [one.item for one in since]
+        times = [None] * len(own) + [one.time / 1e6 for one in since]
+        names = [None] * len(own) + [one.id for one in since]
+        order = np.arange(len(items))
+        if self._clock is not None:
+            known = self._times(row, since, self._clock)
+            times[: len(own)] = self._clock.in_seconds(known[: len(own)])
+            order = known.argsort(kind="stable")
+        return [PastEvent(items[at], times[at], names[at], self.title_of(items[at])) for at in order.tolist()]
 
     def find(self, words: str, *, limit: int) -> list[FoundItem]:
         """Items whose id or title contains the words, as `Search.rows` orders them."""
@@ -157,9 +168,19 @@ class Served:
             return _NONE, -1, self.store.history(user)
         return self.model.histories[row], row, self.store.history(user, after=self._through)
 
+    def _times(self, user: int, since: Sequence[Stored], clock: Clock) -> np.ndarray:
+        """When the events of `_known` happened, as the model's log counts it.
+
+        Args:
+            user: The user's row; -1 for nobody whom the model knows or may.
+        """
+        times, offsets = self.model.histories.times, self.model.histories.offsets
+        own = _NONE if times is None or user < 0 else times[offsets[user] : offsets[user + 1]]
+        return np.concatenate([own.astype(np.int64), clock.of_microseconds(one.time for one in since)])
+
     def understood(self, request: Recommend) -> Question | Problem:
         """A request in rows, or why it cannot be answered."""
-        if problem := self._unlisted(request.scorer):
+        if problem := self._unlisted(request.scorer) or untimely(request, needed=self._clock is not None):
             return problem
         try:
             own, user, since = (_NONE, -1, []) if request.user is None else self._known(str(request.user))
@@ -167,9 +188,18 @@ class Served:
             LOGGER.error("%s", error)
             # Of this user alone: those who are answered together with it have other rows.
             return unread(error)
-        later, _ = self.items.split(one.item for one in since)
-        given, unknown = self.items.split(request.history)
-        history = np.concatenate([own, np.array([*later, *given], dtype=np.int32)])
+        later, given = self.items.places(one.item for one in since), self.items.places(request.history)
+        rows, times, asked = np.concatenate([own, later, given]), None, 0
+        if self._clock is not None:
+            known = self._times(user, since, self._clock)
+            order = known.argsort(kind="stable")
+            rows[: len(known)] = rows[order]
+            # What is given follows what is known, and whoever gives it need not know of an event of a moment ago.
+            times = np.concatenate([known[order], self._clock.of_seconds(request.times or ())])
+            times = np.maximum.accumulate(times)[rows >= 0]
+            asked = self._clock.asked(request.time, times)
+        history = rows[rows >= 0]
+        unknown = [str(one) for one, row in zip(request.history, given.tolist(), strict=True) if row < 0]
         denied, more = self.items.split(request.deny)
         allowed = None
         if request.allow is not None:
@@ -178,7 +208,8 @@ class Served:
         seen = self.model.exclude_seen if request.exclude_seen is None else request.exclude_seen
         hidden = np.concatenate([history if seen else _NONE, np.array(denied, dtype=np.int32)])
         named = list(dict.fromkeys(unknown + more))
-        return Question(history, user, request.k, hidden, allowed, named, self._scorer(request.scorer))
+        scorer = self._scorer(request.scorer)
+        return Question(history, user, request.k, hidden, allowed, named, scorer, times, asked)
 
     def _rank(self, questions: Sequence[Question]) -> list[Recommendation]:
         return [

@@ -24,6 +24,21 @@ Deadline = Annotated[
     int, Meta(ge=1, le=10_000, description="Milliseconds after which the answer is of no use; then status 504 or 503.")
 ]
 History = Annotated[list[Id], Meta(max_length=1000, description="Items that somebody had, the oldest first.")]
+Time = Annotated[float, Meta(ge=-1e11, le=1e11, description="Seconds since 1970.")]
+Times = Annotated[
+    Annotated[list[Time], Meta(max_length=1000)] | None,
+    Meta(
+        description="When each item of `history` was had, none before the one before it. A model that reads times "
+        "needs them; others ignore them."
+    ),
+]
+Asked = Annotated[
+    Time | None,
+    Meta(
+        description="When the answer is wanted; null is now, and before the last event it is the time of that. Only "
+        "models that read times look at it."
+    ),
+]
 Choice = Annotated[list[Id], Meta(max_length=10_000)]
 Source = Annotated[
     Literal["model", "popular"],
@@ -47,6 +62,8 @@ class Recommend(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     user: Id | None = None
     history: History = []
+    times: Times = None
+    time: Asked = None
     k: K = 10
     exclude_seen: bool | None = None
     allow: Choice | None = None
@@ -68,6 +85,8 @@ class Rank(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     candidates: Annotated[list[Id], Meta(min_length=1, max_length=1000)]
     user: Id | None = None
     history: History = []
+    times: Times = None
+    time: Asked = None
     scorer: ScorerName = None
     deadline_ms: Deadline = 1000
 
@@ -82,11 +101,16 @@ class Similar(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Explain(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """An item, and whom it would be recommended to: user, history and scorer are understood as for a recommendation."""
+    """An item, and whom it would be recommended to.
+
+    User, history, times and scorer are understood as for a recommendation.
+    """
 
     item: Id
     user: Id | None = None
     history: History = []
+    times: Times = None
+    time: Asked = None
     exclude_seen: bool | None = None
     scorer: ScorerName = None
     events: Annotated[
@@ -258,7 +282,7 @@ class LatestEvents(msgspec.Struct, frozen=True):
 
 
 class PastEvent(msgspec.Struct, frozen=True, omit_defaults=True):
-    """An event of a history; what the model was trained on has neither id nor time."""
+    """An event of a history; what the model was trained on has no id, and a time only if the model reads times."""
 
     item: str
     time: Annotated[float | None, Meta(description="Seconds since 1970.")]
@@ -267,7 +291,10 @@ class PastEvent(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class PastEvents(msgspec.Struct, frozen=True):
-    """The latest events of a user, the oldest first: those of the training data, then those that were sent, by time."""
+    """The latest events of a user, the oldest first.
+
+    Those of the training data, then those that were sent, by time; where the model reads times, all of them by time.
+    """
 
     user: str
     events: list[PastEvent]
@@ -307,6 +334,9 @@ class ModelFacts(msgspec.Struct, frozen=True):
         Meta(description="What can rank: the model, the parts of a blend, then what counts the same histories."),
     ]
     exclude_seen: Annotated[bool, Meta(description="Whether seen items are left out unless a request says otherwise.")]
+    reads_times: Annotated[
+        bool, Meta(description="Whether answers depend on when events happened and on when they are asked for.")
+    ]
     ids: Annotated[dict[str, Literal["text", "integer"]], Meta(description="What raw ids are, of users and of items.")]
     trained: Annotated[dict[str, str | int | float], Meta(description="How it came to be, as far as it is recorded.")]
     activated: Annotated[float, Meta(description="When it began to answer, in seconds since 1970.")]

@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sasrec.data.sequences import Sequences
 from sasrec.retrieval.scorers import Attentive
 from sasrec.retrieval.topk import check_finite
 from sasrec.serving.api import Explain, ExplainedEvent, Explanation, Recommend
+from sasrec.serving.finding import Question, histories
 from sasrec.serving.problems import Problem
 
 if TYPE_CHECKING:
     from sasrec.serving.answering import Served
-    from sasrec.serving.finding import Question
 
 
 def explain(served: "Served", asked: Explain) -> Explanation | Problem:
@@ -35,15 +34,21 @@ def explain(served: "Served", asked: Explain) -> Explanation | Problem:
     """
     row = served.items.rows[str(asked.item)]
     question = served.understood(
-        Recommend(asked.user, asked.history, exclude_seen=asked.exclude_seen, scorer=asked.scorer)
+        Recommend(
+            asked.user,
+            asked.history,
+            asked.times,
+            asked.time,
+            exclude_seen=asked.exclude_seen,
+            scorer=asked.scorer,
+        )
     )
     if isinstance(question, Problem):
         return question
     question = replace(question, hidden=question.hidden[question.hidden != row])
     history = question.history
     latest = range(max(len(history) - asked.events, 0), len(history))
-    without = [replace(question, history=np.delete(history, at)) for at in latest]
-    (score, rank), *changed = _placed(served, row, [question, *without])
+    (score, rank), *changed = _placed(served, row, [question, *(question.without(at) for at in latest)])
     shares = attention(question)
     texts = served.items.texts
     events = [
@@ -69,7 +74,7 @@ def explain(served: "Served", asked: Explain) -> Explanation | Problem:
     )
 
 
-def attention(question: "Question") -> np.ndarray | None:
+def attention(question: Question) -> np.ndarray | None:
     """The share of its attention that the network's last position gives to each event; they sum to 1.
 
     The mean over blocks and heads; 0 for events beyond the network's length. None where nothing looks at anything: no
@@ -78,12 +83,11 @@ def attention(question: "Question") -> np.ndarray | None:
     scorer = question.scorer
     if not isinstance(scorer, Attentive) or not len(question.history):
         return None
-    alone = replace(Sequences.of([question.history]), users=np.array([question.user]))
-    looked = scorer.attention(alone)
+    looked = scorer.attention(histories([question]))
     return None if looked is None else np.pad(looked, (len(question.history) - len(looked), 0))
 
 
-def _placed(served: "Served", row: int, questions: Sequence["Question"]) -> list[tuple[float, int]]:
+def _placed(served: "Served", row: int, questions: Sequence[Question]) -> list[tuple[float, int]]:
     """The score and the rank of one item in the answer to each question."""
     placed: dict[int, tuple[float, int]] = {}
     for places in served.finder.together(questions):

@@ -31,6 +31,9 @@ class Question:
         allowed: The only rows that may be; None allows all.
         unknown: Items that the request names and the model does not know.
         scorer: What ranks after the history; where that is empty, popularity does.
+        times: When the events of the history happened, in the unit of the model's log and never falling; None where
+            the model looks at no times, as all questions to it have them or none.
+        asked: When the question is asked, likewise.
     """
 
     history: np.ndarray
@@ -40,6 +43,13 @@ class Question:
     allowed: list[int] | None
     unknown: list[str]
     scorer: Scorer
+    times: np.ndarray | None = None
+    asked: int = 0
+
+    def without(self, event: int) -> "Question":
+        """The same after a history in which one event has not been; the others keep their times."""
+        times = None if self.times is None else np.delete(self.times, event)
+        return replace(self, history=np.delete(self.history, event), times=times)
 
 
 @final
@@ -78,7 +88,7 @@ class Finder:
 
     def scores(self, questions: Sequence[Question]) -> Float[np.ndarray, "B V"]:
         """Scores of all items for questions that go `together`, one row each; -inf for what may not be recommended."""
-        scores = self._ranking(questions[0]).scores(_histories(questions))
+        scores = self._ranking(questions[0]).scores(histories(questions))
         for row, one in enumerate(questions):
             if one.allowed is not None:
                 kept = scores[row, one.allowed]
@@ -125,7 +135,7 @@ class Finder:
 def _by_list(scorer: Factored, questions: Sequence[Question]) -> Iterator[Found]:
     import torch  # what has vectors has torch anyway
 
-    states, table = scorer.states(_histories(questions)).detach(), scorer.table().detach()
+    states, table = scorer.states(histories(questions)).detach(), scorer.table().detach()
     for state, one in zip(states, questions, strict=True):
         rows = np.setdiff1d(np.array(one.allowed, dtype=np.int64), one.hidden)
         scores = torch.mv(table[torch.from_numpy(rows).to(table.device)], state).cpu().numpy()
@@ -137,10 +147,16 @@ def _by_index(scorer: Factored, index: Shortcut, questions: Sequence[Question]) 
     import torch
 
     hidden = [torch.from_numpy(one.hidden.astype(np.int64)) for one in questions]
-    found = index.best(scorer.states(_histories(questions)), [one.k for one in questions], hidden=hidden)
+    found = index.best(scorer.states(histories(questions)), [one.k for one in questions], hidden=hidden)
     return ((values.cpu().numpy(), items.cpu().numpy()) for values, items in found)
 
 
-def _histories(questions: Sequence[Question]) -> Sequences:
-    histories = Sequences.of([one.history for one in questions])
-    return replace(histories, users=np.array([one.user for one in questions]))
+def histories(questions: Sequence[Question]) -> Sequences:
+    """What scorers are given of questions."""
+    times = [one.times for one in questions if one.times is not None]
+    return replace(
+        Sequences.of([one.history for one in questions]),
+        users=np.array([one.user for one in questions]),
+        times=np.concatenate(times) if times else None,
+        asked=np.array([one.asked for one in questions]) if times else None,
+    )

@@ -36,6 +36,7 @@ from sasrec.serving.problems import (
 )
 from sasrec.serving.service import Service
 from sasrec.serving.store import Event
+from sasrec.serving.timing import microseconds
 
 _DAY = 86_400.0
 _LATEST = 100  # events that are remembered to be shown
@@ -118,7 +119,14 @@ async def rank(desk: Desk, asked: api.Rank) -> api.Recommendation:
     """Given candidates in the order of their scores."""
     candidates = asked.candidates
     question = api.Recommend(
-        asked.user, asked.history, k=len(candidates), exclude_seen=False, allow=candidates, scorer=asked.scorer
+        asked.user,
+        asked.history,
+        asked.times,
+        asked.time,
+        k=len(candidates),
+        exclude_seen=False,
+        allow=candidates,
+        scorer=asked.scorer,
     )
     return (await desk.ask([question], asked.deadline_ms))[0]
 
@@ -142,7 +150,7 @@ async def store_events(desk: Desk, asked: api.Events) -> api.EventsStored:
         errors = tuple(Fault(f"/events/{at}/time", detail) for at in late)
         raise Problem(INVALID, f"{errors[0].pointer}: {detail}; a time is in seconds since 1970", errors=errors)
     events = [
-        Event(one.id, str(one.user), str(one.item), None if one.time is None else round(one.time * 1e6))
+        Event(one.id, str(one.user), str(one.item), None if one.time is None else microseconds(one.time))
         for one in asked.events
     ]
     refusal = "nothing of this request was stored; what was stored before is whole"
@@ -212,6 +220,7 @@ async def describe_model(desk: Desk, asked: api.Nothing) -> api.ModelFacts:  # n
         users=len(model.users),
         scorers=served.scorers,
         exclude_seen=model.exclude_seen,
+        reads_times=model.reads_times,
         ids={one.kind + "s": "integer" if one.integer else "text" for one in (model.users, model.items)},
         trained=msgspec.convert(plain | best | taken, dict[str, str | int | float]),
         activated=served.since,

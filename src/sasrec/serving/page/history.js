@@ -6,7 +6,7 @@ import { showSimilar } from "./similar.js";
 
 const SHOWN = 8; // known events
 const KEPT = 200; // items added at most; the server takes up to 1,000
-const REMEMBERED = "sasrec";
+const REMEMBERED = "sasrec history";
 
 /**
  * The history and whose it is; both survive a reload, in this tab alone.
@@ -55,8 +55,10 @@ export function history(changed, stored, scorer) {
 
   /** Let an item be the latest. */
   function add(item) {
-    // It has the id of an event already now, so that it is stored once however often that is tried.
-    added = [...added, { item: item.item, title: item.title, id: randomName() }].slice(-KEPT);
+    // It has the id of an event already now, so that it is stored once however often that is tried; and its time, which
+    // must not be before that of the item before it, even if the clock was put back.
+    const time = Math.max(Date.now() / 1000, added.at(-1)?.time ?? 0);
+    added = [...added, { item: item.item, title: item.title, id: randomName(), time }].slice(-KEPT);
     draw();
     changed();
   }
@@ -85,7 +87,7 @@ export function history(changed, stored, scorer) {
 
   async function store() {
     const given = added;
-    const events = given.map((one) => ({ id: one.id, user, item: one.item }));
+    const events = given.map((one) => ({ id: one.id, user, item: one.item, time: one.time }));
     if ((await ask("POST", "v1/events", { events })) === null) return;
     added = added.filter((one) => !given.includes(one));
     place("words").focus();
@@ -119,7 +121,7 @@ export function history(changed, stored, scorer) {
     refresh: () => show(user ?? ""),
     /** As a request of the server has it. */
     get request() {
-      return { user, history: added.map((one) => one.item) };
+      return { user, history: added.map((one) => one.item), times: added.map((one) => one.time) };
     },
   };
 }
