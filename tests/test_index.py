@@ -7,9 +7,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sasrec.errors import ScoreError
+from sasrec.retrieval import index as indices
 from sasrec.retrieval.index import Index
 
 NOTHING = torch.tensor([], dtype=torch.int64)
+
+
+@pytest.fixture(scope="module", autouse=True, params=["bytes", "floats"])
+def products(request):
+    """What processors with and without instructions for products of bytes do; both can be done by any."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(indices, "_MULTIPLIES_BYTES", request.param == "bytes")
+        yield
 
 
 def best(index, state, k, hidden=NOTHING):
