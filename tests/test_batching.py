@@ -6,7 +6,10 @@ import threading
 import pytest
 
 from sasrec.serving.batching import TOGETHER, WAITING, Batcher
+from sasrec.serving.metrics import Metrics
+from sasrec.serving.operations import Desk
 from sasrec.serving.problems import BUSY, LATE, Problem
+from sasrec.serving.refusing import Refusals
 
 
 class Model:
@@ -164,6 +167,26 @@ def test_no_more_wait_than_are_answered_in_half_a_second(run, cost, wait, room):
         return found
 
     assert run(work) is room
+
+
+def test_of_the_heads_that_come_in_one_turn_as_many_are_let_in_as_there_is_room_for(run):
+    async def work(batcher, model):
+        first = asyncio.create_task(batcher.ask(["first"], seconds=60))
+        await begun(model)
+        others = asyncio.create_task(batcher.ask(["x"] * (WAITING - 2), seconds=60))
+        await waiting(batcher, WAITING - 2)
+        refusals = Refusals(Desk(None, batcher, Metrics()))
+        turns = []
+        for _ in range(2):
+            turns.append([refusals.route(b"POST", b"/v1/recommend") for _ in range(4)])
+            turns[-1].append(refusals.route(b"GET", b"/livez"))  # waits for nothing
+            await asyncio.sleep(0)
+        model.go_on.release(10)
+        await asyncio.gather(first, others)
+        return turns
+
+    refused = "POST /v1/recommend"
+    assert run(work) == [[None, None, refused, refused, None]] * 2
 
 
 def test_a_fault_of_the_model_ends_its_batch_alone(run):

@@ -54,18 +54,20 @@ class Batcher:
         self._thread = threading.Thread(target=self._work, name="sasrec-scores", daemon=True)
         self._thread.start()
 
-    def has_room(self, requests: int = 1, *, seconds: float = math.inf) -> bool:
+    def has_room(self, requests: int = 1, *, before: int = 0, seconds: float = math.inf) -> bool:
         """Whether requests may wait here.
 
         Asked when the head of a request is there, of which no more is known, and once more when all of it is.
 
         Args:
+            before: Requests that have been let in and do not wait yet.
             seconds: How long an answer is of use.
         """
-        if not self.waiting:
+        waiting = self.waiting + before
+        if not waiting:
             return True
-        batches = self.waiting // TOGETHER  # that are whole and come first; one may always wait
-        full = self.waiting + requests > WAITING or (batches > 0 and batches * self._cost > _PATIENCE)
+        batches = waiting // TOGETHER  # that are whole and come first; one may always wait
+        full = waiting + requests > WAITING or (batches > 0 and batches * self._cost > _PATIENCE)
         return not full and (batches + 1) * self._cost <= seconds
 
     async def ask(self, requests: Sequence[Request], *, seconds: float) -> list[Answer | Problem]:

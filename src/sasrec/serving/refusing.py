@@ -48,6 +48,7 @@ class Refusals:
         self._desk = desk
         self._loop = asyncio.get_running_loop()
         self._held: dict[Callable[[], None], None] = {}  # in the order of their coming, each once
+        self._let_in = 0  # requests of this turn of the loop, whose tasks run in the next
 
     @property
     def draining(self) -> bool:
@@ -56,9 +57,19 @@ class Refusals:
 
     def route(self, method: bytes, url: bytes) -> str | None:
         """The route of a request that there is no room for; None where the application has to see it."""
-        if self._desk.batcher.has_room():
+        route = _QUEUED.get((method, url.partition(b"?")[0]))
+        if route is None:
             return None
-        return _QUEUED.get((method, url.partition(b"?")[0]))
+        if not self._desk.batcher.has_room(before=self._let_in):
+            return route
+        # Hundreds may come in one turn after a batch: as many as there is room for are let in, not all of them.
+        if not self._let_in:
+            self._loop.call_soon(self._turn)
+        self._let_in += 1
+        return None
+
+    def _turn(self) -> None:
+        self._let_in = 0
 
     def hold(self, tell: Callable[[], None]) -> None:
         """Have something called at the next tick."""
