@@ -19,7 +19,7 @@ from sasrec.model.building import build
 from sasrec.model.inspection import attention_of
 from sasrec.model.stamp import Network
 from sasrec.retrieval.content import Content, FeatureTensors, checked, feature_tensors
-from sasrec.retrieval.topk import multiply
+from sasrec.retrieval.topk import in_lines, multiply
 
 _POSITIONS = 2048  # read at a time: so few that what is made of them stays in the caches
 _ROWS = 65_536  # of a table, looked at together
@@ -42,7 +42,8 @@ class Neural:
     def scores(self, histories: Sequences) -> Float[np.ndarray, "B V"]:
         """A score for every item after each history."""
         states, table = self.states(histories), self.table()
-        return multiply(states, table, out=states.new_empty(len(states), len(table))).cpu().numpy()
+        memory = states.new_empty(len(states), in_lines(len(table)))
+        return multiply(states, table, out=memory[:, : len(table)]).cpu().numpy()
 
     @property
     def length(self) -> int:

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _BLOCK_BYTES = 8 * 2**20  # scores that stay in a CPU's cache between the passes over them
-_PART = 1024  # items a product
+_PART = 1024  # items a product, of states that are more than a few
+_FEW = 16
 _READ = 16_384  # histories that a factored scorer is asked about at a time
 
 
@@ -65,7 +66,7 @@ def multiply(
     """The product of every state and every vector of the table, written into `out`."""
     import torch  # what has vectors has torch anyway
 
-    size = _PART if len(states) > 1 else len(table)
+    size = _PART if len(states) > _FEW else len(table)
     for part, items in zip(out.split(size, dim=1), table.split(size), strict=True):
         torch.mm(states, items.t(), out=part)
     return out
