@@ -5,6 +5,7 @@ import json
 import re
 import socket
 import threading
+import time
 from urllib.parse import urlsplit
 
 import pytest
@@ -302,3 +303,62 @@ def test_a_client_that_goes_while_its_refusal_is_held_disturbs_nobody(full, held
     stays.send(request() + ALIVE)
 
     assert [stays.answer()[0] for _ in range(2)] == [503, 200]
+
+
+def test_a_refusal_that_is_due_does_not_end_the_connection_of_the_next_whose_body_is_on_its_way(full, monkeypatch):
+    monkeypatch.setattr("sasrec.serving.refusing._TICK", 0.01)
+    line, whole = full.line(), request()
+
+    line.send(whole + whole[: -len(BODY)])
+    first = line.answer()[0]
+    time.sleep(0.1)  # the first one's tick passes
+    line.send(BODY + ALIVE)
+    (second, headers, _), third = line.answer(), line.answer()
+
+    assert (first, second, third[0]) == (503, 503, 200)
+    assert "connection" not in headers
+
+
+def test_a_refused_body_that_is_no_body_is_told_apart_from_a_large_head(full, held):
+    line = full.line()
+    head = request().partition(b"content-length")[0] + b"transfer-encoding: chunked\r\n\r\n"
+
+    for part in (head, b"4000\r\n" + b"x" * 0x4000 + b"\r\n", b"zz\r\n"):
+        line.send(part)
+        time.sleep(0.05)  # read one by one, as far as the machine is quick enough
+
+    assert (line.answer()[0], line.answer()) == (400, None)
+
+
+@pytest.mark.parametrize("behind", [b"nonsense\r\n\r\n", b"GET / HTTP/1.1\r\nx: " + b"y" * 20_000 + b"\r\n\r\n"])
+def test_what_is_no_request_does_not_take_the_answer_of_the_one_before_it(full, behind):
+    full.first.send(behind)  # its first request is still at the model
+    full.second.send(behind)
+
+    full.go_on()
+
+    assert (full.first.answer(), full.second.answer()) == (None, None)
+
+
+def test_a_head_that_is_too_large_is_refused_before_its_end_even_if_it_comes_at_once(full):
+    line = full.line()
+
+    line.send(b"GET /livez HTTP/1.1\r\n" + b"ab:cd\r\n" * 6000)
+
+    assert (line.answer()[0], line.answer()) == (431, None)
+
+
+@pytest.mark.parametrize("sent", [b"GET / HTTP/1.1\r\nx: " + b"y" * 20_000 + b"\r\n\r\n", b"nonsense\r\n\r\n"])
+def test_a_connection_that_was_refused_is_closed_even_if_the_other_end_stays(full, sent):
+    line = full.line()
+
+    line.send(sent)
+    assert line.answer()[0] in (400, 431)
+
+    for _ in range(20 * PATIENCE):
+        try:
+            line.send(b"x")
+        except OSError:
+            return
+        time.sleep(0.05)
+    pytest.fail("the server keeps the connection")

@@ -23,7 +23,8 @@ class Connection(HttpToolsProtocol):
 
     A head has to be small and to come soon. Where the queue has no room for a request, its body is read to the end and
     thrown away, and the answer is held for `Refusals`; the connection then goes on. Answers keep their order: a request
-    is refused here only if nothing is in flight on its connection, and the next one makes what is held be sent.
+    is refused here only if nothing is in flight on its connection, and the next one makes what is held be sent. What
+    cannot be made sense of behind a request in flight gets no answer: the connection ends with the one before it.
     """
 
     def __init__(
@@ -61,13 +62,17 @@ class Connection(HttpToolsProtocol):
         """Bytes of requests; whatever cannot be made sense of is refused, and the connection closed."""
         if self._over or self.transport.is_closing():
             return
-        if self._coming:
-            self._head += len(data)
+        begun = self._coming
         super().data_received(data)
-        if self._coming and self._refusal is None and self._head > HEAD:
-            self.send_400_response("what has come of the head alone is too large")
-        # Nearly always all of it comes at once, and a timer costs as much as many headers.
-        if self._coming and self._timer is None and not self._over:
+        # Nearly always all of it came at once, and what follows would cost as much as many headers.
+        if not self._coming or self._over:
+            return
+        if self._refusal is None:
+            self._head = self._head + len(data) if begun else self._gathered()
+            if self._head > HEAD:
+                self.send_400_response("what has come of the head alone is too large")
+                return
+        if self._timer is None:
             self._start_timer()
 
     def shutdown(self) -> None:
@@ -96,7 +101,7 @@ class Connection(HttpToolsProtocol):
         """The head is whole."""
         self._stop_timer()
         self._fresh = False
-        self._head = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+        self._head = self._gathered()
         if self._head > HEAD:
             raise ValueError("headers too large")  # the parser gives up, and calls send_400_response
         self._refusal = self._refused()
@@ -116,7 +121,7 @@ class Connection(HttpToolsProtocol):
             return
         self._stop_timer()
         self._coming, self._refusal.whole = False, True
-        self._refusals.hold(self._tell)
+        self._refusals.hold(self._due)
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002  # as uvicorn calls it
         """Refuse what the parser gave up on."""
@@ -124,6 +129,10 @@ class Connection(HttpToolsProtocol):
             self._end(Problem(HEADERS, f"the line and headers of a request have at most {HEAD:,} bytes"))
         else:
             self._end(Problem(MALFORMED, "this is no HTTP/1.1"))
+
+    def _gathered(self) -> int:
+        """Bytes of the parts of a head that are whole."""
+        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
 
     def _start_timer(self) -> None:
         self._timer = self.loop.call_later(_HEAD_SECONDS, self._too_slow)
@@ -151,6 +160,11 @@ class Connection(HttpToolsProtocol):
         last = not self.parser.should_keep_alive() or self.parser.get_http_version() == "1.0"
         return Refusal(route, id_of(self.headers), last)
 
+    def _due(self) -> None:
+        """Send the refusal that is held, unless it is a later one, whose body is on its way."""
+        if self._refusal is not None and self._refusal.whole:
+            self._tell()
+
     def _tell(self) -> None:
         """Send the refusal that is held, if one is."""
         refusal, self._refusal = self._refusal, None
@@ -166,12 +180,22 @@ class Connection(HttpToolsProtocol):
             self.on_response_complete()
 
     def _end(self, problem: Problem, request_id: str | None = None) -> None:
-        """Answer without the application, and close."""
-        self._stop_timer()
-        if self._refusal is not None and self._refusal.whole:
-            self._tell()
+        """Answer without the application, and close; behind a request in flight only close, after its answer."""
         if self._over or self.transport.is_closing():
             return
+        self._stop_timer()
+        self._due()
+        if self._over or self.transport.is_closing():
+            return
+        running = self.cycle
+        if running is not None and not running.response_complete:
+            if running.response_started or not running.more_body:
+                running.keep_alive, self._over = False, True
+                self.pipeline.clear()
+                return
+            # It is this request's own body that cannot be read: the application is told that nobody waits for it.
+            running.disconnected = True
+            running.message_event.set()
         self.transport.write(self._answer(problem, request_id or id_of(()), b"connection: close\r\n"))
         # What is closed while bytes of a request are still on the way is reset by the system, and the other end may
         # never see its answer. So only our side ends now; what still comes is thrown away until the other one ends too.
