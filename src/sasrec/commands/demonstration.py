@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from sasrec.retrieval.recommender import Recommender
 
 _NOTE = "Written by `sasrec demo`; the next one replaces all of it.\n"
-# Narrower, with larger and more steps than by default, to be done within a minute; one thread, as several gain nothing on so small a
-# network and lose much where other programs compute too.
+# Narrower, with larger and more steps than by default, to be done within a minute; one thread, as several gain nothing
+# on so small a network and lose much where other programs compute too.
 _SETTINGS = Config(width=64, batch=64, learning_rate=0.005, dropout=0.2, epochs=14, threads=1)
 _FILES = ("README.txt", "log.csv", "items.csv", "model.sasrec", "recommendations.parquet")
 
