@@ -304,6 +304,40 @@ def test_content_that_adds_nothing_to_known_items_stays_for_new_ones(data, featu
     assert {name: weight for name, (weight, _) in found.scorer.parts.items()} == {"rules": 1.0, "content": 0.0}
 
 
+@pytest.fixture(scope="module")
+def moved(data, features):
+    """Features in the same words, with other vectors."""
+    return replace(features, vectors=features.vectors[::-1].copy())
+
+
+def test_models_of_tables_that_differ_in_their_values_alone_are_refused(data, features, moved, monkeypatch):
+    models = [sasrec.count(data, "content", features=one, progress=False) for one in (features, moved)]
+    monkeypatch.setattr(blending, "_Search", None)  # before anything is searched
+
+    assert str(features) == str(moved)
+    with pytest.raises(ConfigError, match="models: those of different features could not be refit together"):
+        sasrec.blend(data, models, progress=False)
+
+
+def test_the_table_is_that_of_the_first_model_that_tells_of_one(data, features):
+    content = sasrec.count(data, "content", features=features, progress=False)
+    silent = {name: value for name, value in content.record.items() if name != "item_table"}
+    older = sasrec.Recommender.of_log(content.scorer, data.log, record=silent)
+
+    record = sasrec.blend(data, [older, content], progress=False).record
+
+    assert {name: record[name] for name in ("features", "item_table")} == features.record()
+
+
+def test_features_that_a_given_model_was_not_made_with_are_refused(data, network, features, moved):
+    content = sasrec.count(data, "content", features=features, progress=False)
+
+    with pytest.raises(ConfigError, match="features: a content was made with others; give those that"):
+        sasrec.blend(data, [content, "rules"], features=moved, progress=False)
+    with pytest.raises(DataError, match="features are of 30 items, the log has 40"):
+        sasrec.blend(data, [content, network], features=features.take(np.arange(30)), progress=False)
+
+
 def test_content_is_no_part_without_features(data):
     with pytest.raises(ConfigError, match="features: content ranks by what items are"):
         sasrec.blend(data, ["rules", "content"], progress=False)

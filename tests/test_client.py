@@ -122,6 +122,16 @@ def test_a_connection_that_the_server_closed_is_opened_again(client):
     assert client.recommend("u19").items
 
 
+@pytest.mark.parametrize("odd", [("i03", 1.0, 2), ("i03",), ()])
+def test_a_tuple_that_is_no_pair_of_item_and_time_is_refused(client, odd):
+    with pytest.raises(
+        ConfigError, match="history: expected items, or pairs of an item and its time, found"
+    ) as refused:
+        client.recommend(history=[("i05", 0.5), odd])
+
+    assert str(refused.value).endswith(repr(odd))
+
+
 def test_an_address_that_is_none_is_refused():
     with pytest.raises(ConfigError, match=r"expected one like http://127\.0\.0\.1:8000, found 'localhost:8000'"):
         Client("localhost:8000")

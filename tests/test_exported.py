@@ -236,6 +236,14 @@ def test_a_model_of_another_catalogue_or_other_settings_is_refused(small_model):
         Exported(graph, sasrec.Config(length=50, user_width=4), len(small_model.items))
 
 
+@pytest.mark.parametrize("name", ["length", "width"])
+def test_settings_that_leave_open_what_a_network_has_are_refused(small_model, name):
+    config, parts = exported(small_model.scorer).to_parts()
+
+    with pytest.raises(BundleError, match=f"config.json: {name}: an exported network has a number, found 'auto'"):
+        Exported.from_parts(len(small_model.items), config | {name: "auto"}, parts)
+
+
 def test_what_is_written_is_plain_onnx_that_others_can_read(saved):
     model = onnx.load(saved / "model.onnx")
 

@@ -1,11 +1,13 @@
 """The server as a process: how it starts, refuses to start and sheds load."""
 
+import gc
 import http.client
 import json
 import os
 import socket
 import sys
 import threading
+from contextlib import closing
 from urllib.parse import urlsplit
 
 import pytest
@@ -15,6 +17,8 @@ from sasrec.client import Client
 from sasrec.errors import ConfigError, ServingError
 from sasrec.serving import server
 from sasrec.serving.answering import Served
+from sasrec.serving.lifetime import Lifetime
+from sasrec.serving.versions import Folder
 
 PATIENCE = 60  # seconds for what takes one or two on a quiet machine
 
@@ -101,6 +105,16 @@ def test_a_mistyped_model_leaves_no_data_folder_behind(tmp_path):
         sasrec.serve(tmp_path / "missing", sasrec.Place(port=0))
 
     assert os.listdir(tmp_path) == []
+
+
+def test_a_server_that_cannot_start_leaves_garbage_collected(tmp_path):
+    gc.unfreeze()
+    before = gc.get_freeze_count()
+
+    with pytest.raises(sasrec.BundleError, match="missing: does not exist"), closing(Folder(tmp_path / "data")) as data:
+        Lifetime(tmp_path / "missing", data, sasrec.Place())
+
+    assert gc.get_freeze_count() == before
 
 
 @pytest.mark.parametrize("wrong", [{"port": 70000}, {"threads": 0}, {"port": -1}])

@@ -13,7 +13,7 @@ import pytest
 import sasrec
 from sasrec.client import Client
 from sasrec.data.vocab import Vocabulary
-from sasrec.errors import BundleError, ConfigError, DataError, OutputError, ServingError
+from sasrec.errors import BundleError, ConfigError, DataError, OutputError, ScoreError, ServingError
 from sasrec.retrieval.recommender import Recommender
 from sasrec.serving.administration import Command, send
 from sasrec.serving.api import Recommend
@@ -247,6 +247,24 @@ def test_a_broken_model_at_the_start_leaves_the_last_good_one(open_service, mode
 
     assert service.served.version == before
     assert "is damaged" in caplog.text
+
+
+def test_a_model_whose_scores_are_no_numbers_at_the_start_leaves_the_last_good_one(
+    open_service, models, tmp_path, caplog
+):
+    before = open_service(models / "one").served.version
+    huge = sasrec.load(models / "two")
+    huge.scorer.network.items.weight.data.fill_(3e38)
+    huge.save(tmp_path / "huge")
+
+    with caplog.at_level(logging.ERROR):
+        service = open_service(tmp_path / "huge")
+
+    assert (service.served.version, best(service)) == (before, offline(models / "one"))
+    assert f"version {before} goes on instead" in caplog.text
+    assert os.listdir(tmp_path / "data" / "models") == [before]
+    with pytest.raises(ScoreError):
+        service.activate(tmp_path / "huge")
 
 
 def test_a_broken_model_at_the_first_start_is_an_error(open_service, models, tmp_path):

@@ -287,6 +287,22 @@ def test_a_model_without_times_takes_the_same_requests_and_looks_at_none(serving
             client.recommend_batch([Recommend(history=["i03"], times=[1, 2])])
         with pytest.raises(ServingError, match="/times/1: is before the time before it"):
             client.recommend(history=[("i03", 2), ("i04", 1)])
+        with urllib.request.urlopen(running.url + "/openapi.json", timeout=30) as answer:
+            told = json.load(answer)["components"]["schemas"]["Recommend"]["properties"]["times"]["description"]
+
+    assert told.endswith("A model that reads times needs them; others check that they fit, and do not use them.")
+
+
+def test_a_place_in_a_batch_says_in_which_request(post):
+    fine, wrong = {"history": ["i03"], "times": [START]}, {"history": ["i03", "i04"], "times": [START + 1, START]}
+    detail = "is before the time before it, and the oldest event comes first"
+
+    status, problem = post("/v1/recommend:batch", requests=[fine, fine, wrong, fine])
+    _, alone = post("/v1/recommend:batch", requests=[wrong])
+
+    assert (status, problem["errors"]) == (422, [{"pointer": "/requests/2/times/1", "detail": detail}])
+    assert problem["detail"] == f"/requests/2/times/1: {detail}"
+    assert alone["errors"][0]["pointer"] == "/requests/0/times/1"
 
 
 def test_a_history_has_times_everywhere_or_nowhere(client):

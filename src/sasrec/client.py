@@ -91,7 +91,7 @@ class Client:
             time: For which the items are wanted, in seconds since 1970; None is now. Used by a model that reads times.
 
         Raises:
-            ConfigError: Some items of the history have a time, and others have none.
+            ConfigError: Some items of the history have a time, and others have none; or one is a tuple, but no pair.
         """
         allowed, (items, times) = None if allow is None else list(allow), _parted(history)
         asked = Recommend(
@@ -234,7 +234,7 @@ class Client:
 
 
 def _parted(history: Past) -> tuple[list[Id], list[float] | None]:
-    """Items and times as a request has them; ConfigError where some items have a time and others none."""
+    """Items and times as a request has them; ConfigError where only some items have one, or a tuple is no pair."""
     events = list(history)
     pairs = [one for one in events if isinstance(one, tuple)]
     items = [one for one in events if not isinstance(one, tuple)]
@@ -242,4 +242,6 @@ def _parted(history: Past) -> tuple[list[Id], list[float] | None]:
         raise ConfigError(
             f"history: {items[0]!r} has no time, and others have; give the time of every item, or of none"
         )
+    if odd := [one for one in pairs if len(one) != 2]:
+        raise ConfigError(f"history: expected items, or pairs of an item and its time, found {odd[0]!r}")
     return items or [item for item, _ in pairs], [when for _, when in pairs] if pairs else None

@@ -46,8 +46,12 @@ class Exported:
             threads: CPU threads that compute.
 
         Raises:
-            BundleError: It is no such model, or of another catalogue; or ONNX Runtime is missing.
+            BundleError: It is no such model, or of another catalogue; the settings leave open what a network has; or
+                ONNX Runtime is missing.
         """
+        for name in ("width", "length"):
+            if getattr(config, name) == "auto":
+                raise BundleError(f"config.json: {name}: an exported network has a number, found 'auto'")
         self.graph, self.config, self.items = graph, config, items
         self.reads_times = config.times != "none"
         check_plain(graph)

@@ -29,7 +29,7 @@ Times = Annotated[
     Annotated[list[Time], Meta(max_length=1000)] | None,
     Meta(
         description="When each item of `history` was had, none before the one before it. A model that reads times "
-        "needs them; others ignore them."
+        "needs them; others check that they fit, and do not use them."
     ),
 ]
 Asked = Annotated[

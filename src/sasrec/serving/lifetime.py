@@ -38,9 +38,13 @@ class Lifetime:
         # What is imported by now is no garbage, yet under load a fifth of the processor's time went into looking for
         # some there. Models come later, so that one that is replaced is still found.
         gc.freeze()
-        self.service = Service(
-            model, folder, events=place.events, titles=place.titles, threads=place.threads, overlap=place.overlap
-        )
+        try:
+            self.service = Service(
+                model, folder, events=place.events, titles=place.titles, threads=place.threads, overlap=place.overlap
+            )
+        except BaseException:
+            gc.unfreeze()  # whoever called may go on without a server
+            raise
         self._drain = place.drain
         self._server: _Server | None = None
 

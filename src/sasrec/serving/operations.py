@@ -60,12 +60,19 @@ class Desk:
         self.service, self.batcher, self.metrics = service, batcher, counted
         self.latest: deque[api.LatestEvent] = deque(maxlen=_LATEST)
 
-    async def ask(self, requests: Sequence[Request], deadline_ms: int) -> list[Any]:
-        """Answers from one version of the model, in the order of the requests; Problem as `Batcher.ask`."""
+    async def ask(self, requests: Sequence[Request], deadline_ms: int, *, within: str | None = None) -> list[Any]:
+        """Answers from one version of the model, in the order of the requests.
+
+        Args:
+            within: JSON pointer to the list of the requests; None where one is all that was sent.
+
+        Raises:
+            Problem: As `Batcher.ask`; or the first of what is wrong with a request.
+        """
         answers = await self.batcher.ask(requests, seconds=deadline_ms / 1000)
-        for one in answers:
+        for at, one in enumerate(answers):
             if isinstance(one, Problem):
-                raise one
+                raise one if within is None else one.within(f"{within}/{at}")
             if isinstance(one, api.Recommendation):
                 self.metrics.popular.add(amount=one.source == "popular")
                 self.metrics.unknown.add(amount=len(one.unknown_items))
@@ -111,7 +118,7 @@ async def recommend(desk: Desk, asked: api.Recommend) -> api.Recommendation:
 
 async def recommend_batch(desk: Desk, asked: api.RecommendBatch) -> api.Recommendations:
     """Several recommendations from one version of the model."""
-    answers = await desk.ask(asked.requests, asked.deadline_ms)
+    answers = await desk.ask(asked.requests, asked.deadline_ms, within="/requests")
     return api.Recommendations(answers, answers[0].model_version)
 
 

@@ -103,6 +103,12 @@ class Problem(Exception):  # noqa: N818  # a problem is what RFC 9457 calls it
         super().__init__(detail)
         self.kind, self.detail, self.errors = kind, detail, errors
 
+    def within(self, place: str) -> "Problem":
+        """The same problem of a part of a larger request. Args: place: The part, as a JSON pointer."""
+        errors = tuple(Fault(place + one.pointer, one.detail) for one in self.errors)
+        # The words begin with the first place that is wrong; a problem of none says the same of the whole.
+        return Problem(self.kind, place + self.detail if errors else self.detail, errors=errors)
+
     def document(self, instance: str) -> bytes:
         """The body of the answer to a request with this id."""
         kind = self.kind

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import final
 
-from sasrec.errors import BundleError, SasrecError, ServingError
+from sasrec.errors import BundleError, SasrecError, ScoreError, ServingError
 from sasrec.retrieval.exported import Exported
 from sasrec.retrieval.loading import load
 from sasrec.retrieval.recommender import Recommender
@@ -52,7 +52,7 @@ class Service:
             overlap: Share of the best items to be found in a large catalogue; None finds them all. See `indexed`.
 
         Raises:
-            BundleError: The model cannot be used, and there is no other.
+            BundleError, ScoreError: The model cannot be used, and there is no other.
             ConfigError: `overlap` is out of range, or the model has too few users to measure it.
             DataError: The titles cannot be read, or fit none of the items.
             ServingError: The store of events is damaged, foreign, of a newer format or cannot be reached; or the
@@ -125,7 +125,7 @@ class Service:
                 course = course.forward(given, given=given)
                 self.folder.keep(course)
                 return served, course
-        except BundleError as error:
+        except SasrecError as error:
             if course.version is None:
                 raise
             LOGGER.error("%s; version %s goes on instead", error, course.version)
@@ -146,11 +146,11 @@ class Service:
         return self._taken(model)
 
     def _last_good(self, course: Course) -> tuple[Served, Course]:
-        """What was served last; where its copy is damaged, the latest version before it whose copy is not."""
+        """What was served last; where its copy cannot be used, the latest version before it whose copy can."""
         while True:
             try:
                 return self._load(str(course.version)), course
-            except BundleError as error:
+            except (BundleError, ScoreError) as error:
                 if not course.before:
                     raise
                 course = course.back()

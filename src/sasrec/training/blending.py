@@ -22,6 +22,7 @@ from sasrec.retrieval.topk import best, blocks, hide
 from sasrec.training.counting import Countable, count
 from sasrec.training.machine import describe
 from sasrec.training.progress import told
+from sasrec.training.settling import check_features
 
 _DEPTH = 50  # of each part's ranking so many items take part in the search
 _USERS = 30_000  # so many validation users at most
@@ -55,11 +56,13 @@ def blend(
         A recommender like any other; its `record` holds the weights.
 
     Raises:
-        ConfigError: There are fewer than two models, one is a blend or was refit, or they differ in features.
-        DataError: A model was trained on another log or split.
+        ConfigError: There are fewer than two models, one is a blend or was refit, or they differ in features, from
+            each other or from those that are given.
+        DataError: A model was trained on another log or split, or features are of another catalogue.
     """
     started, worked, tell = time.perf_counter(), time.process_time(), told(progress)
     made = _parts(data, models, features, progress=progress)
+    known = _features(made)
     exclude_seen = all(model.exclude_seen for model in made.values())
     scorers = {name: model.scorer for name, model in made.items()}
     content = next((name for name, one in scorers.items() if isinstance(one, Content)), None)
@@ -79,7 +82,7 @@ def blend(
         "data": data.fingerprint,
         "split": data.rule,
         "exclude_seen": exclude_seen,
-        **_features(made),
+        **known,
         "parts": parts,
         "new": told_new,
         "best": {name: float(search.values(final, of).mean()) for name, of in (("ndcg", ndcg), ("hit_rate", hit_rate))},
@@ -130,6 +133,7 @@ def _parts(
     data: Split, models: Sequence[Recommender | Countable], features: Features | None, *, progress: bool | None
 ) -> dict[str, Recommender]:
     """The models by a name for each, the named ones counted; with features, content among them."""
+    check_features(data, features)
     kinds = [model if isinstance(model, str) else model.scorer.kind for model in models]
     if features is not None and Content.kind not in kinds:
         models = [*models, "content"]
@@ -151,6 +155,10 @@ def _parts(
                 f"{data.log.source.name}: a {kind} was trained on another log or split, or does not say how; "
                 "weights would not be honest"
             )
+        if features is not None and found.record.get("features") and _differ([found.record, features.record()]):
+            raise ConfigError(
+                f"features: a {kind} was made with others; give those that the models were made with, or none"
+            )
         same = sum(name.partition(" ")[0] == kind for name in made)
         made[f"{kind} {same + 1}" if same else kind] = found
     return made
@@ -163,9 +171,19 @@ def _counted(data: Split, model: Countable, features: Features | None, *, progre
 def _features(models: Mapping[str, Recommender]) -> dict[str, Any]:
     """The features of items that models learned from or count, as their records say it."""
     records = [model.record for model in models.values() if model.record.get("features")]
-    if len({record["features"] for record in records}) > 1:
+    if _differ(records):
         raise ConfigError("models: those of different features could not be refit together; blend one of them")
-    return {name: records[0].get(name) if records else None for name in ("features", "item_table")}
+    return {
+        name: next((record[name] for record in records if record.get(name)), None)
+        for name in ("features", "item_table")
+    }
+
+
+def _differ(records: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether records tell of different features: in words, or in what the table held where they say so."""
+    tables = [record.get("item_table") or {} for record in records]  # an older model keeps none
+    digests = {table["sha256"] for table in tables if "sha256" in table}
+    return len({record["features"] for record in records}) > 1 or len(digests) > 1
 
 
 @final
