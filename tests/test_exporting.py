@@ -182,8 +182,8 @@ def test_a_setting_that_the_export_has_never_heard_of_is_refused_unless_it_is_at
     monkeypatch.setattr("sasrec.export.network._ANY", {"length", "width"})
 
     with pytest.raises(ConfigError, match=r"heads: a network with 2 cannot be exported; what can is 1"):
-        exported(network_of(Config(length=50, heads=2)))
-    exported(network_of(Config(length=50)))
+        exported(network_of(Config(width=8, length=50, heads=2)))
+    exported(network_of(Config(width=8, length=50)))
 
 
 # Whole models
