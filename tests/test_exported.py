@@ -183,7 +183,7 @@ def model_of(nodes, arrays=(), *, functions=(), items=4):
 
 def refused(graph, match, *, items=4):
     with pytest.raises(BundleError, match=match):
-        Exported(graph, sasrec.Config(length=50), items)
+        Exported(graph, sasrec.Config(width=8, length=50), items)
 
 
 def test_data_in_another_file_is_refused(tmp_path, monkeypatch):
@@ -233,7 +233,7 @@ def test_a_model_of_another_catalogue_or_other_settings_is_refused(small_model):
 
     refused(graph, "does not fit the catalogue of 4 items", items=4)
     with pytest.raises(BundleError, match="does not fit"):
-        Exported(graph, sasrec.Config(length=50, user_width=4), len(small_model.items))
+        Exported(graph, sasrec.Config(width=8, length=50, user_width=4), len(small_model.items))
 
 
 @pytest.mark.parametrize("name", ["length", "width"])
