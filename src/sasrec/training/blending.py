@@ -56,8 +56,7 @@ def blend(
         A recommender like any other; its `record` holds the weights.
 
     Raises:
-        ConfigError: There are fewer than two models, one is a blend or was refit, or they differ in features, from
-            each other or from those that are given.
+        ConfigError: There are fewer than two models, one is a blend or was refit, or features are not all the same.
         DataError: A model was trained on another log or split, or features are of another catalogue.
     """
     started, worked, tell = time.perf_counter(), time.process_time(), told(progress)
