@@ -56,13 +56,11 @@ def blend(
         A recommender like any other; its `record` holds the weights.
 
     Raises:
-        ConfigError: There are fewer than two models, one is a blend or was refit, or they differ in features, from
-            each other or from those that are given.
+        ConfigError: There are fewer than two models, one is a blend or was refit, or features are not all the same.
         DataError: A model was trained on another log or split, or features are of another catalogue.
     """
     started, worked, tell = time.perf_counter(), time.process_time(), told(progress)
     made = _parts(data, models, features, progress=progress)
-    known = _features(made)
     exclude_seen = all(model.exclude_seen for model in made.values())
     scorers = {name: model.scorer for name, model in made.items()}
     content = next((name for name, one in scorers.items() if isinstance(one, Content)), None)
@@ -82,7 +80,7 @@ def blend(
         "data": data.fingerprint,
         "split": data.rule,
         "exclude_seen": exclude_seen,
-        **known,
+        **_features(made),
         "parts": parts,
         "new": told_new,
         "best": {name: float(search.values(final, of).mean()) for name, of in (("ndcg", ndcg), ("hit_rate", hit_rate))},
@@ -155,12 +153,14 @@ def _parts(
                 f"{data.log.source.name}: a {kind} was trained on another log or split, or does not say how; "
                 "weights would not be honest"
             )
-        if features is not None and found.record.get("features") and _differ([found.record, features.record()]):
+        if features is not None and _differ([found.record, features.record()]):
             raise ConfigError(
                 f"features: a {kind} was made with others; give those that the models were made with, or none"
             )
         same = sum(name.partition(" ")[0] == kind for name in made)
         made[f"{kind} {same + 1}" if same else kind] = found
+    if _differ([one.record for one in made.values()]):
+        raise ConfigError("models: those of different features could not be refit together; blend one of them")
     return made
 
 
@@ -170,9 +170,7 @@ def _counted(data: Split, model: Countable, features: Features | None, *, progre
 
 def _features(models: Mapping[str, Recommender]) -> dict[str, Any]:
     """The features of items that models learned from or count, as their records say it."""
-    records = [model.record for model in models.values() if model.record.get("features")]
-    if _differ(records):
-        raise ConfigError("models: those of different features could not be refit together; blend one of them")
+    records = [model.record for model in models.values()]
     return {
         name: next((record[name] for record in records if record.get(name)), None)
         for name in ("features", "item_table")
@@ -180,10 +178,11 @@ def _features(models: Mapping[str, Recommender]) -> dict[str, Any]:
 
 
 def _differ(records: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether records tell of different features: in words, or in what the table held where they say so."""
-    tables = [record.get("item_table") or {} for record in records]  # an older model keeps none
+    """Whether records that tell of features tell of different ones: in words, or by what is in the table."""
+    having = [record for record in records if record.get("features")]
+    tables = [record.get("item_table") or {} for record in having]  # an older model keeps none
     digests = {table["sha256"] for table in tables if "sha256" in table}
-    return len({record["features"] for record in records}) > 1 or len(digests) > 1
+    return len({record["features"] for record in having}) > 1 or len(digests) > 1
 
 
 @final
