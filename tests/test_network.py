@@ -217,7 +217,7 @@ def test_no_blocks_score_by_the_last_item_and_its_position_alone():
 
 @pytest.mark.parametrize("items", [10, 1_000, 30_000])
 def test_the_initial_spread_of_item_vectors_does_not_depend_on_the_catalogue(items):
-    network = build(sasrec.Config(length=50), items=items, generator=torch.Generator().manual_seed(0))
+    network = build(sasrec.Config(width=64, length=50), items=items, generator=torch.Generator().manual_seed(0))
 
     assert network.items.weight.std().item() == pytest.approx(0.02, rel=0.1)
     assert network.items.weight.mean().item() == pytest.approx(0.0, abs=0.003)
