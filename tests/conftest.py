@@ -104,6 +104,23 @@ def timed_model(timed_rows, timed_config):
     return sasrec.train(sasrec.split(sasrec.read_log(timed_rows)), timed_config, progress=False)
 
 
+@pytest.fixture
+def held_model(monkeypatch):
+    """Served models answer nothing until they are let go on: events to set for that, and set once one has begun."""
+    from sasrec.serving.answering import Served
+
+    go_on, begun = threading.Event(), threading.Event()
+    answer = Served.answer
+
+    def slow(self, requests):
+        begun.set()
+        assert go_on.wait(60)  # seconds, for what takes none on a quiet machine
+        return answer(self, requests)
+
+    monkeypatch.setattr(Served, "answer", slow)
+    return go_on, begun
+
+
 @pytest.fixture(scope="session")
 def serving():
     """Starts a real server in a thread: `with serving(model, data=folder) as running`."""

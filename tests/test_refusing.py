@@ -10,7 +10,6 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from sasrec.serving.answering import Served
 from sasrec.serving.refusing import Refusals
 
 PATIENCE = 60  # seconds for what takes none on a quiet machine
@@ -85,17 +84,9 @@ class Full:
 
 
 @pytest.fixture
-def full(serving, small_model, tmp_path, monkeypatch):
+def full(serving, small_model, held_model, tmp_path, monkeypatch):
     monkeypatch.setattr("sasrec.serving.batching.WAITING", 1)
-    go_on, begun = threading.Event(), threading.Event()
-    answer = Served.answer
-
-    def slow(self, requests):
-        begun.set()
-        assert go_on.wait(PATIENCE)
-        return answer(self, requests)
-
-    monkeypatch.setattr(Served, "answer", slow)
+    go_on, begun = held_model
     with serving(small_model, data=tmp_path / "data", drain=0) as running:
         server = Full(running, go_on)
         server.first.send(request())

@@ -30,17 +30,11 @@ def saved(tmp_path_factory, small_model):
     return path
 
 
-def test_too_much_at_once_is_refused_quickly_and_the_rest_answered(serving, small_model, tmp_path, monkeypatch):
+def test_too_much_at_once_is_refused_quickly_and_the_rest_answered(
+    serving, small_model, held_model, tmp_path, monkeypatch
+):
     monkeypatch.setattr("sasrec.serving.batching.WAITING", 8)
-    go_on, begun = threading.Event(), threading.Event()
-    answer = Served.answer
-
-    def slow(self, requests):
-        begun.set()
-        assert go_on.wait(PATIENCE)
-        return answer(self, requests)
-
-    monkeypatch.setattr(Served, "answer", slow)
+    go_on, begun = held_model
     with serving(small_model, data=tmp_path / "data") as running:
         outcomes, told = [], threading.Semaphore(0)
 
