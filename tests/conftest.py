@@ -121,6 +121,15 @@ def held_model(monkeypatch):
     return go_on, begun
 
 
+@pytest.fixture
+def client(running):
+    """A client of the server that a test module runs."""
+    from sasrec.client import Client
+
+    with Client(running.url) as client:
+        yield client
+
+
 @pytest.fixture(scope="session")
 def serving():
     """Starts a real server in a thread: `with serving(model, data=folder) as running`."""

@@ -20,12 +20,6 @@ def running(serving, small_model, tmp_path_factory):
         yield running
 
 
-@pytest.fixture
-def client(running):
-    with Client(running.url) as client:
-        yield client
-
-
 def standing(model, history, item, *, hidden=()):
     """Score and rank of an item after a history, from the list of everything that may be recommended."""
     everything = model.continue_from(history, k=100, exclude_seen=False)

@@ -32,12 +32,6 @@ def running(serving, timed_model, tmp_path_factory):
 
 
 @pytest.fixture
-def client(running):
-    with Client(running.url) as client:
-        yield client
-
-
-@pytest.fixture
 def post(running):
     """Sends JSON as anybody would; gives status and decoded answer."""
 

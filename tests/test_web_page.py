@@ -66,12 +66,6 @@ def running(serving, model, tmp_path_factory):
         yield running
 
 
-@pytest.fixture
-def client(running):
-    with Client(running.url) as client:
-        yield client
-
-
 @pytest.fixture(scope="module")
 def browser():
     found = next(filter(None, map(shutil.which, BROWSERS)), None)
