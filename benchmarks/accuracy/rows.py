@@ -76,7 +76,17 @@ ROWS = {
     "default": Row("defaults"),
     "width-64": Row("width 64", {"width": 64}),
     "width-256": Row("width 256", {"width": 256}),
-    "relative": _narrow("relative positions too", {"positions": "both"}),
+    "dropout-dense": Row("on MovieLens dropout 0.2", {}, {"dropout": 0.2}),
+    "dropout-high": Row("dropout 0.6; on MovieLens 0.3", {"dropout": 0.6}, {"dropout": 0.3}),
+    "relative": Row("relative positions too", {"positions": "both"}),
+    "relative-dropout-dense": Row(
+        "relative positions too; on MovieLens dropout 0.2", {"positions": "both"}, {"dropout": 0.2}
+    ),
+    "blocks-3": Row("three blocks", {"blocks": 3}),
+    "gated": Row(
+        "gated blocks with SwiGLU (LiGR)",
+        {"norm": "pre", "gated": True, "projected": True, "activation": "swiglu", "feed_forward": 512},
+    ),
     "times": _narrow("the time of the request, and relative positions too", {"positions": "both", "times": "both"}),
     "float32": _narrow("products of the loss in float32", {"precision": "float32"}),
     "sampled-256": _narrow("sampled softmax, 256 negatives", {"loss": "sampled-softmax", "negatives": 256}),
