@@ -1,6 +1,5 @@
 """Blending: the weights of several models in one, found on validation alone."""
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, final
@@ -19,6 +18,7 @@ from sasrec.retrieval.content import Content
 from sasrec.retrieval.recommender import Recommender
 from sasrec.retrieval.scorers import Scorer
 from sasrec.retrieval.topk import best, blocks, hide
+from sasrec.training.costs import Clock
 from sasrec.training.counting import Countable, count
 from sasrec.training.machine import describe
 from sasrec.training.progress import told
@@ -59,7 +59,7 @@ def blend(
         ConfigError: There are fewer than two models, one is a blend or was refit, or features are not all the same.
         DataError: A model was trained on another log or split, or features are of another catalogue.
     """
-    started, worked, tell = time.perf_counter(), time.process_time(), told(progress)
+    clock, tell = Clock(), told(progress)
     made = _parts(data, models, features, progress=progress)
     exclude_seen = all(model.exclude_seen for model in made.values())
     scorers = {name: model.scorer for name, model in made.items()}
@@ -84,8 +84,7 @@ def blend(
         "parts": parts,
         "new": told_new,
         "best": {name: float(search.values(final, of).mean()) for name, of in (("ndcg", ndcg), ("hit_rate", hit_rate))},
-        "seconds": round(time.perf_counter() - started, 3),
-        "cpu_seconds": round(time.process_time() - worked, 3),
+        **clock.record(),
         **describe(),
     }
     kept = {name: (weight, scorers[name]) for name, weight in weights.items() if weight > 0 or name == content}

@@ -13,6 +13,7 @@ from sasrec.retrieval.neural import Neural
 from sasrec.retrieval.recommender import Recommender
 from sasrec.retrieval.scorers import Counted, Scorer
 from sasrec.training.beginning import begin
+from sasrec.training.costs import Clock
 from sasrec.training.epochs import EpochResult
 from sasrec.training.machine import torch_threads
 from sasrec.training.negatives import Draw
@@ -63,15 +64,11 @@ def refit(
     same = (None if features is None else str(features)) == record.get("features")
     if not same or (features is not None and table.get("sha256", features.digest) != features.digest):
         raise ConfigError("features: a refit needs those that the model was trained with, and no others")
-    started, worked = time.perf_counter(), time.process_time()
+    clock = Clock()
     again = _Again(data.refit.train, len(data.log.items), features, draw, progress)
     made = {part.name: (part.weight, again.made(part)) for part in parts_of(model)}
     scorer = again.blended(made, model.scorer) if isinstance(model.scorer, Blend) else made[model.scorer.kind][1]
-    done = {
-        "events": len(again.train.items),
-        "seconds": round(time.perf_counter() - started, 3),
-        "cpu_seconds": round(time.process_time() - worked, 3),
-    }
+    done = {"events": len(again.train.items), **clock.record()}
     return Recommender.of_log(scorer, data.log, record={**record, "refit": done})
 
 
