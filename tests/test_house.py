@@ -35,7 +35,7 @@ READING = [  # entry modules; the files and lines that one must have open to fol
         id="from-log-to-report",
     ),
     pytest.param(
-        ["sasrec.data.log", "sasrec.data.splits", "sasrec.training.loop", "sasrec.evaluation.protocol"],
+        ["sasrec.data.log", "sasrec.data.splits", "sasrec.training.training", "sasrec.evaluation.protocol"],
         54,
         7850,
         id="behind-train-and-evaluate",

@@ -94,9 +94,9 @@ if TYPE_CHECKING:
     from sasrec.training.blending import blend
     from sasrec.training.checkpoint import Checkpoint
     from sasrec.training.counting import count
-    from sasrec.training.loop import train
     from sasrec.training.refitting import refit
     from sasrec.training.retraining import retrain
+    from sasrec.training.training import train
 else:
     # Hidden from type checkers: they take a module with __getattr__ to have every name that anybody mistypes.
     _HOMES = {
@@ -119,7 +119,7 @@ else:
         "Recommender": "retrieval.recommender",
         "load": "retrieval.loading",
         "Checkpoint": "training.checkpoint",
-        "train": "training.loop",
+        "train": "training.training",
         "count": "training.counting",
         "blend": "training.blending",
         "refit": "training.refitting",

@@ -17,7 +17,7 @@ from sasrec.evaluation.metrics import METRICS, mean_and_error, mean_in_words
 from sasrec.evaluation.protocol import Report, check_protocol, evaluate_all, title
 from sasrec.files import durable_file
 from sasrec.retrieval.recommender import Recommender
-from sasrec.training.loop import train
+from sasrec.training.training import train
 
 COUNTED = ("Content", "Rules", "Markov", "Popularity")
 _SHOWN = ("NDCG", "HR")

@@ -25,10 +25,10 @@ from sasrec.studies.facts import Facts
 from sasrec.studies.histories import shuffled, without_older
 from sasrec.studies.trials import Line, Trials
 from sasrec.studies.verdict import on_blocks, on_history, on_last_item, on_network, on_order
-from sasrec.training.loop import train
 from sasrec.training.machine import torch_threads
 from sasrec.training.progress import Tell, told
 from sasrec.training.settling import settled
+from sasrec.training.training import train
 
 LENGTHS = (1, 2, 3, 5, 10, 20, 50)
 """Numbers of recent items that are tried."""

@@ -13,7 +13,7 @@ from sasrec.config import Config
 from sasrec.data.splits import Split
 from sasrec.errors import ConfigError, OutputError, TrainingError
 from sasrec.files import durable_file
-from sasrec.training.loop import train
+from sasrec.training.training import train
 
 if TYPE_CHECKING:
     from optuna import Study
