@@ -64,10 +64,11 @@ if TYPE_CHECKING:
     from sasrec.data.feature_reading import read_features
     from sasrec.data.features import Features
     from sasrec.data.filters import Filters
+    from sasrec.data.folds import folds
     from sasrec.data.log import Log
     from sasrec.data.new_items import hold_out_items
     from sasrec.data.reading import read_log
-    from sasrec.data.splits import Split, folds, split
+    from sasrec.data.splits import Split, split
     from sasrec.errors import (
         BundleError,
         ConfigError,
@@ -108,7 +109,7 @@ else:
         "read_log": "data.reading",
         "Split": "data.splits",
         "split": "data.splits",
-        "folds": "data.splits",
+        "folds": "data.folds",
         "hold_out_items": "data.new_items",
         "Report": "evaluation.protocol",
         "evaluate": "evaluation.protocol",
