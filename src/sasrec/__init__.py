@@ -56,6 +56,7 @@ __all__ = [
     "split",
     "train",
     "tune",
+    "write_json",
     "write_page",
 ]
 
@@ -84,6 +85,7 @@ if TYPE_CHECKING:
     from sasrec.export.exporting import export_onnx
     from sasrec.presets import preset
     from sasrec.report.page import write_page
+    from sasrec.report.plain import write_json
     from sasrec.retrieval.additions import add_items
     from sasrec.retrieval.indexing import indexed
     from sasrec.retrieval.loading import load
@@ -133,6 +135,7 @@ else:
         "tune": "studies.tune",
         "Comparison": "studies.compare",
         "compare": "studies.compare",
+        "write_json": "report.plain",
         "write_page": "report.page",
     }
 
