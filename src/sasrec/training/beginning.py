@@ -14,7 +14,7 @@ from sasrec.retrieval.content import feature_tensors
 from sasrec.retrieval.neural import Neural, widened
 from sasrec.training.dropout import Dropout
 from sasrec.training.machine import keep_freed_memory
-from sasrec.training.negatives import Draw, NegativeSampler
+from sasrec.training.negatives import Draw, NegativeSampling
 from sasrec.training.occurring import among, occurring_in
 from sasrec.training.optim import Adam
 from sasrec.training.steps import Training
@@ -62,6 +62,6 @@ def begin(
         config=config,
         optimiser=(TouchedAdam if config.item_updates == "touched" else Adam)(network, config),
         drop=Dropout(float(config.dropout), noise),
-        negatives=None if config.loss == "softmax" else NegativeSampler(config, train, items=items, draw=draw),
+        negatives=None if config.loss == "softmax" else NegativeSampling(config, train, items=items, draw=draw),
         whole=whole,
     )
