@@ -27,8 +27,10 @@ from sasrec.training.batches import (
 )
 from sasrec.training.dropout import Dropout
 from sasrec.training.losses import ExactCrossEntropy
-from sasrec.training.noise import swapped
 from sasrec.training.optim import Optimiser, rate
+
+Swap = Callable[[Batch, np.random.Generator], Batch]
+"""Replaces some ids of a batch by random ones, if that is asked for."""
 
 
 class Sampling(Protocol):
@@ -87,6 +89,7 @@ class Training:
         optimiser: Optimiser,
         drop: Dropout,
         negatives: Sampling | None,
+        swap: Swap,
         whole: Callable[[Network], Scorer],
     ) -> None:
         """Before the first step; `sasrec.training.beginning` makes the parts from settings.
@@ -98,11 +101,12 @@ class Training:
             optimiser: Moves the weights of the network.
             drop: Dropout.
             negatives: The loss against what is drawn; None where it is over the whole catalogue.
+            swap: What is done to a batch before it is learned from.
             whole: Makes of the network what ranks the whole catalogue.
         """
         self.network, self.train, self.config = network, train, config
         self.optimiser, self.drop, self.negatives, self._whole = optimiser, drop, negatives, whole
-        self.items, self.device = len(network.items.weight), network.items.weight.device
+        self._swap, self.device = swap, network.items.weight.device
         self.rng = np.random.default_rng(config.seed)
         self.average = Average(network, decay=float(config.average)) if config.average else None
         self.steps = math.ceil(len(self._windows().rows) / int(config.batch))
@@ -170,8 +174,7 @@ class Training:
     def _step(self, batch: Batch) -> float:
         """Learn from one batch; its loss, from which nothing is learned unless it is finite."""
         config = self.config
-        if config.swap_items or config.swap_users:
-            batch = swapped(batch, config, items=self.items, users=len(self.train), rng=self.rng)
+        batch = self._swap(batch, self.rng)
         drawn = None if self.negatives is None else self.negatives.draw(batch, self.rng)
         with self.optimiser.reading(batch, drawn) as (batch, drawn):
             loss = self._loss(batch, drawn)
