@@ -201,7 +201,7 @@ def read(path: Path, name: str) -> bytes:
 
 
 def regular(path: Path, name: str) -> Path:
-    """A regular file of the folder; a link could lead anywhere, so it is refused."""
+    """The path of a regular file of the folder; BundleError for a link, which could lead anywhere, or where none is."""
     file = path / name
     try:
         if not stat.S_ISREG(file.lstat().st_mode):

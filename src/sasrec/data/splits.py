@@ -34,7 +34,7 @@ class Holdout:
         return len(self.users)
 
     def take(self, rows: np.ndarray) -> "Holdout":
-        """The given users, in the given order."""
+        """The users at these places of the holdout, an int array of shape (taken,), in the given order."""
         return Holdout(self.users[rows], self.histories.take(rows), self.targets[rows])
 
 

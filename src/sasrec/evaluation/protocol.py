@@ -148,7 +148,7 @@ def evaluate_all(
     candidates: Candidates | None = None,
     seed: int = 0,
 ) -> Report:
-    """Several models under one protocol, in one report; as `evaluate`.
+    """Several models under one protocol, in one report; arguments and errors as of `evaluate`.
 
     Args:
         models: At least one, by the name of its row.

@@ -27,11 +27,11 @@ class Sampler(Protocol):
     """Draws items with known chances, the same for all users."""
 
     def draw(self, shape: tuple[int, ...], batch: Batch, rng: np.random.Generator) -> np.ndarray:
-        """Item rows of this shape, with replacement."""
+        """Item rows of this shape, with replacement; int64."""
         ...
 
     def chances(self, items: np.ndarray) -> np.ndarray:
-        """The chance of each of these items to be drawn, float64."""
+        """The chance of each of these item rows to be drawn, in [0, 1]; float64 of the same shape."""
         ...
 
 
