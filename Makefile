@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
+# Two processes, each of which takes whole files: the models and servers of a file are made once.
+TESTS := $(BIN)/python -m pytest -rs -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-all postgres lint check bench bench-guard bench-peers growth survival clean
@@ -15,10 +17,10 @@ demo: .venv/core ## train on a generated log and recommend from it
 	$(BIN)/sasrec demo
 
 test: .venv/test postgres ## run the tests, without the slow ones
-	$(BIN)/python -m pytest -rs
+	$(TESTS)
 
 test-all: .venv/test postgres ## run every test
-	$(BIN)/python -m pytest -rs -m ""
+	$(TESTS) -m ""
 
 # The tests of events in PostgreSQL start a private server of these programs; they are installed once, as root on Debian.
 postgres:

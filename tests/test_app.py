@@ -154,13 +154,13 @@ def test_candidates_are_put_in_the_order_of_their_scores(post, small_model):
 
 
 def test_similar_items_are_those_of_the_model(get, small_model):
-    answer = get("/v1/similar?item=i03&k=4")
+    answer = get("/v1/similar?item=i03&k=4&deadline_ms=10000")
 
     assert offline(small_model.similar("i03", k=4)) == ranked(answer)
 
 
 def test_similar_items_of_an_unknown_one_are_a_problem(ask):
-    status, _, problem = ask("GET", "/v1/similar?item=none")
+    status, _, problem = ask("GET", "/v1/similar?item=none&deadline_ms=10000")
 
     assert (status, problem["type"]) == (404, "/problems/unknown-item")
 
@@ -322,7 +322,7 @@ def test_an_answer_bears_the_id_of_its_request(ask):
 
 
 def test_an_answer_is_json_that_no_browser_takes_for_a_page(ask):
-    _, headers, _ = ask("POST", "/v1/recommend", {"history": ["i02"]})
+    _, headers, _ = ask("POST", "/v1/recommend", {"history": ["i02"], "deadline_ms": 10_000})
 
     assert headers["content-type"] == "application/json"
     assert headers["x-content-type-options"] == "nosniff"
@@ -389,7 +389,9 @@ def test_a_compressed_body_is_refused(ask):
 
 
 def test_json_may_name_its_charset(ask):
-    assert ask("POST", "/v1/recommend", b"{}", content_type="application/json; charset=utf-8")[0] == 200
+    body = b'{"deadline_ms": 10000}'
+
+    assert ask("POST", "/v1/recommend", body, content_type="application/json; charset=utf-8")[0] == 200
 
 
 @pytest.mark.parametrize(

@@ -345,11 +345,13 @@ def test_weights_of_another_shape_type_or_name_are_refused(kind, model_of, tmp_p
             tensors | {name: tensor.to(torch.bfloat16)},
             without,
             without | {"another": tensor},
-            tensors | {"another": torch.zeros(1)},
         ):
             rewrite_weights(path, hostile, kind)
             with pytest.raises(BundleError):
                 sasrec.load(path)
+    rewrite_weights(path, tensors | {"another": torch.zeros(1)}, kind)
+    with pytest.raises(BundleError):
+        sasrec.load(path)
 
 
 def rewrite_weights(path, tensors, kind):

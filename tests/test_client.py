@@ -89,11 +89,12 @@ def test_a_refusal_is_an_error_in_words(client):
 
 
 def test_nobody_there_is_an_error(url):
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))  # and does not listen: a port that was let go could be another server's by now
+        port = held.getsockname()[1]
 
-    with pytest.raises(ServingError, match=f"127.0.0.1:{port}: cannot be reached") as refused:
-        Client(f"http://127.0.0.1:{port}").model()
+        with pytest.raises(ServingError, match=f"127.0.0.1:{port}: cannot be reached") as refused:
+            Client(f"http://127.0.0.1:{port}").model()
 
     assert refused.value.status is None
 

@@ -35,7 +35,7 @@ def test_every_place_is_dropped_as_often_as_another_and_apart_from_its_neighbour
 
 
 def test_no_dropout_is_the_identity():
-    states = torch.randn(3, 4)
+    states = torch.ones(3, 4)
 
     assert dropout(0.0)(states) is states
 
@@ -57,7 +57,7 @@ def test_shape_and_format_stay(shape, dtype):
 
 
 def test_gradients_flow_where_values_did():
-    states = torch.randn(50, 4, dtype=torch.float64, requires_grad=True)
+    states = torch.linspace(-3, 5, 200, dtype=torch.float64).reshape(50, 4).requires_grad_()
 
     dropped = dropout(0.25)(states)
     dropped.sum().backward()

@@ -1,6 +1,7 @@
 """`sasrec retrain`: from a log and a server's events to the version that answers, while the server goes on."""
 
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -23,17 +24,27 @@ START = 1_700_000_000
 SETTINGS = "--width 16 --length 10 --blocks 1 --epochs 15 --learning-rate 0.01 --dropout 0 --threads 1 --quiet".split()
 
 
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """A log of 60 users who walk round 12 items, and a network trained on it, in the working directory."""
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A log of 60 users who walk round 12 items, and a network trained on it."""
+    trained = tmp_path_factory.mktemp("trained")
     events = [
         (f"u{user:02}", f"i{(user + step) % 12:02}", START + 60 * user + step)
         for user in range(60)
         for step in range(4 + user % 5)
     ]
-    pl.DataFrame(events, schema=["who", "what", "timestamp"], orient="row").write_csv(tmp_path / "log.csv")
+    pl.DataFrame(events, schema=["who", "what", "timestamp"], orient="row").write_csv(trained / "log.csv")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(trained)
+        assert cli.main(["train", "log.csv", "--user", "who", "--item", "what", "--out", "walk.sasrec", *SETTINGS]) == 0
+    return trained
+
+
+@pytest.fixture
+def folder(trained, tmp_path, monkeypatch):
+    """The same once more, in the working directory."""
+    shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
-    assert cli.main(["train", "log.csv", "--user", "who", "--item", "what", "--out", "walk.sasrec", *SETTINGS]) == 0
     return tmp_path
 
 

@@ -36,7 +36,8 @@ def test_it_is_survived_every_time(ground, name, capsys):
     verdict = command.CLAIMS[name].judge(ground, tries)
 
     with capsys.disabled():
-        sys.stdout.write(f"\n{verdict.survived:,} of {tries:,}: {verdict.claim.title} ({verdict.seconds:.0f} s)\n")
+        # Not to standard output, which nobody sees of a worker of pytest-xdist.
+        sys.stderr.write(f"\n{verdict.survived:,} of {tries:,}: {verdict.claim.title} ({verdict.seconds:.0f} s)\n")
     assert (verdict.survived, verdict.failures) == (tries, ())
 
 

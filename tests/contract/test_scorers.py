@@ -74,14 +74,24 @@ SCORERS = {
 }
 
 
-@pytest.fixture(scope="module", params=["text", "integer"])
-def log(request, log_of):
+def walked(log_of, ids):
     """Walks of 1 to 13 events with repeats; ids either way, integers far from their rows."""
     rng = np.random.default_rng(11)
-    name = "u{}".format if request.param == "text" else lambda number: 10**12 + 7 * number
-    title = "i{:02}".format if request.param == "text" else lambda number: 1_000 - 3 * number
+    name = "u{}".format if ids == "text" else lambda number: 10**12 + 7 * number
+    title = "i{:02}".format if ids == "text" else lambda number: 1_000 - 3 * number
     walks = {name(u): [title(i) for i in rng.integers(0, ITEMS, 1 + u % 13)] for u in range(HUNGRY)}
     return log_of(walks | {name(HUNGRY): [title(i) for i in rng.permutation(ITEMS)]})
+
+
+@pytest.fixture(scope="module", params=SCORERS)
+def scorer(request, log_of):
+    """What never sees an id, nor an index."""
+    return SCORERS[request.param](walked(log_of, "text").histories)
+
+
+@pytest.fixture(scope="module", params=["text", "integer"])
+def log(request, log_of):
+    return walked(log_of, request.param)
 
 
 @pytest.fixture(scope="module", params=[*SCORERS, "neural with an exact index", "neural with a coarse index"])
@@ -117,66 +127,66 @@ def assert_best(answer, scores, allowed, k):
 
 
 @pytest.mark.parametrize("histories", [[[0]], [[1, 2], [3]], [list(range(ITEMS)) * 50, [4] * 7, [22]]])
-def test_every_item_has_a_finite_score_after_every_history(model, histories):
-    scores = model.scorer.scores(Sequences.of(histories))
+def test_every_item_has_a_finite_score_after_every_history(scorer, histories):
+    scores = scorer.scores(Sequences.of(histories))
 
     assert scores.shape == (len(histories), ITEMS)
     assert scores.dtype == np.float32
     assert np.isfinite(scores).all()
 
 
-def test_scores_are_the_callers_to_change(model):
+def test_scores_are_the_callers_to_change(scorer):
     histories = Sequences.of([[1, 2], [3]])
-    kept, similar = model.scorer.scores(histories).copy(), model.scorer.similarities(2).copy()
+    kept, similar = scorer.scores(histories).copy(), scorer.similarities(2).copy()
 
-    model.scorer.scores(histories).fill(7.0)
-    model.scorer.similarities(2).fill(7.0)
+    scorer.scores(histories).fill(7.0)
+    scorer.similarities(2).fill(7.0)
 
-    assert np.array_equal(model.scorer.scores(histories), kept)
-    assert np.array_equal(model.scorer.similarities(2), similar)
+    assert np.array_equal(scorer.scores(histories), kept)
+    assert np.array_equal(scorer.similarities(2), similar)
 
 
 @given(st.lists(st.lists(st.integers(0, ITEMS - 1), min_size=1, max_size=9), min_size=1, max_size=9), st.randoms())
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_scores_do_not_depend_on_who_else_is_scored(model, histories, order):
+def test_scores_do_not_depend_on_who_else_is_scored(scorer, histories, order):
     places = list(range(len(histories)))
     order.shuffle(places)
 
-    together = model.scorer.scores(Sequences.of([histories[place] for place in places]))
-    alone = np.concatenate([model.scorer.scores(Sequences.of([history])) for history in histories])
+    together = scorer.scores(Sequences.of([histories[place] for place in places]))
+    alone = np.concatenate([scorer.scores(Sequences.of([history])) for history in histories])
 
     np.testing.assert_allclose(together, alone[places], rtol=1e-5, atol=5e-6)  # scores go up to 10
 
 
-def test_similarities_are_cosines(model):
-    similar = np.stack([model.scorer.similarities(item) for item in range(ITEMS)])
+def test_similarities_are_cosines(scorer):
+    similar = np.stack([scorer.similarities(item) for item in range(ITEMS)])
 
     assert similar.shape == (ITEMS, ITEMS)
     assert np.abs(similar).max() <= 1 + 1e-6
     np.testing.assert_allclose(similar, similar.T, rtol=1e-5, atol=1e-6)
 
 
-def test_a_scorer_made_of_its_parts_gives_the_same_bits(model):
+def test_a_scorer_made_of_its_parts_gives_the_same_bits(scorer):
     histories = Sequences.of([[1, 2], [3], [4, 4, 5]])
 
-    config, tensors = model.scorer.to_parts()
-    again = type(model.scorer).from_parts(ITEMS, json.loads(json.dumps(config)), tensors)
+    config, tensors = scorer.to_parts()
+    again = type(scorer).from_parts(ITEMS, json.loads(json.dumps(config)), tensors)
 
-    assert np.array_equal(again.scores(histories), model.scorer.scores(histories))
-    assert np.array_equal(again.similarities(3), model.scorer.similarities(3))
+    assert np.array_equal(again.scores(histories), scorer.scores(histories))
+    assert np.array_equal(again.similarities(3), scorer.similarities(3))
 
 
 @pytest.mark.parametrize("items", [1, ITEMS - 1, ITEMS + 1])
-def test_parts_of_another_catalogue_are_refused(model, items):
+def test_parts_of_another_catalogue_are_refused(scorer, items):
     with pytest.raises(BundleError):
-        type(model.scorer).from_parts(items, *model.scorer.to_parts())
+        type(scorer).from_parts(items, *scorer.to_parts())
 
 
-def test_a_scorer_of_another_catalogue_makes_no_model(model, log_of):
+def test_a_scorer_of_another_catalogue_makes_no_model(scorer, log_of):
     other = log_of({"a": ["x", "y"]})
 
     with pytest.raises(BundleError, match="the scorer ranks 23 items, the vocabulary holds 2"):
-        Recommender(model.scorer, users=other.users, items=other.items, histories=other.histories)
+        Recommender(scorer, users=other.users, items=other.items, histories=other.histories)
 
 
 # The best k
