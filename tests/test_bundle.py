@@ -21,9 +21,11 @@ from sasrec import bundle
 from sasrec.data.sequences import Sequences
 from sasrec.data.vocab import Vocabulary
 from sasrec.errors import BundleError, OutputError
+from sasrec.retrieval import loading
 from sasrec.retrieval.blend import Blend
 from sasrec.retrieval.counting import Markov, Popularity
 from sasrec.retrieval.linked import EASE, Linked
+from sasrec.retrieval.loading import read_bundle
 from sasrec.retrieval.recommender import Recommender
 
 FILES = {
@@ -76,7 +78,7 @@ def flip_bits(path, flips, seed):
         data[bit // 8] ^= 1 << bit % 8
         (path / name).write_bytes(data)
         try:
-            bundle.load(path)
+            read_bundle(path)
         except BundleError:
             pass
         else:
@@ -116,7 +118,7 @@ def test_everything_comes_back_bit_for_bit(tmp_path, ids):
     )
 
     bundle.save(made, tmp_path / "model")
-    back = bundle.load(tmp_path / "model")
+    back = read_bundle(tmp_path / "model")
 
     assert (back.kind, back.config, back.record) == (made.kind, made.config, made.record)
     assert back.users.ids.equals(ids, check_dtypes=True)
@@ -666,12 +668,12 @@ def test_a_disk_that_refuses_the_weights_is_one_clear_error_and_leaves_the_old_m
 @pytest.fixture
 def mapped(saved, monkeypatch):
     """A saved model whose weights count as large."""
-    monkeypatch.setattr(bundle, "_MAPPED_BYTES", 1)
+    monkeypatch.setattr(loading, "_MAPPED_BYTES", 1)
     return saved
 
 
 def test_large_weights_are_views_of_their_file(mapped):
-    tensors = bundle.load(mapped).tensors
+    tensors = read_bundle(mapped).tensors
     places = [line.split() for line in Path("/proc/self/maps").read_text().splitlines()]
     own = [line[0].split("-") for line in places if line[-1] == str(mapped / "weights.safetensors")]
 
@@ -719,7 +721,7 @@ def test_no_flipped_bit_of_mapped_weights_is_accepted(mapped):
         data[bit // 8] ^= 1 << bit % 8
         (mapped / "weights.safetensors").write_bytes(data)
         with pytest.raises(BundleError, match=r"weights\.safetensors: is damaged"):
-            bundle.load(mapped)
+            read_bundle(mapped)
 
 
 @pytest.mark.parametrize("data", [b"", b"none", bytes(100), b"\xff" * 100])

@@ -313,7 +313,7 @@ def test_with_one_target_ndcg_is_a_logarithm_of_the_rank_and_recall_is_the_hit_r
 
 def test_figures_of_the_protocol_of_2018_are_labelled_legacy_wherever_they_stand(small_model, data, tmp_path):
     report = sasrec.evaluate(small_model, data, candidates="sasrec2018")
-    report.save_json(tmp_path / "report.json")
+    sasrec.write_json(tmp_path / "report.json", report)
 
     assert LEGACY in report.protocol
     assert LEGACY in report.notes

@@ -174,7 +174,7 @@ def test_all_models_are_ranked_among_the_same_candidates(data, walks):
 
 def test_a_comparison_under_the_protocol_of_2018_is_labelled_legacy(data, trained, tmp_path):
     found = sasrec.compare(data, trained, candidates="sasrec2018")
-    found.save_json(tmp_path / "found.json")
+    sasrec.write_json(tmp_path / "found.json", found)
 
     assert LEGACY in str(found).splitlines()[0]
     assert LEGACY in found.notes
@@ -204,7 +204,7 @@ def test_the_table_shows_every_model_its_difference_and_its_cost(comparison):
 
 
 def test_the_json_holds_every_figure(comparison, tmp_path):
-    comparison.save_json(tmp_path / "found.json")
+    sasrec.write_json(tmp_path / "found.json", comparison)
     saved = json.loads((tmp_path / "found.json").read_text())
 
     assert saved == comparison.to_dict()
@@ -215,7 +215,7 @@ def test_the_json_holds_every_figure(comparison, tmp_path):
     assert deep["metrics"]["HR@3"]["difference"]["low"] == comparison["deep"].differences["HR@3"].low
     assert deep["cost"]["epochs"] == 3
     with pytest.raises(OutputError, match="exists already"):
-        comparison.save_json(tmp_path / "found.json")
+        sasrec.write_json(tmp_path / "found.json", comparison)
 
 
 @pytest.mark.parametrize("name", ["Rules", "Markov", "Popularity"])

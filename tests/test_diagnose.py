@@ -272,7 +272,7 @@ def test_nothing_is_told_unasked(walks, small_model, small_config, capsys):
 
 
 def test_the_table_the_json_and_the_verdict_say_the_same(quick, tmp_path):
-    quick.save_json(tmp_path / "d.json")
+    sasrec.write_json(tmp_path / "d.json", quick)
     saved = json.loads((tmp_path / "d.json").read_text())
 
     assert saved == quick.to_dict()
@@ -283,4 +283,4 @@ def test_the_table_the_json_and_the_verdict_say_the_same(quick, tmp_path):
         for found in line["metrics"].values():
             assert f"{found['mean']:.4f}" in shown
     with pytest.raises(OutputError, match="exists already"):
-        quick.save_json(tmp_path / "d.json")
+        sasrec.write_json(tmp_path / "d.json", quick)

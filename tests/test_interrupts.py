@@ -12,7 +12,6 @@ import torch
 import sasrec
 from sasrec.errors import TrainingError
 from sasrec.evaluation.ranking import rank_targets
-from sasrec.training import loop
 from sasrec.training.interrupts import held_back, terminable
 from sasrec.training.steps import Training
 
@@ -148,7 +147,7 @@ def test_a_training_interrupted_while_it_is_judged_goes_on_to_the_same_bits(data
             pytest.fail("the interrupt waited for the end of the validation")
         return rank_targets(*args, **options)
 
-    monkeypatch.setattr(loop, "rank_targets", interrupted)
+    monkeypatch.setattr("sasrec.training.training.rank_targets", interrupted)
     best = sasrec.train(data, small_config, checkpoint=sasrec.Checkpoint(path))
     monkeypatch.undo()
     again = sasrec.train(data, small_config, checkpoint=sasrec.Checkpoint(path, resume=True))
@@ -180,7 +179,7 @@ def test_an_interrupt_after_the_last_step_of_a_finished_training_is_kept_from_do
             signal.raise_signal(signal.SIGINT)
 
     told = SimpleNamespace(step=lambda *_: None, epoch=epoch)
-    monkeypatch.setattr(loop, "watched", lambda *_, **__: nullcontext(told))
+    monkeypatch.setattr("sasrec.training.training.watched", lambda *_, **__: nullcontext(told))
 
     model = sasrec.train(data, small_config)
 

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from sasrec.config import Config
 from sasrec.training.batches import Negatives
-from sasrec.training.losses import ExactCrossEntropy, sampled
+from sasrec.training.losses import ExactCrossEntropy
+from sasrec.training.negatives import sampled
 
 
 def drawn(positions, items, *, width=5, spread=1.0, dtype=torch.float64, seed=0):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sasrec.config import Config
 from sasrec.data.sequences import Sequences
 from sasrec.training.batches import batches, last_windows
-from sasrec.training.negatives import NegativeSampler, UnseenSampler
+from sasrec.training.negatives import NegativeSampling, UnseenSampler
 
 ITEMS = 9
 histories = st.lists(st.lists(st.integers(0, ITEMS - 1), max_size=14), min_size=1, max_size=6)
@@ -119,7 +119,7 @@ IN_BATCH = np.bincount(BATCH.targets, minlength=ITEMS) / len(BATCH.targets)
 
 
 def sampler_of(**settings):
-    return NegativeSampler(Config(**settings), TRAIN, items=ITEMS)
+    return NegativeSampling(Config(**settings), TRAIN, items=ITEMS).draw
 
 
 @pytest.mark.parametrize(
@@ -181,8 +181,8 @@ def test_a_sampler_of_ones_own_is_asked_for_the_rows_of_the_targets_and_goes_bef
         asked.append((rows.tolist(), count, rng.random()))
         return np.full((len(rows), count), 7)
 
-    sampler = NegativeSampler(Config(sampler="popularity", negatives=3), TRAIN, items=ITEMS, draw=own)
-    negatives = sampler(BATCH, np.random.default_rng(4))
+    sampler = NegativeSampling(Config(sampler="popularity", negatives=3), TRAIN, items=ITEMS, draw=own)
+    negatives = sampler.draw(BATCH, np.random.default_rng(4))
 
     assert asked == [(BATCH.owners.tolist(), 3, np.random.default_rng(4).random())]
     assert negatives.items.tolist() == [[7, 7, 7]] * len(BATCH.targets)

@@ -217,7 +217,7 @@ def test_loss_and_gradients_are_those_of_the_whole_catalogue(settings, features)
         twins.append(training)
     dense, sparse = twins
     batch = batch_of(learn=dense.config.learn)
-    drawn = dense.negatives(batch, np.random.default_rng(0))
+    drawn = dense.negatives.draw(batch, np.random.default_rng(0))
 
     expected = dense._loss(batch, drawn)
     expected.backward()

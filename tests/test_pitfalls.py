@@ -76,7 +76,7 @@ def test_negatives_are_drawn_afresh_for_every_step(sampler):
     training = training_of([[3, 1, 4, 1, 5], [2, 6], [5, 3, 5]], loss="bce", negatives=20, sampler=sampler)
     (batch,) = steps.batches(training.train, training._windows(), size=9, rng=training.rng)
 
-    first, second = (training.negatives(batch, training.rng).items for _ in range(2))
+    first, second = (training.negatives.draw(batch, training.rng).items for _ in range(2))
 
     assert (first != second).any()
 

@@ -185,7 +185,7 @@ def test_a_metric_is_looked_up_by_its_name(report):
 
 
 def test_the_table_and_the_json_say_the_same(report, tmp_path):
-    report.save_json(tmp_path / "report.json")
+    sasrec.write_json(tmp_path / "report.json", report)
     saved = json.loads((tmp_path / "report.json").read_text())
     protocol, header, *lines = str(report).splitlines()
 
@@ -214,8 +214,8 @@ def test_a_report_is_not_written_over_another_unasked(report, tmp_path):
     (tmp_path / "report.json").write_text("old")
 
     with pytest.raises(OutputError, match="exists already"):
-        report.save_json(tmp_path / "report.json")
-    report.save_json(tmp_path / "report.json", replace=True)
+        sasrec.write_json(tmp_path / "report.json", report)
+    sasrec.write_json(tmp_path / "report.json", report, replace=True)
 
     assert json.loads((tmp_path / "report.json").read_text()) == report.to_dict()
 
@@ -226,7 +226,7 @@ def test_a_single_user_is_reported_with_an_error_that_is_json(log_of, tmp_path):
     model = recommender(Popularity.of(data.train, items=3), log)
 
     report = sasrec.evaluate(model, data)
-    report.save_json(tmp_path / "report.json")
+    sasrec.write_json(tmp_path / "report.json", report)
 
     def refuse(constant):
         raise AssertionError(f"{constant} is no JSON")
@@ -280,7 +280,7 @@ def test_new_targets_are_told_apart_where_a_model_knows_more_of_items_than_their
             assert row.metrics["NDCG@10"][0] == pytest.approx(ndcg(whole.ranks[some], 10).mean())
             assert row.metrics["HR@5"][0] == pytest.approx(hit_rate(whole.ranks[some], 5).mean())
     assert f"new targets: the {new.sum()} users whose target never occurs in training" in str(report)
-    report.save_json(tmp_path / "report.json")
+    sasrec.write_json(tmp_path / "report.json", report)
     plain = json.loads((tmp_path / "report.json").read_text())
     assert plain["groups"]["new targets"]["users"] == new.sum()
     assert set(plain["groups"]["other targets"]["models"]) == {row.model for row in report.rows}

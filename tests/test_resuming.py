@@ -12,7 +12,7 @@ from benchmarks.survival.training import SETTINGS, digest
 import sasrec
 from sasrec.data.features import Features, Recipe
 from sasrec.errors import BundleError, ConfigError, DataError
-from sasrec.training import loop, resuming
+from sasrec.training import resuming
 
 every_kind = pytest.mark.parametrize("settings", SETTINGS, ids=lambda one: "-".join(map(str, one.values())) or "usual")
 ALWAYS = 1e-9  # minutes: after every step
@@ -49,7 +49,7 @@ def cut(monkeypatch):
                 raise PowerError
 
         told = SimpleNamespace(step=step, epoch=lambda result: None)
-        monkeypatch.setattr(loop, "watched", lambda *_, **__: nullcontext(told))
+        monkeypatch.setattr("sasrec.training.training.watched", lambda *_, **__: nullcontext(told))
 
     yield install
     monkeypatch.undo()
@@ -149,9 +149,9 @@ def test_the_best_weights_of_an_epoch_before_the_stop_are_kept(data, config, pat
 
 def test_the_time_before_the_stop_counts(data, config, path, cut, monkeypatch):
     hours = iter([7200.0, 7000.0])
-    monkeypatch.setattr(loop.Clock, "seconds", property(lambda self: next(hours, 7200.0)))
+    monkeypatch.setattr("sasrec.training.costs.Clock.seconds", property(lambda self: next(hours, 7200.0)))
     stopped(data, config, path, cut, 2)
-    monkeypatch.setattr(loop.Clock, "seconds", property(lambda self: 0.0 - self._started))
+    monkeypatch.setattr("sasrec.training.costs.Clock.seconds", property(lambda self: 0.0 - self._started))
     monkeypatch.setattr("sasrec.training.costs.time.perf_counter", lambda: 0.0)
 
     again = resumed(data, config, path)

@@ -24,7 +24,7 @@ USERS, ITEMS = 60, 25
 
 # A process that has imported what takes long, and forks whenever a worker is asked for. It runs nothing itself.
 _FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(["sasrec.training.loop", "sasrec.retrieval.loading", "sasrec.serving.service"])
+_FORKS.set_forkserver_preload(["sasrec.training.training", "sasrec.retrieval.loading", "sasrec.serving.service"])
 
 
 @final

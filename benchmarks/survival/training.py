@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import sasrec
 from benchmarks.survival.claims import Claim, Try
 from benchmarks.survival.ground import Ground, heard, worker
-from sasrec.training import loop
+from sasrec.training import training
 
 KILLS = 3
 SETTINGS = (
@@ -30,7 +30,7 @@ SETTINGS = (
 def train(log: Path, folder: Path, config: sasrec.Config, resume: bool, says: Connection) -> None:
     """Train and save, telling of every step, each of which is kept."""
     told = SimpleNamespace(step=lambda *_: says.send_bytes(b"step"), epoch=lambda _: None)
-    loop.watched = lambda *_, **__: nullcontext(told)
+    training.watched = lambda *_, **__: nullcontext(told)
     data = sasrec.split(sasrec.read_log(log))
     checkpoint = sasrec.Checkpoint(folder / "training", every=1e-9, resume=resume)
     sasrec.train(data, config, checkpoint=checkpoint).save(folder / "model.sasrec")

@@ -56,6 +56,7 @@ __all__ = [
     "split",
     "train",
     "tune",
+    "write_json",
     "write_page",
 ]
 
@@ -64,10 +65,11 @@ if TYPE_CHECKING:
     from sasrec.data.feature_reading import read_features
     from sasrec.data.features import Features
     from sasrec.data.filters import Filters
+    from sasrec.data.folds import folds
     from sasrec.data.log import Log
     from sasrec.data.new_items import hold_out_items
     from sasrec.data.reading import read_log
-    from sasrec.data.splits import Split, folds, split
+    from sasrec.data.splits import Split, split
     from sasrec.errors import (
         BundleError,
         ConfigError,
@@ -83,6 +85,7 @@ if TYPE_CHECKING:
     from sasrec.export.exporting import export_onnx
     from sasrec.presets import preset
     from sasrec.report.page import write_page
+    from sasrec.report.plain import write_json
     from sasrec.retrieval.additions import add_items
     from sasrec.retrieval.indexing import indexed
     from sasrec.retrieval.loading import load
@@ -94,9 +97,9 @@ if TYPE_CHECKING:
     from sasrec.training.blending import blend
     from sasrec.training.checkpoint import Checkpoint
     from sasrec.training.counting import count
-    from sasrec.training.loop import train
     from sasrec.training.refitting import refit
     from sasrec.training.retraining import retrain
+    from sasrec.training.training import train
 else:
     # Hidden from type checkers: they take a module with __getattr__ to have every name that anybody mistypes.
     _HOMES = {
@@ -108,7 +111,7 @@ else:
         "read_log": "data.reading",
         "Split": "data.splits",
         "split": "data.splits",
-        "folds": "data.splits",
+        "folds": "data.folds",
         "hold_out_items": "data.new_items",
         "Report": "evaluation.protocol",
         "evaluate": "evaluation.protocol",
@@ -119,7 +122,7 @@ else:
         "Recommender": "retrieval.recommender",
         "load": "retrieval.loading",
         "Checkpoint": "training.checkpoint",
-        "train": "training.loop",
+        "train": "training.training",
         "count": "training.counting",
         "blend": "training.blending",
         "refit": "training.refitting",
@@ -132,6 +135,7 @@ else:
         "tune": "studies.tune",
         "Comparison": "studies.compare",
         "compare": "studies.compare",
+        "write_json": "report.plain",
         "write_page": "report.page",
     }
 

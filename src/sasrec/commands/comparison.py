@@ -14,7 +14,7 @@ from sasrec.commands.evaluation import Measure, MeasureFlags
 from sasrec.commands.output import Destination, say
 from sasrec.commands.reading import LogFlagsAsTrained, Reading
 from sasrec.config import Config
-from sasrec.data.splits import folds
+from sasrec.data.folds import folds
 from sasrec.errors import ConfigError, TrainingError
 from sasrec.files import check_free
 from sasrec.presets import preset

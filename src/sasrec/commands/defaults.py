@@ -31,9 +31,9 @@ def fill(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> 
     values: dict[str, object] = {}
     sources = []
     if commands in _MODELS and (source := _typed(arguments, _MODELS[commands])):
-        from sasrec import bundle
+        from sasrec.retrieval.loading import read_bundle
 
-        content = bundle.load(Path(source))
+        content = read_bundle(Path(source))
         values |= content.record.get("reading", {}) | (content.config if commands == ("diagnose",) else {})
         sources.append(source)
     if commands in (("train",), ("diagnose",)):

@@ -38,7 +38,7 @@ def demo(*, out: Path = Path("demo"), users: int = 3000, seed: int = 0) -> None:
         seed: Another number makes another log of the same kind.
     """
     from sasrec.evaluation.protocol import evaluate
-    from sasrec.training.loop import train
+    from sasrec.training.training import train
 
     _check_ours(out)
     made = generate(seed=seed, users=users)

@@ -110,7 +110,9 @@ class Destination:
     ) -> None:
         """Write where that is asked for; errors as `write_page`."""
         if self.json is not None:
-            result.save_json(self.json, replace=self.replace)
+            from sasrec.report.plain import write_json
+
+            write_json(self.json, result, replace=self.replace)
         if self.html is not None:
             from sasrec.report.page import write_page
 

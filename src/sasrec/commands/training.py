@@ -134,7 +134,7 @@ def train(
             compressed (.gz, .zst).
         quiet: Print nothing but warnings and errors.
     """
-    from sasrec.training import loop, settling
+    from sasrec.training import settling, training
     from sasrec.training.checkpoint import TRAINS
     from sasrec.training.costs import peak_memory
     from sasrec.training.interrupts import terminable
@@ -152,7 +152,7 @@ def train(
                 say(wrapped(f"{name}: {reason}"))
             say("")
         with terminable():
-            model = loop.train(
+            model = training.train(
                 data, config, history=written.history, features=features, checkpoint=checkpoint, progress=not quiet
             )
         model.record |= {"log": log.name, "reading": reading.to_dict(), "peak_memory": peak_memory()}

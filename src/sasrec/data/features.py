@@ -77,7 +77,7 @@ class Features:
         return {"features": str(self), "item_table": asdict(self.recipe) | {"sha256": self.digest}}
 
     def take(self, items: np.ndarray) -> "Features":
-        """Those of the given items, in the given order."""
+        """Those of the given item rows, an int array of shape (taken,), in the given order."""
         starts, counts = self.offsets[items], np.diff(self.offsets)[items]
         offsets = np.concatenate(([0], np.cumsum(counts)))
         places = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], counts)

@@ -88,7 +88,7 @@ class Events:
         return len(self.users)
 
     def take(self, chosen: np.ndarray) -> "Events":
-        """The chosen events, by mask or by place."""
+        """The chosen events, by a mask of shape (events,) or by places."""
         return Events(
             self.users[chosen],
             self.items[chosen],

@@ -49,7 +49,7 @@ class Sequences:
         return cls(items, offsets)
 
     def slices(self, rows: np.ndarray, starts: np.ndarray, stops: np.ndarray) -> "Sequences":
-        """Events `starts[i]` to `stops[i]` (counted within the sequence) of sequence `rows[i]`, for every i."""
+        """Events `starts[i]` to before `stops[i]` of sequence `rows[i]`, counted within it; all of shape (slices,)."""
         lengths = stops - starts
         offsets = np.zeros(len(rows) + 1, dtype=np.int64)
         np.cumsum(lengths, out=offsets[1:])
@@ -66,7 +66,7 @@ class Sequences:
         )
 
     def take(self, rows: np.ndarray) -> "Sequences":
-        """The given sequences, in the given order."""
+        """The sequences of these rows, an int array of shape (taken,), in the given order."""
         return self.slices(rows, np.zeros(len(rows), dtype=np.int64), self.lengths[rows])
 
     def last(self, length: int) -> "Sequences":
@@ -75,7 +75,7 @@ class Sequences:
         return self.slices(np.arange(len(self)), np.maximum(lengths - length, 0), lengths)
 
     def without(self, items: np.ndarray) -> "Sequences":
-        """The same sequences without the events of some items."""
+        """The same sequences without the events of some item rows; some sequences may be left empty."""
         if not len(items):
             return self
         kept = np.flatnonzero(~np.isin(self.items, items))
@@ -102,5 +102,5 @@ class Sequences:
 
 
 def pair_numbers(users: np.ndarray, items: np.ndarray) -> np.ndarray:
-    """One number for each pair of user row and item row, int64."""
+    """One number for each pair of user row and item row; all int64 of shape (pairs,)."""
     return users * (int(items.max(initial=0)) + 1) + items

@@ -34,7 +34,7 @@ class Holdout:
         return len(self.users)
 
     def take(self, rows: np.ndarray) -> "Holdout":
-        """The given users, in the given order."""
+        """The users at these places of the holdout, an int array of shape (taken,), in the given order."""
         return Holdout(self.users[rows], self.histories.take(rows), self.targets[rows])
 
 
@@ -172,46 +172,15 @@ def _by_last_item(log: Log) -> Split:
     )
 
 
-def folds(log: Log, count: int = 3, *, share: float = 0.1) -> list[Split]:
-    """Splits by time whose test periods follow one another up to the end of the log, for cross-validation.
-
-    Each is a "time" split of what happened up to the end of its test period: it trains on what came before alone, and
-    later ones train on more. The catalogue is that of the whole log in all of them.
-
-    Args:
-        count: Number of splits, at least 2.
-        share: Share of all events in each test period; `count` periods take less than the whole log.
-
-    Raises:
-        ConfigError: `count` or `share` is out of range.
-        DataError: The log has no times, or nobody can be tested in one of the periods.
-    """
-    if isinstance(count, bool) or not isinstance(count, int) or count < 2:
-        raise ConfigError(f"folds: expected an integer >= 2, found {count!r}")
-    if not 0.0 < count * share < 1.0:
-        raise ConfigError(f"share: {count} test periods of it must fit into the log, found {share!r}")
-    ordered = np.sort(_times(log))
-    starts = [ordered[int(len(ordered) * (1 - share * back))] for back in range(count, 0, -1)]
-    result = []
-    for place, (start, stop) in enumerate(zip(starts, [*starts[1:], None], strict=True), start=1):
-        made = _between(log, share, start, stop)
-        if not (made.test_at != _NONE).any():
-            raise DataError(
-                f"{log.source.name}: nobody can be tested in period {place} of {count}, from {log.when(start)} on; "
-                "take fewer, or a larger share"
-            )
-        result.append(made)
-    return result
-
-
 def _by_time(log: Log, share: float) -> Split:
-    times = _times(log)
+    times = times_of(log)
     if not 0.0 < share < 0.5:
         raise ConfigError(f"share: expected a number > 0 and < 0.5, found {share!r}")
-    return _between(log, share, np.sort(times)[int(len(times) * (1 - share))], None)
+    return between(log, share, np.sort(times)[int(len(times) * (1 - share))], None)
 
 
-def _times(log: Log) -> np.ndarray:
+def times_of(log: Log) -> np.ndarray:
+    """Time of every event, of shape (events,); DataError where the log has none that its users share."""
     times = log.histories.times
     if times is None:
         raise DataError(f"{log.source.name}: a split by time needs times, and this log has none; use how='last-item'")
@@ -223,9 +192,9 @@ def _times(log: Log) -> np.ndarray:
     return times
 
 
-def _between(log: Log, share: float, test_from: float, test_until: float | None) -> Split:
+def between(log: Log, share: float, test_from: float, test_until: float | None) -> Split:
     """The split with this test period, until the end of the log if there is none; the same share before validates."""
-    times = _times(log)
+    times = times_of(log)
     before = np.sort(times[times < test_from])
     valid_from = before[int(len(before) * (1 - share))] if len(before) else test_from
     # Events are in time order within a user, so the events before a point are a prefix.

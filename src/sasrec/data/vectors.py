@@ -88,13 +88,21 @@ def matched(ids: pl.Series, items: Vocabulary) -> pl.Series:
 
 
 def centre_and_scale(vectors: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, float]:
-    """The mean of the known vectors, and the root of the mean squared distance from it."""
+    """The mean of the known vectors, and the root of the mean squared distance from it.
+
+    Args:
+        vectors: Of shape (items, numbers).
+        known: Whether an item has one, bool of shape (items,); at least one has.
+    """
     centre = vectors[known].mean(axis=0)
     return centre, float(np.sqrt(((vectors[known] - centre) ** 2).sum(axis=1).mean()))
 
 
 def standardised(vectors: np.ndarray, known: np.ndarray, centre: np.ndarray, scale: float) -> np.ndarray:
-    """The vectors from the centre, on that scale, as float32; 0, which is the mean, where there is none."""
+    """The vectors from the centre, on that scale, float32 of the same shape; 0, which is the mean, where there is none.
+
+    Arguments as of `centre_and_scale`, and what it gives.
+    """
     return np.where(known[:, None], (vectors - centre) / scale, 0.0).astype(np.float32)
 
 

@@ -55,7 +55,7 @@ class Vocabulary:
             return -1
 
     def known_rows(self, raw: Iterable[Id]) -> np.ndarray:
-        """As `rows`, but an unknown id is an error that names the first five.
+        """As `rows`, int64 of shape (ids,), but an unknown id is an error that names the first five.
 
         Raises:
             UnknownIdError: An id is not in the vocabulary.
@@ -77,7 +77,7 @@ class Vocabulary:
         return message
 
     def raw(self, rows: np.ndarray) -> pl.Series:
-        """Raw ids of the given rows, in their order."""
+        """Raw ids of the given rows, of whatever shape and each from 0 to below the number of ids, in their order."""
         # As polars' own kind of index: it takes any other on a longer way, some through its pool of threads.
         return self.ids[pl.Series(rows.astype(np.uint32).ravel())]
 

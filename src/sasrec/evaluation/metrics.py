@@ -1,7 +1,7 @@
 """Metrics from ranks, one value a user. Every user has one target.
 
-`ranks` counts from 0: the number of items placed before the target. It is fractional where scores tie and infinite
-where the target could not be recommended at all.
+`ranks`, of shape (users,), counts from 0: the number of items placed before the target. It is fractional where scores
+tie and infinite where the target could not be recommended at all. Values are in [0, 1], float64 of the same shape.
 """
 
 import math
@@ -23,7 +23,7 @@ def ndcg(ranks: np.ndarray, k: int) -> np.ndarray:
 
 
 def mrr(ranks: np.ndarray, k: int) -> np.ndarray:
-    """1 / (rank + 1) where the target is among the first k, else 0."""
+    """1 / (rank + 1) where the target is among the first k, else 0. Source: Voorhees, TREC 1999."""
     return np.where(ranks < k, 1.0 / (ranks + 1.0), 0.0)
 
 
@@ -58,6 +58,6 @@ def mean_in_words(mean: float, error: float) -> str:
 
 
 def mean_and_error(values: np.ndarray) -> tuple[float, float]:
-    """Mean over users and its standard error; the error of a single user is NaN."""
+    """Mean over users, from values of shape (users,), and its standard error; the error of a single user is NaN."""
     error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else float("nan")
     return float(values.mean()), float(error)

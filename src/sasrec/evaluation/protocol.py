@@ -3,11 +3,9 @@
 Others than the whole catalogue can be asked for, and are named wherever their figures are printed.
 """
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import get_args
 
 import numpy as np
@@ -18,7 +16,6 @@ from sasrec.errors import ConfigError, DataError
 from sasrec.evaluation.candidates import Candidates, check_candidates, draw_candidates, rank_among
 from sasrec.evaluation.metrics import METRICS, mean_and_error, mean_in_words
 from sasrec.evaluation.ranking import rank_targets
-from sasrec.files import durable_file
 from sasrec.retrieval.counting import Markov, Popularity
 from sasrec.retrieval.linked import Linked
 from sasrec.retrieval.scorers import Informed, Model, Scoring, Titled, reads_times
@@ -108,11 +105,6 @@ class Report:
         groups = {name: {"users": len(rows[0].ranks), "models": _plain(rows)} for name, rows in self.groups().items()}
         return plain | ({"groups": groups} if groups else {})
 
-    def save_json(self, path: str | Path, *, replace: bool = False) -> None:
-        """Write `to_dict` as JSON, whole or not at all; OutputError where the path is taken."""
-        with durable_file(Path(path), replace=replace) as draft:
-            draft.write_text(json.dumps(self.to_dict(), indent=1) + "\n", encoding="utf-8")
-
 
 def evaluate(
     model: Model,
@@ -156,7 +148,7 @@ def evaluate_all(
     candidates: Candidates | None = None,
     seed: int = 0,
 ) -> Report:
-    """Several models under one protocol, in one report; as `evaluate`.
+    """Several models under one protocol, in one report; arguments and errors as of `evaluate`.
 
     Args:
         models: At least one, by the name of its row.

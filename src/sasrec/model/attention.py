@@ -280,7 +280,9 @@ class Attention(nn.Module):
         masks = layout.earlier if self.causal else layout.own
         return masks if self.bias is None else self.bias.added(masks, layout)
 
-    def keys_and_values(self, memory: Tensor, keys: Tensor | None) -> Tensor:
+    def keys_and_values(
+        self, memory: Float[Tensor, "P D"], keys: Float[Tensor, "P D"] | None
+    ) -> Float[Tensor, "P both"]:
         """Keys, made from `keys` where it is given, beside the values."""
         both: Tensor = self.key_value(memory)
         if keys is None:

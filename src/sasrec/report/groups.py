@@ -56,11 +56,11 @@ def quantile_groups(quantities: np.ndarray, *, count: int = 6) -> list[Group]:
 
 
 def ndcg_of(ranks: np.ndarray, groups: list[Group], k: int) -> tuple[list[float], list[tuple[float, float]]]:
-    """Mean NDCG@k of each group, and the ends of its 95 % interval; NaN for a single user."""
+    """Mean NDCG@k of each group, by ranks from 0, and the ends of its 95 % interval; NaN for a single user."""
     found = [mean_and_error(ndcg(ranks[group.members], k)) for group in groups]
     return [mean for mean, _ in found], [interval(mean, error) for mean, error in found]
 
 
 def hit_curve(ranks: np.ndarray, depths: np.ndarray) -> list[float]:
-    """Share of the users whose target is among the first so many items, for each of `depths`."""
+    """Share of the users, by ranks from 0, whose target is among the first so many items, for each of `depths`."""
     return [float((ranks < depth).mean()) for depth in depths]

@@ -1,14 +1,38 @@
-"""load(): from a saved model to a recommender."""
+"""load(): from a saved model to a recommender, with every byte of its files checked."""
 
+import os
+from io import BytesIO
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
-from sasrec import bundle
+import msgspec
+import numpy as np
+import polars as pl
+import safetensors.numpy
+from safetensors import SafetensorError
+
+from sasrec.bundle import EXPORTED, FILES, Bundle, Entry, Manifest, entry_of, manifest, read, regular, weights_file
 from sasrec.data.log import FrameKind
-from sasrec.errors import BundleError, ConfigError
+from sasrec.data.sequences import Sequences
+from sasrec.data.vocab import Vocabulary
+from sasrec.errors import BundleError, ConfigError, DataError
+from sasrec.files import sha256
 from sasrec.retrieval.exported import Exported
 from sasrec.retrieval.recommender import Recommender
 from sasrec.retrieval.scorers import Scorer
+
+_LATEST = 2.0**62  # beyond any time that a log can hold
+_MAPPED_BYTES = 64 * 2**20  # weights of this size or more stay in their file
+_FAULTS = (
+    DataError,
+    KeyError,
+    RecursionError,
+    ValueError,
+    SafetensorError,
+    msgspec.MsgspecError,
+    pl.exceptions.PolarsError,
+    pl.exceptions.PanicException,  # of a hostile Parquet file; it is no Exception
+)
 
 
 def load(path: str | Path, *, frame: FrameKind = "polars") -> Recommender:
@@ -24,7 +48,7 @@ def load(path: str | Path, *, frame: FrameKind = "polars") -> Recommender:
     """
     if frame not in get_args(FrameKind):
         raise ConfigError(f"frame: expected 'polars', 'pandas' or 'pyarrow', found {frame!r}")
-    content = bundle.load(Path(path))
+    content = read_bundle(Path(path))
     try:
         return Recommender(
             _scorer(content.kind).from_parts(len(content.items), content.config, content.tensors),
@@ -48,3 +72,109 @@ def _scorer(kind: str) -> type[Scorer]:
     if kind not in known:
         raise BundleError(f"holds a model of kind {kind!r}; this sasrec knows {', '.join((*known, Exported.kind))}")
     return known[kind]
+
+
+def read_bundle(path: Path) -> Bundle:
+    """Read a bundle, checking every byte.
+
+    Weights of 64 MiB or more are not copied into memory: the file is mapped, so that only what is used of it is held,
+    once for all processes that load it. `save` never changes such a file, it puts another folder in its place;
+    whatever else writes into it changes the loaded model.
+
+    Raises:
+        BundleError: The folder is missing, foreign, damaged or of a newer format.
+    """
+    listed = manifest(path)
+    contents = {name: _checked(path, name, listed) for name in FILES}
+    try:
+        return _decode(listed.kind, contents, _tensors(path, listed))
+    except _FAULTS as error:
+        raise BundleError(f"{path}: its files are whole but do not fit together: {error}") from None
+
+
+def _tensors(path: Path, listed: Manifest) -> dict[str, Any]:
+    weights = weights_file(listed.kind)
+    if listed.kind == EXPORTED:
+        return {"graph": _checked(path, weights, listed)}
+    try:
+        import safetensors.torch
+    except ModuleNotFoundError as error:
+        raise BundleError(
+            f"{path}: a model of kind {listed.kind!r} needs the package {error.name}, which is not installed; without "
+            "torch there are exported networks alone (`sasrec export`)"
+        ) from None
+
+    if listed.files[weights].size >= _MAPPED_BYTES:
+        return _mapped(path, weights, listed.files[weights])
+    return safetensors.torch.load(_checked(path, weights, listed))
+
+
+def _checked(path: Path, name: str, listed: Manifest) -> bytes:
+    """The bytes of a file that are those of the manifest."""
+    data = read(path, name)
+    _checkentry_of(path / name, listed.files[name], Entry(sha256(data), len(data)))
+    return data
+
+
+def _mapped(path: Path, name: str, expected: Entry) -> dict[str, Any]:
+    """Weights as views of their file."""
+    import safetensors.torch
+
+    file = regular(path, name)
+    try:
+        with open(file, "rb") as opened:
+            _checkentry_of(file, expected, entry_of(opened))
+            tensors = safetensors.torch.load_file(file)
+            # The library opens the file once more, by its name: it must still be the one that was checked.
+            checked, mapped = os.fstat(opened.fileno()), os.stat(file)
+    except OSError as error:
+        raise BundleError(f"{file}: cannot be read: {error.strerror}") from None
+    if (checked.st_dev, checked.st_ino, checked.st_mtime_ns) != (mapped.st_dev, mapped.st_ino, mapped.st_mtime_ns):
+        raise BundleError(f"{file}: was changed while it was loaded; load it again")
+    return tensors
+
+
+def _checkentry_of(file: Path, expected: Entry, found: Entry) -> None:
+    if found != expected:
+        raise BundleError(f"{file}: is damaged ({found.size:,} bytes do not match the manifest); save it again")
+
+
+def _decode(kind: str, contents: dict[str, bytes], tensors: dict[str, Any]) -> Bundle:
+    users = _ids_from_parquet(contents["users.parquet"], "user")
+    items = _ids_from_parquet(contents["items.parquet"], "item")
+    arrays = safetensors.numpy.load(contents["histories.safetensors"])
+    histories = Sequences(arrays["items"], arrays["offsets"], arrays.get("times"))
+    _check_histories(histories, users=len(users), items=len(items))
+    return Bundle(
+        kind=kind,
+        config=msgspec.json.decode(contents["config.json"], type=dict[str, Any]),
+        users=users,
+        items=items,
+        histories=histories,
+        tensors=tensors,
+        record=msgspec.json.decode(contents["record.json"], type=dict[str, Any]),
+    )
+
+
+def _check_histories(histories: Sequences, *, users: int, items: int) -> None:
+    """Rows and offsets index memory later on, so they are checked like any other hostile input."""
+    rows, offsets = histories.items, histories.offsets
+    if rows.dtype != np.int32 or offsets.dtype != np.int64 or rows.ndim != 1 or offsets.shape != (users + 1,):
+        raise BundleError("histories do not fit the users")
+    # Compared, not subtracted: a difference of hostile offsets could overflow to a harmless one.
+    if offsets[0] != 0 or offsets[-1] != len(rows) or (offsets[1:] <= offsets[:-1]).any():
+        raise BundleError("histories are empty, overlap or have gaps")
+    if len(rows) and (rows.min() < 0 or rows.max() >= items):
+        raise BundleError("histories name items beyond the catalogue")
+    times = histories.times
+    if times is not None and (times.dtype not in (np.int64, np.float64) or times.shape != rows.shape):
+        raise BundleError("histories do not fit their times")
+    if times is not None and not (np.abs(times, dtype=np.float64) < _LATEST).all():
+        raise BundleError("histories hold times that are none")
+
+
+def _ids_from_parquet(data: bytes, kind: str) -> Vocabulary:
+    frame = pl.read_parquet(BytesIO(data))
+    if frame.columns != ["id"]:
+        raise BundleError(f"{kind}s.parquet holds {frame.columns}, expected one column 'id'")
+    return Vocabulary(frame["id"], kind)

@@ -164,7 +164,7 @@ def widened(scorer: Neural, places: np.ndarray, features: Features) -> Neural:
     Their own vectors are 0: noise in these would move them to where nothing is known of them to belong.
 
     Args:
-        places: Row of each of the scorer's items in the larger catalogue.
+        places: Row of each of the scorer's items in the larger catalogue, int64 of shape (items,).
         features: Those of the larger catalogue, by the values that the network knows, if it knows any.
     """
     weights = dict(scorer.network.state_dict())

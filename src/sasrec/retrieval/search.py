@@ -41,7 +41,7 @@ class Selection:
         """From item rows in any order, repeated or not; None allows all and denies none.
 
         Args:
-            items: Catalogue size V.
+            items: Catalogue size V, above every row.
         """
         denied = np.unique(np.empty(0, np.int64) if deny is None else deny)
         if allow is not None or 2 * len(denied) > items:
@@ -98,7 +98,7 @@ class Ranking:
         return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
     def take(self, rows: np.ndarray) -> "Ranking":
-        """The given rows, in the given order."""
+        """The answers at these places, an int array of shape (taken,), in the given order."""
         return Ranking(self.places[rows], self.items[rows], self.scores[rows], self.ranks[rows])
 
 
@@ -116,7 +116,7 @@ def search(
     best scores are the same on every way, but for rounding in float32, and of equal ones the lower item row is first.
 
     Args:
-        places: Names history i in the answer.
+        places: Names history i in the answer, int64 of shape (B,).
         index: Of the scorer's vectors; None scores the whole catalogue.
 
     Raises:

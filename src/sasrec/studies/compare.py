@@ -1,10 +1,8 @@
 """Several models on one split, in one table: how good, how far apart, how sure that is, and at what cost."""
 
-import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
@@ -15,9 +13,8 @@ from sasrec.evaluation.candidates import Candidates
 from sasrec.evaluation.intervals import Interval, paired_interval
 from sasrec.evaluation.metrics import METRICS, mean_and_error, mean_in_words
 from sasrec.evaluation.protocol import Report, check_protocol, evaluate_all, title
-from sasrec.files import durable_file
 from sasrec.retrieval.recommender import Recommender
-from sasrec.training.loop import train
+from sasrec.training.training import train
 
 COUNTED = ("Content", "Rules", "Markov", "Popularity")
 _SHOWN = ("NDCG", "HR")
@@ -121,11 +118,6 @@ class Comparison:
             for one in self.contestants
         }
         return {"protocol": self.protocol, "notes": list(self.notes), "models": models}
-
-    def save_json(self, path: str | Path, *, replace: bool = False) -> None:
-        """Write `to_dict` as JSON, whole or not at all; OutputError where the path is taken."""
-        with durable_file(Path(path), replace=replace) as draft:
-            draft.write_text(json.dumps(self.to_dict(), indent=1) + "\n", encoding="utf-8")
 
 
 def compare(

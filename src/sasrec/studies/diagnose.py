@@ -6,10 +6,8 @@ many logs a network does no worse when all but the last item is shuffled, and li
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from dataclasses import replace as changed  # `replace` means a file below
+from dataclasses import asdict, dataclass, replace
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 
@@ -17,7 +15,6 @@ from sasrec.config import Config
 from sasrec.data.features import Features
 from sasrec.data.splits import Split
 from sasrec.errors import ConfigError, DataError
-from sasrec.files import durable_file
 from sasrec.retrieval.counting import Markov, Popularity
 from sasrec.retrieval.neural import Neural
 from sasrec.retrieval.recommender import Recommender
@@ -25,10 +22,10 @@ from sasrec.studies.facts import Facts
 from sasrec.studies.histories import shuffled, without_older
 from sasrec.studies.trials import Line, Trials
 from sasrec.studies.verdict import on_blocks, on_history, on_last_item, on_network, on_order
-from sasrec.training.loop import train
 from sasrec.training.machine import torch_threads
 from sasrec.training.progress import Tell, told
 from sasrec.training.settling import settled
+from sasrec.training.training import train
 
 LENGTHS = (1, 2, 3, 5, 10, 20, 50)
 """Numbers of recent items that are tried."""
@@ -74,11 +71,6 @@ class Diagnosis:
     def to_dict(self) -> dict[str, object]:
         """Plain values, as JSON has them: the lengths of `facts.unique` are text."""
         return json.loads(json.dumps(asdict(self)))
-
-    def save_json(self, path: str | Path, *, replace: bool = False) -> None:
-        """Write `to_dict` as JSON, whole or not at all; OutputError where the path is taken."""
-        with durable_file(Path(path), replace=replace) as draft:
-            draft.write_text(json.dumps(self.to_dict(), indent=1) + "\n", encoding="utf-8")
 
 
 def diagnose(
@@ -143,7 +135,7 @@ def _rank_as_it_is(trials: Trials, network: Neural, data: Split, *, seed: int) -
     for one in (one for one in LENGTHS if one < longest):
         # The same weights that look at less: the ranking still knows, and leaves out, all that the user had.
         trials.run(
-            f"shown the last {one}", "shown", Neural(network.network, changed(network.config, length=one)), length=one
+            f"shown the last {one}", "shown", Neural(network.network, replace(network.config, length=one)), length=one
         )
     trials.run("Markov", "counted", Markov.of(data.train, items=items), length=1)
     trials.run("Popularity", "counted", Popularity.of(data.train, items=items), length=0)
@@ -157,9 +149,9 @@ def _smaller(config: Config, data: Split, lengths: tuple[int, ...]) -> Mapping[s
     """
     targets, histories = _steps(data), int((data.train_lengths >= 2).sum())
     batch = int(config.batch) if config.learn == "last" else round(int(config.batch) * targets / max(histories, 1))
-    rolling = changed(config, windows="rolling", shortest=1, learn="last", batch=min(max(batch, 1), 1_000_000))
-    made = {f"trained on the last {one}": changed(rolling, length=one) for one in lengths if one < int(config.length)}
-    return made | {"trained without blocks": changed(rolling, network="sasrec", blocks=0, length=1)}
+    rolling = replace(config, windows="rolling", shortest=1, learn="last", batch=min(max(batch, 1), 1_000_000))
+    made = {f"trained on the last {one}": replace(rolling, length=one) for one in lengths if one < int(config.length)}
+    return made | {"trained without blocks": replace(rolling, network="sasrec", blocks=0, length=1)}
 
 
 def _steps(data: Split) -> int:

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sasrec.config import Config
 from sasrec.data.splits import Split
 from sasrec.errors import ConfigError, OutputError, TrainingError
-from sasrec.files import durable_file
-from sasrec.training.loop import train
+from sasrec.training.training import train
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -92,11 +91,6 @@ class Tuning:
         """Plain values."""
         trials = [{field.name: getattr(trial, field.name) for field in fields(trial)} for trial in self.trials]
         return {"data": self.data, "best": self.best.to_dict(), "trials": trials}
-
-    def save_json(self, path: str | Path, *, replace: bool = False) -> None:
-        """Write `to_dict` as JSON, whole or not at all; OutputError where the path is taken."""
-        with durable_file(Path(path), replace=replace) as draft:
-            draft.write_text(json.dumps(self.to_dict(), indent=1) + "\n", encoding="utf-8")
 
 
 def tune(

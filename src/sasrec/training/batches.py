@@ -61,7 +61,7 @@ class Windows(NamedTuple):
 
 
 def trainable(train: Sequences) -> np.ndarray:
-    """Rows of the histories that hold at least one step to learn from: two events or more."""
+    """Rows of the histories that hold a step to learn from, two events or more; int64 of shape (trainable,)."""
     return np.flatnonzero(train.lengths >= 2)
 
 

@@ -12,9 +12,11 @@ from sasrec.model.building import build
 from sasrec.model.stamp import Network
 from sasrec.retrieval.content import feature_tensors
 from sasrec.retrieval.neural import Neural, widened
+from sasrec.training.batches import Batch
 from sasrec.training.dropout import Dropout
 from sasrec.training.machine import keep_freed_memory
-from sasrec.training.negatives import Draw, NegativeSampler
+from sasrec.training.negatives import Draw, NegativeSampling
+from sasrec.training.noise import swapped
 from sasrec.training.occurring import among, occurring_in
 from sasrec.training.optim import Adam
 from sasrec.training.steps import Training
@@ -52,6 +54,9 @@ def begin(
     network.to(device)
     noise = generator if device.type == "cpu" else torch.Generator(device).manual_seed(config.seed)
 
+    def swap(batch: Batch, rng: np.random.Generator) -> Batch:
+        return swapped(batch, config, items=items, users=len(train), rng=rng)
+
     def whole(network: Network) -> Neural:
         scorer = Neural(network, config)
         return scorer if features is None else widened(scorer, known, features)
@@ -62,6 +67,7 @@ def begin(
         config=config,
         optimiser=(TouchedAdam if config.item_updates == "touched" else Adam)(network, config),
         drop=Dropout(float(config.dropout), noise),
-        negatives=None if config.loss == "softmax" else NegativeSampler(config, train, items=items, draw=draw),
+        negatives=None if config.loss == "softmax" else NegativeSampling(config, train, items=items, draw=draw),
+        swap=swap,
         whole=whole,
     )

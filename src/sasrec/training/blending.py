@@ -1,6 +1,5 @@
 """Blending: the weights of several models in one, found on validation alone."""
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, final
@@ -19,8 +18,10 @@ from sasrec.retrieval.content import Content
 from sasrec.retrieval.recommender import Recommender
 from sasrec.retrieval.scorers import Scorer
 from sasrec.retrieval.topk import best, blocks, hide
+from sasrec.training.costs import Clock
 from sasrec.training.counting import Countable, count
 from sasrec.training.machine import describe
+from sasrec.training.parts import same_features
 from sasrec.training.progress import told
 from sasrec.training.settling import check_features
 
@@ -58,8 +59,9 @@ def blend(
     Raises:
         ConfigError: There are fewer than two models, one is a blend or was refit, or features are not all the same.
         DataError: A model was trained on another log or split, or features are of another catalogue.
+        BundleError: The record of a model tells of features as no model does.
     """
-    started, worked, tell = time.perf_counter(), time.process_time(), told(progress)
+    clock, tell = Clock(), told(progress)
     made = _parts(data, models, features, progress=progress)
     exclude_seen = all(model.exclude_seen for model in made.values())
     scorers = {name: model.scorer for name, model in made.items()}
@@ -84,8 +86,7 @@ def blend(
         "parts": parts,
         "new": told_new,
         "best": {name: float(search.values(final, of).mean()) for name, of in (("ndcg", ndcg), ("hit_rate", hit_rate))},
-        "seconds": round(time.perf_counter() - started, 3),
-        "cpu_seconds": round(time.process_time() - worked, 3),
+        **clock.record(),
         **describe(),
     }
     kept = {name: (weight, scorers[name]) for name, weight in weights.items() if weight > 0 or name == content}
@@ -153,13 +154,13 @@ def _parts(
                 f"{data.log.source.name}: a {kind} was trained on another log or split, or does not say how; "
                 "weights would not be honest"
             )
-        if features is not None and _differ([found.record, features.record()]):
+        if features is not None and not same_features([found.record, features.record()]):
             raise ConfigError(
                 f"features: a {kind} was made with others; give those that the models were made with, or none"
             )
         same = sum(name.partition(" ")[0] == kind for name in made)
         made[f"{kind} {same + 1}" if same else kind] = found
-    if _differ([one.record for one in made.values()]):
+    if not same_features([one.record for one in made.values()]):
         raise ConfigError("models: those of different features could not be refit together; blend one of them")
     return made
 
@@ -175,14 +176,6 @@ def _features(models: Mapping[str, Recommender]) -> dict[str, Any]:
         name: next((record[name] for record in records if record.get(name)), None)
         for name in ("features", "item_table")
     }
-
-
-def _differ(records: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether records that tell of features tell of different ones: in words, or by what is in the table."""
-    having = [record for record in records if record.get("features")]
-    tables = [record.get("item_table") or {} for record in having]  # an older model keeps none
-    digests = {table["sha256"] for table in tables if "sha256" in table}
-    return len({record["features"] for record in having}) > 1 or len(digests) > 1
 
 
 @final

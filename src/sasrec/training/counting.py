@@ -1,6 +1,5 @@
 """Counting: models that need no training, each with the best of a few settings by validation."""
 
-import time
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from typing import Any, Literal, get_args
@@ -16,6 +15,7 @@ from sasrec.retrieval.counting import Markov, Popularity
 from sasrec.retrieval.linked import EASE, KNN, RULES, Linked
 from sasrec.retrieval.recommender import Recommender
 from sasrec.retrieval.scorers import Scorer
+from sasrec.training.costs import Clock
 from sasrec.training.machine import describe
 from sasrec.training.progress import told
 from sasrec.training.settling import check_enough, check_features, has_repeats
@@ -69,7 +69,7 @@ def count(
     train, valid, tell = data.train, data.valid, told(progress)
     check_enough(data, train, valid)
     _check_features(data, model, features)
-    started, worked = time.perf_counter(), time.process_time()
+    clock = Clock()
     exclude_seen = not has_repeats(valid)
     found: list[tuple[dict[str, Any], Scorer]] = []
     for settings, scorer in _choices(model, train, features, items=len(data.log.items)):
@@ -87,8 +87,7 @@ def count(
         "counted": model,
         "tried": [tried for tried, _ in found],
         "best": best,
-        "seconds": round(time.perf_counter() - started, 3),
-        "cpu_seconds": round(time.process_time() - worked, 3),
+        **clock.record(),
         **describe(),
     }
     return Recommender.of_log(chosen, data.log, record=record)

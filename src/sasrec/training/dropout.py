@@ -12,7 +12,7 @@ _AHEAD = 2**18  # values whose noise is drawn at once: what one layer needs is m
 
 @final
 class Dropout:
-    """Zeroes a share of values and scales the rest so that the mean stays.
+    """Zeroes a share of values and scales the rest so that the mean stays. Source: Srivastava et al., JMLR 2014.
 
     Each value is decided by one random byte, eight of which come from one draw of the generator; torch's own
     Bernoulli draws cost about twenty times as much on a CPU and were a tenth of all training time. The share is

@@ -1,6 +1,6 @@
-"""What a state is trained to say about its target.
+"""What a state is trained to say about its target: exact cross-entropy; losses that draw stand with what they draw.
 
-Axes: P real positions, C positions of a chunk, D width, V catalogue, N negatives.
+Axes: P real positions, C positions of a chunk, D width, V catalogue.
 """
 
 from typing import Any, final
@@ -8,17 +8,14 @@ from typing import Any, final
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn.functional import softplus
 
-from sasrec.config import Config
 from sasrec.retrieval.topk import in_lines
-from sasrec.training.batches import Negatives
 
-_CHUNK = 256  # positions scored together; measured, see docs/decisions
+CHUNK = 256  # positions scored together; measured, see docs/decisions
 # For bfloat16 torch calls oneDNN, which compiles and keeps a kernel for every number of rows: let there be few.
 _GRAIN = {torch.bfloat16: 64}
 _ROWS = 16  # positions whose odds stay in the innermost caches until they are added up
-_TINY = 1e-30
+TINY = 1e-30
 
 
 @final
@@ -78,24 +75,24 @@ class _Exact(torch.autograd.Function):
         shares = (
             states.new_full((positions,), 1.0 / positions)
             if weights is None
-            else weights.to(states.dtype) / weights.sum().clamp_min(_TINY)
+            else weights.to(states.dtype) / weights.sum().clamp_min(TINY)
         )
         smoothing = loss.smoothing
         total = states.new_zeros(())
         d_states = torch.empty_like(low_states)
         d_table = loss.buffer("d_table", tuple(table.shape), low_table)
         factors = nn.functional.pad(shares, (0, rounded - positions))
-        for start in range(0, rounded, _CHUNK):
-            some = low_states[start : start + _CHUNK]
+        for start in range(0, rounded, CHUNK):
+            some = low_states[start : start + CHUNK]
             scores = loss.buffer("scores", (len(some), in_lines(items)), low_table)[:, :items]
             torch.mm(some, low_table.t(), out=scores)
-            here = slice(start, min(start + _CHUNK, positions))
+            here = slice(start, min(start + CHUNK, positions))
             real = here.stop - start
             own = scores[:real].gather(1, targets[here].unsqueeze(1)).squeeze(1)
             shifts, sums = _odds(scores, some, low_table)
             total += torch.sub((sums.log() + shifts)[:real], own, alpha=1 - smoothing).dot(shares[here])
             factors[start : start + len(some)] /= sums
-            torch.mm(scores, low_table, out=d_states[start : start + _CHUNK])
+            torch.mm(scores, low_table, out=d_states[start : start + CHUNK])
             some = some * factors[start : start + len(some)].to(dtype).unsqueeze(1)
             torch.addmm(d_table, scores.t(), some, beta=float(start > 0), out=d_table)
         own_items, d_every_item = nn.functional.embedding(targets, table), None
@@ -132,127 +129,9 @@ def _odds(scores: Tensor, states: Tensor, table: Tensor) -> tuple[Tensor, Tensor
     sums = torch.empty(len(scores), dtype=wide, device=scores.device)
     for some, total in zip(scores.split(_ROWS), sums.split(_ROWS), strict=True):
         total.copy_(torch.exp(some, out=some).sum(dim=1))
-    if bool(((sums > _TINY) & (sums < 1 / _TINY)).all()):
+    if bool(((sums > TINY) & (sums < 1 / TINY)).all()):
         return torch.zeros_like(sums), sums
     torch.mm(states, table.t(), out=scores)
     highest = scores.amax(dim=1, keepdim=True)
     torch.exp(scores.sub_(highest), out=scores)
     return highest.squeeze(1).to(wide), scores.sum(dim=1).to(wide)
-
-
-def sampled(
-    config: Config,
-    states: Float[Tensor, "P D"],
-    table: Float[Tensor, "V D"],
-    targets: Int[Tensor, "P"],
-    negatives: Negatives,
-    weights: Float[Tensor, "P"] | None = None,
-    *,
-    items: int | None = None,
-) -> Float[Tensor, ""]:
-    """Mean loss per position, in nats, of targets against drawn negatives, weighted where weights are given.
-
-    Draws that are missing (-1) or equal the target are left out.
-
-    Args:
-        items: Size of the catalogue that negatives are drawn from, where `table` is but a part of it.
-
-    Raises:
-        KeyError: The settings ask for a loss that draws nothing.
-    """
-    drawn = negatives.items.to(targets.device)
-    rows = drawn.clamp_min(0)
-    aims, vectors = nn.functional.embedding(targets, table), nn.functional.embedding(rows, table)
-    counts = negatives.log_counts
-    if config.loss == "sampled-softmax" and drawn.dim() == 1:
-        corrections = torch.zeros_like(vectors[:, 0]) if counts is None else counts.to(states)
-        shared: Tensor = _SharedSoftmax.apply(states, aims, vectors, corrections, targets, drawn, weights)
-        return shared
-    positive = (aims * states).sum(dim=1)
-    negative = states @ vectors.t() if drawn.dim() == 1 else (vectors * states.unsqueeze(1)).sum(dim=2)
-    if counts is not None:
-        negative = negative - counts.to(targets.device)
-    real = (drawn >= 0) & (drawn != targets.unsqueeze(1))
-    loss = _SAMPLED[config.loss](positive, negative, real, config.calibration, items or len(table))
-    return loss.mean() if weights is None else (loss * weights).sum() / weights.sum().clamp_min(_TINY)
-
-
-class _SharedSoftmax(torch.autograd.Function):
-    """Sampled softmax whose negatives are the same at all positions: what `_sampled_softmax` gives, chunk by chunk.
-
-    Scores, probabilities and gradients of a chunk are made in one buffer that the cache holds, as in `_Exact`.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        states: Tensor,
-        aims: Tensor,
-        vectors: Tensor,
-        corrections: Tensor,
-        targets: Tensor,
-        drawn: Tensor,
-        weights: Tensor | None,
-    ) -> Tensor:
-        corrections = corrections.masked_fill(drawn < 0, float("inf"))
-        share = states.new_tensor(1.0 / len(states)) if weights is None else 1.0 / weights.sum().clamp_min(_TINY)
-        losses = torch.empty_like(states[:, 0])
-        d_states, d_aims, d_vectors = torch.empty_like(states), torch.empty_like(aims), torch.zeros_like(vectors)
-        for start in range(0, len(states), _CHUNK):
-            here = slice(start, start + _CHUNK)
-            scores = torch.addmm(-corrections, states[here], vectors.t())
-            scores.masked_fill_(targets[here].unsqueeze(1) == drawn, float("-inf"))
-            positive = (states[here] * aims[here]).sum(dim=1)
-            highest = torch.maximum(positive, scores.amax(dim=1))
-            scores.sub_(highest.unsqueeze(1)).exp_()
-            hit = (positive - highest).exp()
-            total = hit + scores.sum(dim=1)
-            losses[here] = total.log() + highest - positive
-            each = share if weights is None else share * weights[here]
-            scores.mul_((each / total).unsqueeze(1))
-            missed = ((hit / total - 1) * each).unsqueeze(1)
-            torch.addmm(missed * aims[here], scores, vectors, out=d_states[here])
-            torch.mul(missed, states[here], out=d_aims[here])
-            d_vectors.addmm_(scores.t(), states[here])
-        ctx.save_for_backward(d_states, d_aims, d_vectors)
-        return (losses if weights is None else losses * weights).sum() * share
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        return *(one * gradients[0] for one in ctx.saved_tensors), None, None, None, None
-
-
-def _binary(positive: Tensor, negative: Tensor, real: Tensor, _calibration: float, _items: int) -> Tensor:
-    """The paper's loss: the target should score above zero, items that the user never had below.
-
-    Written with softplus, whose gradient stays 1 for a confident mistake; `log(1 - sigmoid(s) + 1e-24)` of the
-    paper's code has gradient 0 from a score of about 17 on, and `log(1 - sigmoid(s))` is infinite there. The loss of
-    the target plus the mean loss of its negatives: with one negative, the paper's sum of both.
-
-    Source: Kang & McAuley, ICDM 2018, arXiv:1808.09781, equation 6.
-    """
-    return softplus(-positive) + (softplus(negative) * real).sum(dim=1) / real.sum(dim=1).clamp_min(1)
-
-
-def _calibrated(positive: Tensor, negative: Tensor, real: Tensor, calibration: float, items: int) -> Tensor:
-    """gBCE: binary cross-entropy whose target counts less, as a sampled negative stands for many.
-
-    Source: Petrov & Macdonald, RecSys 2023 (gSASRec), equations 9 to 12; summed over the negatives.
-    """
-    rate = min(negative.shape[1] / max(items - 1, 1), 1.0)
-    power = rate * (calibration * (1.0 - 1.0 / rate) + 1.0 / rate)
-    return power * softplus(-positive) + (softplus(negative) * real).sum(dim=1)
-
-
-def _pairwise(positive: Tensor, negative: Tensor, real: Tensor, _calibration: float, _items: int) -> Tensor:
-    """BPR: the target should score above each negative. Source: Rendle et al., UAI 2009; mean over the negatives."""
-    return (softplus(negative - positive.unsqueeze(1)) * real).sum(dim=1) / real.sum(dim=1).clamp_min(1)
-
-
-def _sampled_softmax(positive: Tensor, negative: Tensor, real: Tensor, _calibration: float, _items: int) -> Tensor:
-    """Cross-entropy over the target and its negatives. Source: Jean et al., ACL 2015."""
-    all_scores = torch.cat([positive.unsqueeze(1), negative.masked_fill(~real, float("-inf"))], dim=1)
-    return all_scores.logsumexp(dim=1) - positive
-
-
-_SAMPLED = {"bce": _binary, "gbce": _calibrated, "bpr": _pairwise, "sampled-softmax": _sampled_softmax}

@@ -13,7 +13,7 @@ from sasrec.training.negatives import Draw
 
 
 def occurring_in(train: Sequences) -> np.ndarray:
-    """Rows of the items of these histories, ascending."""
+    """Rows of the items of these histories, ascending and each once; int64 of shape (known,)."""
     return np.unique(train.items).astype(np.int64)
 
 
@@ -21,7 +21,7 @@ def among(known: np.ndarray, train: Sequences, draw: Draw | None, *, items: int)
     """The same histories and sampler in a catalogue of these items alone.
 
     Args:
-        known: Item rows, ascending; every item of the histories is among them.
+        known: Item rows as of `occurring_in`; every item of the histories is among them.
         draw: A sampler of rows of the whole catalogue; what it draws beyond the known items is nothing to draw.
         items: Size of the whole catalogue.
     """

@@ -27,7 +27,7 @@ class Optimiser(Protocol):
         ...
 
     def step(self, loss: Tensor, learning_rate: float) -> None:
-        """Follow the gradients of a loss, inside the block that it was computed in."""
+        """Follow the gradients of a loss, a scalar, inside the block that it was computed in."""
         ...
 
     def catch_up(self) -> None:
@@ -45,7 +45,7 @@ class Optimiser(Protocol):
 
 @final
 class Adam:
-    """Adam on the weights of a network, all of them at every step.
+    """Adam on the weights of a network, all of them at every step. Source: Kingma & Ba, ICLR 2015.
 
     Args:
         config: Settings without "auto".
@@ -106,10 +106,10 @@ def check_shapes(tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, 
 
 
 def rate(config: Config, step: int, steps: int) -> float:
-    """The learning rate of a step.
+    """The learning rate of a step. "cosine" is of Loshchilov & Hutter, ICLR 2017, "one-cycle" of Smith & Topin, 2019.
 
     Args:
-        step: From 0.
+        step: From 0 to below `steps`.
         steps: Steps of all epochs.
     """
     highest = config.learning_rate

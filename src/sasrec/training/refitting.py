@@ -13,10 +13,11 @@ from sasrec.retrieval.neural import Neural
 from sasrec.retrieval.recommender import Recommender
 from sasrec.retrieval.scorers import Counted, Scorer
 from sasrec.training.beginning import begin
+from sasrec.training.costs import Clock
 from sasrec.training.epochs import EpochResult
 from sasrec.training.machine import torch_threads
 from sasrec.training.negatives import Draw
-from sasrec.training.parts import Part, parts_of
+from sasrec.training.parts import Part, parts_of, same_features
 from sasrec.training.progress import watched
 
 
@@ -47,6 +48,7 @@ def refit(
     Raises:
         ConfigError: The model was refit already, or without the features that it was trained with.
         DataError: The model was trained on another log or split, or does not say on which.
+        BundleError: Its record tells of features as no model does.
         TrainingError: The loss is no longer finite, or Ctrl-C came: a refit is whole or nothing.
     """
     record = model.record
@@ -59,19 +61,14 @@ def refit(
             f"{data.log.source.name}: the model was trained on another log or split, or does not say how; read and "
             "split the log as in training"
         )
-    table = record.get("item_table") or {}  # an older blend keeps none
-    same = (None if features is None else str(features)) == record.get("features")
-    if not same or (features is not None and table.get("sha256", features.digest) != features.digest):
+    given = {} if features is None else features.record()
+    if (features is None) != (record.get("features") is None) or not same_features([record, given]):
         raise ConfigError("features: a refit needs those that the model was trained with, and no others")
-    started, worked = time.perf_counter(), time.process_time()
+    clock = Clock()
     again = _Again(data.refit.train, len(data.log.items), features, draw, progress)
     made = {part.name: (part.weight, again.made(part)) for part in parts_of(model)}
     scorer = again.blended(made, model.scorer) if isinstance(model.scorer, Blend) else made[model.scorer.kind][1]
-    done = {
-        "events": len(again.train.items),
-        "seconds": round(time.perf_counter() - started, 3),
-        "cpu_seconds": round(time.process_time() - worked, 3),
-    }
+    done = {"events": len(again.train.items), **clock.record()}
     return Recommender.of_log(scorer, data.log, record={**record, "refit": done})
 
 

@@ -9,8 +9,8 @@ from sasrec.retrieval.neural import Neural
 from sasrec.retrieval.recommender import Recommender
 from sasrec.training.blending import blend
 from sasrec.training.counting import Countable, count
-from sasrec.training.loop import train
 from sasrec.training.parts import Part, parts_of
+from sasrec.training.training import train
 
 
 def retrain(

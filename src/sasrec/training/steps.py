@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, Protocol, final
 
 import numpy as np
 import torch
@@ -26,12 +26,28 @@ from sasrec.training.batches import (
     rolling_windows,
 )
 from sasrec.training.dropout import Dropout
-from sasrec.training.losses import ExactCrossEntropy, sampled
-from sasrec.training.noise import swapped
+from sasrec.training.losses import ExactCrossEntropy
 from sasrec.training.optim import Optimiser, rate
 
-Drawn = Callable[[Batch, np.random.Generator], Negatives]
-"""Draws negatives for the targets of a batch."""
+Swap = Callable[[Batch, np.random.Generator], Batch]
+"""Replaces some ids of a batch by random ones, if that is asked for."""
+
+
+class Sampling(Protocol):
+    """A loss of targets against items that are drawn."""
+
+    def draw(self, batch: Batch, rng: np.random.Generator) -> Negatives:
+        """Negatives for the targets of a batch."""
+        ...
+
+    def loss(self, states: Tensor, table: Tensor, batch: Batch, negatives: Negatives) -> Tensor:
+        """Mean loss per target, in nats.
+
+        Args:
+            states: State before each target, of shape (targets, width).
+            table: Vectors of the items that the step reads, of shape (items, width).
+        """
+        ...
 
 
 @dataclass
@@ -72,7 +88,8 @@ class Training:
         config: Config,
         optimiser: Optimiser,
         drop: Dropout,
-        negatives: Drawn | None,
+        negatives: Sampling | None,
+        swap: Swap,
         whole: Callable[[Network], Scorer],
     ) -> None:
         """Before the first step; `sasrec.training.beginning` makes the parts from settings.
@@ -83,12 +100,13 @@ class Training:
             config: Settings without "auto"; see `settled`.
             optimiser: Moves the weights of the network.
             drop: Dropout.
-            negatives: Draws against the targets of a batch; None where the loss is over the whole catalogue.
+            negatives: The loss against what is drawn; None where it is over the whole catalogue.
+            swap: What is done to a batch before it is learned from.
             whole: Makes of the network what ranks the whole catalogue.
         """
         self.network, self.train, self.config = network, train, config
         self.optimiser, self.drop, self.negatives, self._whole = optimiser, drop, negatives, whole
-        self.items, self.device = len(network.items.weight), network.items.weight.device
+        self._swap, self.device = swap, network.items.weight.device
         self.rng = np.random.default_rng(config.seed)
         self.average = Average(network, decay=float(config.average)) if config.average else None
         self.steps = math.ceil(len(self._windows().rows) / int(config.batch))
@@ -156,9 +174,8 @@ class Training:
     def _step(self, batch: Batch) -> float:
         """Learn from one batch; its loss, from which nothing is learned unless it is finite."""
         config = self.config
-        if config.swap_items or config.swap_users:
-            batch = swapped(batch, config, items=self.items, users=len(self.train), rng=self.rng)
-        drawn = None if self.negatives is None else self.negatives(batch, self.rng)
+        batch = self._swap(batch, self.rng)
+        drawn = None if self.negatives is None else self.negatives.draw(batch, self.rng)
         with self.optimiser.reading(batch, drawn) as (batch, drawn):
             loss = self._loss(batch, drawn)
             value = loss.item()
@@ -169,10 +186,10 @@ class Training:
                     self.average.add(self.step)
         return value
 
-    def _loss(self, batch: Batch, negatives: Negatives | None = None) -> Tensor:
+    def _loss(self, batch: Batch, drawn: Negatives | None = None) -> Tensor:
         read = self.network.last if self.config.learn == "last" else self.network
         states = read(batch.items, batch.layout, self.drop, batch.users)
         table = self.network.table()
-        if negatives is None:
+        if self.negatives is None or drawn is None:
             return self.cross_entropy(states, table, batch.targets, batch.weights)
-        return sampled(self.config, states, table, batch.targets, negatives, batch.weights, items=self.items)
+        return self.negatives.loss(states, table, batch, drawn)

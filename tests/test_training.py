@@ -18,7 +18,7 @@ from sasrec.evaluation.metrics import hit_rate, ndcg
 from sasrec.evaluation.ranking import rank_targets
 from sasrec.presets import PRESETS
 from sasrec.retrieval.neural import Neural
-from sasrec.training import beginning, loop, machine, settling, steps
+from sasrec.training import beginning, machine, settling, steps
 from sasrec.training.beginning import begin
 from sasrec.training.losses import ExactCrossEntropy
 from sasrec.training.machine import granted_threads, torch_threads
@@ -59,7 +59,7 @@ def watch(monkeypatch):
 
     def install(step=lambda epoch, loss: None, epoch=lambda result: None):
         told = SimpleNamespace(step=step, epoch=epoch)
-        monkeypatch.setattr(loop, "watched", lambda *_, **__: nullcontext(told))
+        monkeypatch.setattr("sasrec.training.training.watched", lambda *_, **__: nullcontext(told))
 
     return install
 
@@ -189,7 +189,7 @@ def test_a_history_that_cannot_be_written_is_refused_before_training(data, small
 def test_training_stops_after_so_many_epochs_without_a_better_one(data, small_config, tmp_path, monkeypatch, patience):
     # Validation gets worse and worse from the second epoch on.
     values = iter([0.1, 0.5, 0.5, 0.4, 0.3, 0.2, 0.1, 0.0])
-    monkeypatch.setattr(loop, "ndcg", lambda ranks, k: np.full(len(ranks), next(values)))
+    monkeypatch.setattr("sasrec.training.training.ndcg", lambda ranks, k: np.full(len(ranks), next(values)))
 
     model = sasrec.train(data, replace(small_config, epochs=8, patience=patience), history=tmp_path / "history.jsonl")
 
@@ -240,7 +240,7 @@ def test_an_interrupt_during_validation_keeps_the_best_epoch_so_far(data, small_
             raise KeyboardInterrupt
         return rank_targets(*args, **options)
 
-    monkeypatch.setattr(loop, "rank_targets", interrupted)
+    monkeypatch.setattr("sasrec.training.training.rank_targets", interrupted)
 
     model = sasrec.train(data, replace(small_config, epochs=9))
 
@@ -258,10 +258,10 @@ def test_an_interrupt_while_an_epoch_is_judged_leaves_record_and_weights_agreed(
             raise KeyboardInterrupt
         return hit_rate(ranks, k)
 
-    monkeypatch.setattr(loop, "hit_rate", interrupted)
+    monkeypatch.setattr("sasrec.training.training.hit_rate", interrupted)
     # Every epoch is better than the one before, so the interrupted one would have been kept.
     values = iter([0.1, 0.2, 0.3])
-    monkeypatch.setattr(loop, "ndcg", lambda ranks, k: np.full(len(ranks), next(values)))
+    monkeypatch.setattr("sasrec.training.training.ndcg", lambda ranks, k: np.full(len(ranks), next(values)))
 
     if epoch == 1:
         with pytest.raises(TrainingError, match="nothing to keep"):
@@ -758,7 +758,7 @@ def test_epochs_are_judged_every_so_often_and_at_the_end(data, small_config, tmp
 
 def test_patience_counts_validations(data, small_config, monkeypatch):
     scores = iter([0.5, 0.4, 0.3, 0.2])
-    monkeypatch.setattr(loop, "ndcg", lambda ranks, k: np.full(len(ranks), next(scores)))
+    monkeypatch.setattr("sasrec.training.training.ndcg", lambda ranks, k: np.full(len(ranks), next(scores)))
 
     config = replace(small_config, epochs=50, patience=2, validate_every=3)
     model = sasrec.train(data, config, progress=False)

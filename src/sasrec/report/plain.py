@@ -1,0 +1,30 @@
+"""Results as plain values in a file."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+from sasrec.files import durable_file
+
+
+class Plain(Protocol):
+    """What `evaluate`, `compare`, `diagnose` and `tune` give."""
+
+    def to_dict(self) -> Mapping[str, object]:
+        """Plain values, as JSON has them."""
+        ...
+
+
+def write_json(path: str | Path, result: Plain, *, replace: bool = False) -> None:
+    """Write a result's `to_dict` as JSON, whole or not at all.
+
+    Args:
+        result: What `evaluate`, `compare`, `diagnose` or `tune` gave.
+        replace: Take the place of a file that is there already.
+
+    Raises:
+        OutputError: The path is taken, or cannot be written.
+    """
+    with durable_file(Path(path), replace=replace) as draft:
+        draft.write_text(json.dumps(result.to_dict(), indent=1) + "\n", encoding="utf-8")
