@@ -14,7 +14,7 @@ import uvicorn
 import uvloop
 
 from sasrec.serving.administration import listen
-from sasrec.serving.app import application
+from sasrec.serving.app import Application
 from sasrec.serving.batching import Batcher
 from sasrec.serving.connections import Connection
 from sasrec.serving.metrics import Metrics
@@ -86,7 +86,7 @@ class Lifetime:
         metrics, batcher = Metrics(), Batcher(self.service.answer)
         desk = Desk(self.service, batcher, metrics)
         config = uvicorn.Config(
-            application(desk),
+            Application(desk),
             http=partial(Connection, Refusals(desk)),  # type: ignore[arg-type]  # makes a connection, as the class does
             ws="none",
             lifespan="off",
