@@ -72,6 +72,8 @@ class Sequences:
     def last(self, length: int) -> "Sequences":
         """The last `length` events of every sequence; shorter ones stay whole."""
         lengths = self.lengths
+        if lengths.max(initial=0) <= length:
+            return self
         return self.slices(np.arange(len(self)), np.maximum(lengths - length, 0), lengths)
 
     def without(self, items: np.ndarray) -> "Sequences":
