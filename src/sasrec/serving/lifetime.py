@@ -1,7 +1,6 @@
 """The life of a server: it starts, answers, drains and stops."""
 
 import asyncio
-import gc
 import signal
 import socket
 from collections.abc import Callable
@@ -35,16 +34,9 @@ class Lifetime:
 
     def __init__(self, model: Path, folder: Folder, place: "Place") -> None:
         """Load the model; errors as `Service`."""
-        # What is imported by now is no garbage, yet under load a fifth of the processor's time went into looking for
-        # some there. Models come later, so that one that is replaced is still found.
-        gc.freeze()
-        try:
-            self.service = Service(
-                model, folder, events=place.events, titles=place.titles, threads=place.threads, overlap=place.overlap
-            )
-        except BaseException:
-            gc.unfreeze()  # whoever called may go on without a server
-            raise
+        self.service = Service(
+            model, folder, events=place.events, titles=place.titles, threads=place.threads, overlap=place.overlap
+        )
         self._drain = place.drain
         self._server: _Server | None = None
 
@@ -80,7 +72,6 @@ class Lifetime:
     def close(self) -> None:
         """Finish writing events."""
         self.service.store.close()
-        gc.unfreeze()
 
     async def _serve(self, listening: socket.socket, started: Callable[[], None]) -> None:
         metrics, batcher = Metrics(), Batcher(self.service.answer)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, final
 
 from sasrec.errors import ConfigError, ServingError
+from sasrec.serving.garbage import unsearched
 from sasrec.serving.opening import is_address
 
 if TYPE_CHECKING:
@@ -116,6 +117,7 @@ def run(model: Path, place: Place, *, started: Callable[[Running], None] | None 
     data = place.data or data_of(model)
     with ExitStack() as held:
         listening = held.enter_context(closing(_bound(place)))
+        search = held.enter_context(unsearched())
         lifetime = _extra()
         from sasrec.serving.versions import Folder, fingerprint
 
@@ -125,6 +127,7 @@ def run(model: Path, place: Place, *, started: Callable[[Running], None] | None 
         held.callback(folder.close)
         live = lifetime(model, folder, place)
         held.callback(live.close)
+        search()
 
         def tell() -> None:
             if started is not None:
