@@ -105,7 +105,7 @@ class Problem(Exception):  # noqa: N818  # a problem is what RFC 9457 calls it
         """Args: headers: That come with the document, beside those of its kind."""
         super().__init__(detail)
         self.kind, self.detail, self.errors = kind, detail, errors
-        self.headers = kind.headers | (headers or {})
+        self.headers = {**kind.headers, **(headers or {})}
 
     def within(self, place: str) -> "Problem":
         """The same problem of a part of a larger request. Args: place: The part, as a JSON pointer."""
