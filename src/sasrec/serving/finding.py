@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from sasrec.data.sequences import Sequences
 from sasrec.retrieval.recommender import Recommender
 from sasrec.retrieval.scorers import Factored, Scorer, Shortcut
-from sasrec.retrieval.topk import best, blocks, check_finite, hide
+from sasrec.retrieval.topk import best, blocks, check_finite
 
 Found = tuple[Float[np.ndarray, "K"], Int[np.ndarray, "K"]]
 """Scores, best first, and item rows; -inf where nothing more may be recommended."""
@@ -95,7 +95,7 @@ class Finder:
                 kept = scores[row, one.allowed]
                 scores[row] = -np.inf
                 scores[row, one.allowed] = kept
-        hide(scores, Sequences.of([one.hidden for one in questions]))
+            scores[row, one.hidden] = -np.inf
         return scores
 
     def _ranking(self, question: Question) -> Scorer:
