@@ -44,6 +44,8 @@ class _Asked(NamedTuple):
 
 
 _Endpoint = Callable[[_Asked], Awaitable[_Reply]]
+_Methods = dict[str, tuple[str, _Endpoint]]
+"""By method, what a request is called in the metrics, and what answers it."""
 
 
 class _Gone(Exception):  # noqa: N818  # nobody's error
@@ -57,13 +59,13 @@ class Application:
     def __init__(self, desk: Desk) -> None:
         """All operations of a desk, and the page that uses them."""
         self._desk = desk
-        self._paths: dict[str, dict[str, tuple[str, _Endpoint]]] = {}  # by method, what it is in the metrics, and does
+        paths: dict[str, _Methods] = {}
         for one in OPERATIONS:
-            self._paths.setdefault(one.path, {})[one.method] = one.route, _endpoint(one, desk)
+            paths.setdefault(one.path, {})[one.method] = one.route, _endpoint(one, desk)
         for name in FILES:
-            self._paths["/" if name == "index.html" else f"/{name}"] = {"GET": ("page", _page(name))}
-        fields = [path for path in self._paths if "{" in path]
-        self._patterns = {path: re.compile(re.sub(r"{(\w+)}", r"(?P<\1>[^/]+)", path)) for path in fields}
+            paths["/" if name == "index.html" else f"/{name}"] = {"GET": ("page", _page(name))}
+        self._paths = {path: methods for path, methods in paths.items() if "{" not in path}
+        self._patterns = [(_pattern(path), methods) for path, methods in paths.items() if "{" in path]
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer one request, as ASGI has it."""
@@ -80,8 +82,8 @@ class Application:
                 reply = _Reply(400, [], b"")  # nobody is there to read it
             except Exception:  # noqa: BLE001  # whoever asked is told, and the server goes on
                 LOGGER.exception("request %s failed", request_id)
-                problem = Problem(problems.INTERNAL, "the log of the server has more, under this id")
-                reply = self._refused(problem, request_id)
+                mistake = Problem(problems.INTERNAL, "the log of the server has more, under this id")
+                reply = self._refused(mistake, request_id)
             status = str(reply.status)
             headers = [
                 *reply.headers,
@@ -97,17 +99,18 @@ class Application:
             self._desk.metrics.seconds.observe(route, time.perf_counter() - started)
 
     def _found(self, scope: Message) -> tuple[str, _Endpoint, Mapping[str, str]]:
-        """What a request is in the metrics, what answers it, and the fields of its path.
+        """What a request is called in the metrics, what answers it, and the fields of its path.
 
         Raises:
             Problem: NOT_FOUND or METHOD.
         """
         # Matched as it was sent and decoded afterwards: a user's id may hold a slash, a line break or anything else.
-        path, parts = scope["raw_path"].decode("ascii"), {}
-        if path not in self._paths:
-            matches = ((known, pattern.fullmatch(path)) for known, pattern in self._patterns.items())
-            path, parts = next(((known, match.groupdict()) for known, match in matches if match), ("", {}))
+        path = scope["raw_path"].decode("ascii")
+        parts: Mapping[str, str] = {}
         methods = self._paths.get(path)
+        if methods is None:
+            matches = ((pattern.fullmatch(path), methods) for pattern, methods in self._patterns)
+            methods, parts = next(((known, match.groupdict()) for match, known in matches if match), (None, {}))
         if methods is None:
             raise Problem(problems.NOT_FOUND, "see /openapi.json for what there is")
         found = methods.get("GET" if scope["method"] == "HEAD" else scope["method"])
@@ -120,6 +123,11 @@ class Application:
         if problem.kind.status >= 503:
             self._desk.metrics.refused.add(problem.kind.name)
         return _Reply(problem.kind.status, _lines(problem.headers), problem.document(request_id))
+
+
+def _pattern(path: str) -> re.Pattern[str]:
+    """What the addresses of an operation look like, with its fields as groups."""
+    return re.compile(re.sub(r"{(\w+)}", r"(?P<\1>[^/]+)", path))
 
 
 def _endpoint(operation: Operation, desk: Desk) -> _Endpoint:

@@ -5,7 +5,7 @@ Axes: B questions, V catalogue, K best.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import partial
 from typing import final
 
 import numpy as np
@@ -66,7 +66,7 @@ class Finder:
         """Args: popularity: What ranks where there is no history."""
         self._index, self._indexed = model.index, model.scorer
         self._items, self._popularity = len(model.items), popularity
-        self._factored = cache(_factored)  # as telling takes longer than to encode an answer
+        self._factored: dict[Scorer, Factored | None] = {}
 
     def best(self, questions: Sequence[Question]) -> list[Found]:
         """The best items for each question, at most as many as it asks for.
@@ -117,7 +117,7 @@ class Finder:
     ) -> Iterator[tuple[list[int], Callable[[Sequence[Question]], Iterable[Found]]]]:
         """Places of questions that are answered together, and what answers them."""
         for scorer, places in self._members(questions).items():
-            others, factored = places, self._factored(scorer)
+            others, factored = places, self._with_vectors(scorer)
             if factored is not None:
                 listed = [at for at in places if questions[at].allowed is not None]
                 others = [at for at in places if questions[at].allowed is None]
@@ -128,13 +128,15 @@ class Finder:
                 for some in self._in_blocks(others):
                     yield some, self._by_scores
 
+    def _with_vectors(self, scorer: Scorer) -> Factored | None:
+        # Told once: `isinstance` of a protocol takes longer than to encode an answer.
+        if scorer not in self._factored:
+            self._factored[scorer] = scorer if isinstance(scorer, Factored) else None
+        return self._factored[scorer]
+
     def _by_scores(self, questions: Sequence[Question]) -> Iterator[Found]:
         values, items = best(self.scores(questions), max(one.k for one in questions))
         return ((values[row, : one.k], items[row, : one.k]) for row, one in enumerate(questions))
-
-
-def _factored(scorer: Scorer) -> Factored | None:
-    return scorer if isinstance(scorer, Factored) else None
 
 
 def _by_list(scorer: Factored, questions: Sequence[Question]) -> Iterator[Found]:
