@@ -39,7 +39,7 @@ def ask(running):
         answer = connection.getresponse()
         text = answer.read()
         kind = answer.headers.get_content_type()
-        return answer.status, answer.headers, json.loads(text) if kind.endswith("json") else text.decode()
+        return answer.status, answer.headers, json.loads(text) if text and kind.endswith("json") else text.decode()
 
     yield send
     connection.close()
@@ -422,6 +422,22 @@ def test_other_addresses_and_methods_are_problems(ask, method, path, status):
     assert (found, problem["status"], headers.get_content_type()) == (status, status, "application/problem+json")
     if status == 405:
         assert headers["allow"]
+
+
+def test_the_methods_of_an_address_are_told_to_whoever_takes_another(ask):
+    assert ask("PUT", "/v1/events")[1]["allow"] == "GET, HEAD, POST"
+    assert ask("GET", "/v1/recommend")[1]["allow"] == "POST"
+
+
+def test_the_head_of_an_answer_can_be_had_alone(ask):
+    headers = ask("GET", "/v1/items/search?q=i")[1]
+    found = ask("HEAD", "/v1/items/search?q=i")
+
+    assert (found[0], found[1]["content-length"], found[2]) == (200, headers["content-length"], "")
+
+
+def test_a_user_may_be_called_as_the_field_of_the_address_is(get):
+    assert get("/v1/users/{user}/history")["user"] == "{user}"
 
 
 HEAD = "POST /v1/recommend HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"

@@ -7,7 +7,6 @@ import os
 import socket
 import sys
 import threading
-from contextlib import closing
 from urllib.parse import urlsplit
 
 import pytest
@@ -17,8 +16,6 @@ from sasrec.client import Client
 from sasrec.errors import ConfigError, ServingError
 from sasrec.serving import server
 from sasrec.serving.answering import Served
-from sasrec.serving.lifetime import Lifetime
-from sasrec.serving.versions import Folder
 
 PATIENCE = 60  # seconds for what takes one or two on a quiet machine
 
@@ -101,14 +98,32 @@ def test_a_mistyped_model_leaves_no_data_folder_behind(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
+def test_a_server_leaves_the_search_for_garbage_as_it_was(saved, tmp_path):
+    gc.unfreeze()
+    before = gc.isenabled(), gc.get_threshold(), gc.get_freeze_count()
+    meanwhile = []
+
+    def look(running):
+        meanwhile.append((gc.isenabled(), gc.get_freeze_count()))
+        running.stop()
+
+    sasrec.serve(saved, sasrec.Place(port=0, data=tmp_path / "data"), started=look)
+    after = gc.isenabled(), gc.get_threshold(), gc.get_freeze_count()
+
+    ((enabled, spared),) = meanwhile
+    assert enabled
+    assert spared > 10_000, "what is there once the model is: the classes of torch among it"
+    assert after == before
+
+
 def test_a_server_that_cannot_start_leaves_garbage_collected(tmp_path):
     gc.unfreeze()
-    before = gc.get_freeze_count()
+    before = gc.isenabled(), gc.get_threshold(), gc.get_freeze_count()
 
-    with pytest.raises(sasrec.BundleError, match="missing: does not exist"), closing(Folder(tmp_path / "data")) as data:
-        Lifetime(tmp_path / "missing", data, sasrec.Place())
+    with pytest.raises(sasrec.BundleError, match="missing: does not exist"):
+        sasrec.serve(tmp_path / "missing", sasrec.Place(port=0))
 
-    assert gc.get_freeze_count() == before
+    assert (gc.isenabled(), gc.get_threshold(), gc.get_freeze_count()) == before
 
 
 @pytest.mark.parametrize("wrong", [{"port": 70000}, {"threads": 0}, {"port": -1}])

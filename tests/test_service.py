@@ -1,11 +1,13 @@
 """Versions of the model: activated whole or not at all, gone back to, and found again after a restart."""
 
+import gc
 import json
 import logging
 import os
 import shutil
 import sqlite3
 import stat
+import weakref
 
 import numpy as np
 import pytest
@@ -93,6 +95,21 @@ def test_a_model_is_activated_and_rolled_back(open_service, models):
     assert (service.served.version, best(service)) == (second, offline(models / "two"))
     assert service.rollback() == first
     assert best(service) == offline(models / "one")
+
+
+@pytest.mark.parametrize("name", ["one", "three"])
+def test_a_version_that_is_replaced_goes_without_a_search_for_garbage(open_service, models, name):
+    service = open_service(models / name)
+    best(service)
+    replaced = [weakref.ref(one) for one in (service.served, service.served.finder, service.served.model.scorer)]
+    gc.collect()
+    gc.disable()
+    try:
+        service.activate(models / "two")
+
+        assert [one() for one in replaced] == [None, None, None]
+    finally:
+        gc.enable()
 
 
 def test_a_service_is_read_again_as_it_was_left(open_service, models):

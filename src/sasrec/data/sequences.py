@@ -71,8 +71,8 @@ class Sequences:
 
     def last(self, length: int) -> "Sequences":
         """The last `length` events of every sequence; shorter ones stay whole."""
-        lengths = self.lengths
-        return self.slices(np.arange(len(self)), np.maximum(lengths - length, 0), lengths)
+        starts = np.maximum(self.lengths - length, 0)
+        return self.slices(np.arange(len(self)), starts, self.lengths) if starts.any() else self
 
     def without(self, items: np.ndarray) -> "Sequences":
         """The same sequences without the events of some item rows; some sequences may be left empty."""

@@ -1,7 +1,6 @@
 """The life of a server: it starts, answers, drains and stops."""
 
 import asyncio
-import gc
 import signal
 import socket
 from collections.abc import Callable
@@ -14,7 +13,7 @@ import uvicorn
 import uvloop
 
 from sasrec.serving.administration import listen
-from sasrec.serving.app import application
+from sasrec.serving.app import Application
 from sasrec.serving.batching import Batcher
 from sasrec.serving.connections import Connection
 from sasrec.serving.metrics import Metrics
@@ -35,16 +34,9 @@ class Lifetime:
 
     def __init__(self, model: Path, folder: Folder, place: "Place") -> None:
         """Load the model; errors as `Service`."""
-        # What is imported by now is no garbage, yet under load a fifth of the processor's time went into looking for
-        # some there. Models come later, so that one that is replaced is still found.
-        gc.freeze()
-        try:
-            self.service = Service(
-                model, folder, events=place.events, titles=place.titles, threads=place.threads, overlap=place.overlap
-            )
-        except BaseException:
-            gc.unfreeze()  # whoever called may go on without a server
-            raise
+        self.service = Service(
+            model, folder, events=place.events, titles=place.titles, threads=place.threads, overlap=place.overlap
+        )
         self._drain = place.drain
         self._server: _Server | None = None
 
@@ -80,13 +72,12 @@ class Lifetime:
     def close(self) -> None:
         """Finish writing events."""
         self.service.store.close()
-        gc.unfreeze()
 
     async def _serve(self, listening: socket.socket, started: Callable[[], None]) -> None:
         metrics, batcher = Metrics(), Batcher(self.service.answer)
         desk = Desk(self.service, batcher, metrics)
         config = uvicorn.Config(
-            application(desk),
+            Application(desk),
             http=partial(Connection, Refusals(desk)),  # type: ignore[arg-type]  # makes a connection, as the class does
             ws="none",
             lifespan="off",

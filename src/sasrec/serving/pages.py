@@ -2,10 +2,6 @@
 
 from importlib.resources import files
 
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Route
-
 FILES = {
     "index.html": "text/html; charset=utf-8",
     "page.css": "text/css; charset=utf-8",
@@ -28,18 +24,6 @@ HEADERS = {
 }
 
 
-def page_routes() -> list[Route]:
-    """A route for each file; `index.html` is at `/` itself. They are read once, now."""
-    folder = files("sasrec.serving").joinpath("page")
-    return [
-        _route("" if name == "index.html" else name, folder.joinpath(name).read_bytes(), media_type)
-        for name, media_type in FILES.items()
-    ]
-
-
-def _route(name: str, content: bytes, media_type: str) -> Route:
-    async def page(request: Request) -> Response:
-        request.state.route = "page"
-        return Response(content, media_type=media_type, headers=HEADERS)
-
-    return Route(f"/{name}", page, methods=["GET"])
+def read_page(name: str) -> bytes:
+    """What one of the files holds."""
+    return files("sasrec.serving").joinpath("page", name).read_bytes()

@@ -2,7 +2,7 @@
 
 import random
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import final
 
@@ -99,9 +99,13 @@ class Document(msgspec.Struct, frozen=True, omit_defaults=True):
 class Problem(Exception):  # noqa: N818  # a problem is what RFC 9457 calls it
     """Raised where a request cannot be answered; the answer is its document."""
 
-    def __init__(self, kind: Kind, detail: str, *, errors: tuple[Fault, ...] = ()) -> None:
+    def __init__(
+        self, kind: Kind, detail: str, *, errors: tuple[Fault, ...] = (), headers: Mapping[str, str] | None = None
+    ) -> None:
+        """Args: headers: That come with the document, beside those of its kind."""
         super().__init__(detail)
         self.kind, self.detail, self.errors = kind, detail, errors
+        self.headers = {**kind.headers, **(headers or {})}
 
     def within(self, place: str) -> "Problem":
         """The same problem of a part of a larger request. Args: place: The part, as a JSON pointer."""

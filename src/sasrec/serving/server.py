@@ -1,9 +1,10 @@
 """From a saved model to a server that runs until it is told to stop."""
 
+import gc
 import socket
 import tempfile
-from collections.abc import Callable
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, final
@@ -14,6 +15,8 @@ from sasrec.serving.opening import is_address
 if TYPE_CHECKING:
     from sasrec.retrieval.recommender import Recommender
     from sasrec.serving.lifetime import Lifetime
+
+_YOUNG = 10_000  # new objects after which Python looks for garbage among them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +119,7 @@ def run(model: Path, place: Place, *, started: Callable[[Running], None] | None 
     data = place.data or data_of(model)
     with ExitStack() as held:
         listening = held.enter_context(closing(_bound(place)))
+        search = held.enter_context(_unsearched())
         lifetime = _extra()
         from sasrec.serving.versions import Folder, fingerprint
 
@@ -125,6 +129,7 @@ def run(model: Path, place: Place, *, started: Callable[[Running], None] | None 
         held.callback(folder.close)
         live = lifetime(model, folder, place)
         held.callback(live.close)
+        search()
 
         def tell() -> None:
             if started is not None:
@@ -143,6 +148,33 @@ def run(model: Path, place: Place, *, started: Callable[[Running], None] | None 
 def data_of(model: Path) -> Path:
     """The data folder of a server of a model, unless another one is named."""
     return model.absolute().with_name(model.absolute().name + ".data")
+
+
+@contextmanager
+def _unsearched() -> Iterator[Callable[[], None]]:
+    """Nothing is searched for garbage, until what this gives is called: then what has come since, and seldom.
+
+    A start makes hundreds of thousands of objects, from the classes that are imported to the model, and no garbage. A
+    model that is replaced has no cycles, and goes when nobody holds it any more. The requests that wait for a batch are
+    more than Python's 700 new objects: while they wait, and are no garbage, they would be searched several times.
+    """
+    enabled, thresholds = gc.isenabled(), gc.get_threshold()
+
+    def search() -> None:
+        gc.freeze()
+        gc.set_threshold(_YOUNG, *thresholds[1:])
+        gc.enable()
+
+    gc.disable()
+    try:
+        yield search
+    finally:  # whoever called may go on without a server
+        gc.unfreeze()
+        gc.set_threshold(*thresholds)
+        if enabled:
+            gc.enable()
+        else:
+            gc.disable()
 
 
 def _extra() -> "type[Lifetime]":
