@@ -158,6 +158,7 @@ def training(run: Run, *, loss: str, items: int, users: int, length: int, width:
     asked = sasrec.Config(
         width=width,
         length=length or 50,
+        positions="learned",
         batch=BATCH,
         loss=loss,
         item_updates="all" if loss == "softmax" else "touched",
@@ -191,7 +192,7 @@ def ranking(run: Run, *, items: int, users: int, length: int, width: int) -> Sam
     rows, lengths = np.arange(users), histories.lengths
     seen = histories.slices(rows, np.zeros_like(lengths), lengths - 1)
     holdout = Holdout(rows, seen, histories.items[histories.offsets[1:] - 1])
-    config = settled(sasrec.Config(width=width, length=length or 50), histories, items=items)
+    config = settled(sasrec.Config(width=width, length=length or 50, positions="learned"), histories, items=items)
     scorer = Neural(build(config, items=items, generator=torch.Generator().manual_seed(0)), config)
     with torch_threads(run.threads):
         rank_targets(scorer, holdout.take(rows[:2]), exclude_seen=True)

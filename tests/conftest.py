@@ -63,7 +63,17 @@ def small_config():
     """The settings of a network that trains in an instant, every draw and number format fixed."""
     import sasrec
 
-    return sasrec.Config(width=8, length=6, dropout=0.2, batch=16, epochs=3, seed=1, threads=1, precision="float32")
+    return sasrec.Config(
+        width=8,
+        length=6,
+        positions="learned",
+        dropout=0.2,
+        batch=16,
+        epochs=3,
+        seed=1,
+        threads=1,
+        precision="float32",
+    )
 
 
 @pytest.fixture(scope="session")

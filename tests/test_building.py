@@ -17,7 +17,12 @@ ITEMS, USERS = 4_000, 3_000
 
 def built(*, items=ITEMS, users=USERS, seed=0, **settings):
     generator = torch.Generator().manual_seed(seed)
-    return build(sasrec.Config(**{"length": 6, **settings}), items=items, users=users, generator=generator)
+    return build(
+        sasrec.Config(**{"length": 6, "positions": "learned", **settings}),
+        items=items,
+        users=users,
+        generator=generator,
+    )
 
 
 @pytest.mark.parametrize("norm", ["paper", "pre", "post", "query", "query-only", "key"])
@@ -94,7 +99,7 @@ def test_vectors_given_of_items_start_as_large_as_told():
     vectors = torch.tensor([[1.0, 0.0], [0.0, -1.0], [0.0, 0.0]])
 
     def built(start):
-        config = sasrec.Config(width=4, length=6, given_start=start)
+        config = sasrec.Config(width=4, length=6, positions="learned", given_start=start)
         return build(config, items=3, vectors=vectors, generator=torch.Generator().manual_seed(1)).items
 
     small, large = built(1.0), built(10.0)
@@ -108,7 +113,13 @@ def test_features_of_items_are_added_to_their_vectors():
     # Item 0 has values 1 and 2, item 1 none, item 2 value 0.
     rows, offsets = torch.tensor([1, 2, 0]), torch.tensor([0, 2, 2, 3])
     generator = torch.Generator().manual_seed(0)
-    network = build(sasrec.Config(width=4, length=6), items=3, features=(rows, offsets), values=3, generator=generator)
+    network = build(
+        sasrec.Config(width=4, length=6, positions="learned"),
+        items=3,
+        features=(rows, offsets),
+        values=3,
+        generator=generator,
+    )
 
     vectors, own, values = network.items(), network.items.weight, network.items.values
     expected = own + torch.stack([values[1] + values[2], torch.zeros(4), values[0]])
@@ -143,9 +154,9 @@ def test_a_block_has_the_layers_that_its_settings_ask_for(settings, absent, pres
     assert [name for name in present if name not in names] == []
 
 
-@pytest.mark.parametrize("name", ["width", "length"])
-def test_a_size_that_no_log_has_settled_is_refused(name):
-    sizes = {"width": 4, "length": 4} | {name: "auto"}
+@pytest.mark.parametrize("name", ["width", "length", "positions"])
+def test_a_shape_that_no_log_has_settled_is_refused(name):
+    sizes = {"width": 4, "length": 4, "positions": "none"} | {name: "auto"}
 
-    with pytest.raises(ConfigError, match=f"{name}: a network needs a number, found 'auto'"):
+    with pytest.raises(ConfigError, match=f"{name}: a network needs one that is settled, found 'auto'"):
         build(sasrec.Config(**sizes), items=3, generator=None)

@@ -184,7 +184,7 @@ def model_of(nodes, arrays=(), *, functions=(), items=4):
 
 def refused(graph, match, *, items=4):
     with pytest.raises(BundleError, match=match):
-        Exported(graph, sasrec.Config(width=8, length=50), items)
+        Exported(graph, sasrec.Config(width=8, length=50, positions="learned"), items)
 
 
 def test_data_in_another_file_is_refused(tmp_path, monkeypatch):
@@ -234,14 +234,16 @@ def test_a_model_of_another_catalogue_or_other_settings_is_refused(small_model):
 
     refused(graph, "does not fit the catalogue of 4 items", items=4)
     with pytest.raises(BundleError, match="does not fit"):
-        Exported(graph, sasrec.Config(width=8, length=50, user_width=4), len(small_model.items))
+        Exported(graph, sasrec.Config(width=8, length=50, positions="learned", user_width=4), len(small_model.items))
 
 
-@pytest.mark.parametrize("name", ["length", "width"])
+@pytest.mark.parametrize("name", ["length", "width", "positions"])
 def test_settings_that_leave_open_what_a_network_has_are_refused(small_model, name):
     config, parts = exported(small_model.scorer).to_parts()
 
-    with pytest.raises(BundleError, match=f"config.json: {name}: an exported network has a number, found 'auto'"):
+    with pytest.raises(
+        BundleError, match=f"config.json: {name}: an exported network has one that is settled, found 'auto'"
+    ):
         Exported.from_parts(len(small_model.items), config | {name: "auto"}, parts)
 
 

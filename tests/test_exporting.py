@@ -85,7 +85,7 @@ def assert_same(scorer, made):
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=str)
 def test_scores_are_those_of_torch_whatever_the_settings(variant):
-    scorer = network_of(Config(**({"width": 8, "length": 6, "heads": 2} | variant)))
+    scorer = network_of(Config(**({"width": 8, "length": 6, "positions": "learned", "heads": 2} | variant)))
 
     assert_same(scorer, exported(scorer))
 
@@ -100,14 +100,14 @@ def test_a_network_of_a_preset_is_exported(name):
 
 def test_vectors_of_features_are_a_part_of_the_items_vectors():
     rows, offsets = torch.tensor([0, 1, 2, 2]), torch.tensor([0, 2, *[3] * (ITEMS - 2), 4])
-    scorer = network_of(Config(width=8, length=6), features=(rows, offsets), values=3)
+    scorer = network_of(Config(width=8, length=6, positions="learned"), features=(rows, offsets), values=3)
 
     assert_same(scorer, exported(scorer))
 
 
 def test_vectors_that_were_given_are_a_part_of_the_items_vectors():
     given = torch.randn(ITEMS, 5, generator=torch.Generator().manual_seed(1))
-    scorer = network_of(Config(width=8, length=6, given_start=3.0), vectors=given)
+    scorer = network_of(Config(width=8, length=6, positions="learned", given_start=3.0), vectors=given)
 
     assert_same(scorer, exported(scorer))
 
@@ -125,7 +125,7 @@ def test_buckets_of_time_are_those_of_torch_to_the_last_unit():
 
 
 def test_a_network_that_looks_at_times_is_not_exported_to_one_that_needs_none():
-    made = exported(network_of(Config(width=8, length=6, times="relative")))
+    made = exported(network_of(Config(width=8, length=6, positions="learned", times="relative")))
 
     with pytest.raises(ConfigError, match="times: the network looks at when events happened and when it is asked"):
         made.scores(ONES)
@@ -133,7 +133,7 @@ def test_a_network_that_looks_at_times_is_not_exported_to_one_that_needs_none():
 
 @pytest.mark.parametrize("variant", [one for one in VARIANTS if one.get("blocks") != 0], ids=str)
 def test_attention_is_that_of_torch(variant):
-    scorer = network_of(Config(**({"width": 8, "length": 6, "heads": 2} | variant)))
+    scorer = network_of(Config(**({"width": 8, "length": 6, "positions": "learned", "heads": 2} | variant)))
     made = exported(scorer)
 
     for place in range(len(HISTORIES)):
@@ -142,11 +142,16 @@ def test_attention_is_that_of_torch(variant):
 
 
 def test_a_network_that_looks_at_nothing_has_no_attention():
-    assert exported(network_of(Config(width=8, length=6, blocks=0))).attention(HISTORIES.take(np.array([1]))) is None
+    assert (
+        exported(network_of(Config(width=8, length=6, positions="learned", blocks=0))).attention(
+            HISTORIES.take(np.array([1]))
+        )
+        is None
+    )
 
 
 def test_many_histories_are_scored_in_parts_and_none_at_all(monkeypatch):
-    made = exported(network_of(Config(width=8, length=6)))
+    made = exported(network_of(Config(width=8, length=6, positions="learned")))
     whole = made.scores(HISTORIES)
 
     monkeypatch.setattr("sasrec.retrieval.exported._PAIRS", 1)
@@ -156,7 +161,7 @@ def test_many_histories_are_scored_in_parts_and_none_at_all(monkeypatch):
 
 
 def test_threads_change_no_order():
-    made = exported(network_of(Config(width=8, length=6)))
+    made = exported(network_of(Config(width=8, length=6, positions="learned")))
     before = made.scores(HISTORIES)
 
     made.use_threads(2)
@@ -165,14 +170,14 @@ def test_threads_change_no_order():
 
 
 def test_a_network_without_blocks_to_read_is_refused_by_its_name():
-    config = Config(network="stamp", learn="last", width=8, length=6)
+    config = Config(network="stamp", learn="last", width=8, length=6, positions="none")
 
     with pytest.raises(ConfigError, match="network: a network with 'stamp' cannot be exported; what can is 'sasrec'"):
         exported(network_of(config))
 
 
 def test_a_branch_beside_attention_is_refused_by_its_name():
-    config = Config(width=8, length=6, branch="mean")
+    config = Config(width=8, length=6, positions="learned", branch="mean")
 
     with pytest.raises(ConfigError, match="branch: a network with 'mean' cannot be exported; what can is 'none'"):
         exported(network_of(config))
@@ -182,8 +187,8 @@ def test_a_setting_that_the_export_has_never_heard_of_is_refused_unless_it_is_at
     monkeypatch.setattr("sasrec.export.network._ANY", {"length", "width"})
 
     with pytest.raises(ConfigError, match=r"heads: a network with 2 cannot be exported; what can is 1"):
-        exported(network_of(Config(width=8, length=50, heads=2)))
-    exported(network_of(Config(width=8, length=50)))
+        exported(network_of(Config(width=8, length=50, positions="learned", heads=2)))
+    exported(network_of(Config(width=8, length=50, positions="learned")))
 
 
 # Whole models
@@ -246,7 +251,7 @@ def test_an_exported_model_is_not_refit_into_something_else(written, walks):
 
 def test_a_history_that_leaves_fewer_items_than_are_compared_is_the_same(small_model, tmp_path):
     items = len(small_model.items)
-    scorer = network_of(Config(width=8, length=6), items=items)
+    scorer = network_of(Config(width=8, length=6, positions="learned"), items=items)
     everything = Sequences.of([np.arange(items)] * len(small_model.users))
     model = Recommender(scorer, users=small_model.users, items=small_model.items, histories=everything)
 
@@ -270,7 +275,7 @@ def test_a_network_that_gives_other_scores_is_not_written(small_model, tmp_path,
 
 
 def test_scores_that_are_no_numbers_are_not_written(small_model, tmp_path):
-    scorer = network_of(Config(width=8, length=6), items=len(small_model.items))
+    scorer = network_of(Config(width=8, length=6, positions="learned"), items=len(small_model.items))
     with torch.no_grad():
         scorer.network.norm.bias.fill_(float("nan"))
     model = Recommender(scorer, users=small_model.users, items=small_model.items, histories=small_model.histories)

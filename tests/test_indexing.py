@@ -23,7 +23,7 @@ def model(log_of):
     rng = np.random.default_rng(8)
     walks = {f"u{user:02}": [f"i{item:03}" for item in rng.integers(0, ITEMS, 1 + user % 10)] for user in range(40)}
     log = log_of(walks | {"everything": [f"i{item:03}" for item in range(ITEMS)]})
-    config = sasrec.Config(width=8, length=5)
+    config = sasrec.Config(width=8, length=5, positions="learned")
     scorer = Neural(build(config, items=ITEMS, generator=torch.Generator().manual_seed(3)), config)
     return Recommender(scorer, users=log.users, items=log.items, histories=log.histories, record={"how": "drawn"})
 

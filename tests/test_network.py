@@ -45,10 +45,14 @@ histories_of_any_length = st.lists(
 )
 
 
+def config_of(architecture, *, length):
+    return sasrec.Config(**{"width": 8, "length": length, "positions": "learned", **architecture})
+
+
 def network_of(architecture, *, length=LENGTH, seed=0):
     """A float64 network whose norms, biases and vectors are all far from their initial values."""
     generator = torch.Generator().manual_seed(seed)
-    network = build(sasrec.Config(width=8, length=length, **architecture), items=ITEMS, generator=generator).double()
+    network = build(config_of(architecture, length=length), items=ITEMS, generator=generator).double()
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.add_(torch.randn(parameter.shape, generator=generator, dtype=torch.float64), alpha=0.3)
@@ -141,7 +145,7 @@ def test_a_larger_length_changes_no_state(architecture, longer):
 
 @every_architecture
 def test_what_lies_beyond_length_changes_no_score(architecture):
-    scorer = Neural(network_of(architecture, length=5), sasrec.Config(width=8, length=5, **architecture))
+    scorer = Neural(network_of(architecture, length=5), config_of(architecture, length=5))
     recent = [7, 2, 9, 2, 11]
     short = scorer.scores(Sequences.of([recent]))
 
@@ -188,9 +192,7 @@ def test_a_history_of_one_item_has_finite_states_and_gradients(architecture, rat
 
 @every_architecture
 def test_an_untrained_network_has_finite_states(architecture):
-    network = build(
-        sasrec.Config(width=8, length=4, **architecture), items=ITEMS, generator=torch.Generator().manual_seed(3)
-    )
+    network = build(config_of(architecture, length=4), items=ITEMS, generator=torch.Generator().manual_seed(3))
 
     states = torch.cat(states_of(network, [[0], [1, 2, 3, 4], [5, 5]]))
 
@@ -224,14 +226,18 @@ def test_no_blocks_score_by_the_last_item_and_its_position_alone():
 
 @pytest.mark.parametrize("items", [10, 1_000, 30_000])
 def test_the_initial_spread_of_item_vectors_does_not_depend_on_the_catalogue(items):
-    network = build(sasrec.Config(width=64, length=50), items=items, generator=torch.Generator().manual_seed(0))
+    network = build(
+        sasrec.Config(width=64, length=50, positions="learned"), items=items, generator=torch.Generator().manual_seed(0)
+    )
 
     assert network.items.weight.std().item() == pytest.approx(0.02, rel=0.1)
     assert network.items.weight.mean().item() == pytest.approx(0.0, abs=0.003)
 
 
 def test_nothing_but_real_items_has_a_vector():
-    network = build(sasrec.Config(width=4, length=3), items=5, generator=torch.Generator().manual_seed(0))
+    network = build(
+        sasrec.Config(width=4, length=3, positions="learned"), items=5, generator=torch.Generator().manual_seed(0)
+    )
 
     assert network.items.weight.shape == (5, 4)
     assert (network.items.weight != 0).all()
@@ -239,7 +245,7 @@ def test_nothing_but_real_items_has_a_vector():
 
 def test_scores_are_products_with_the_very_vectors_that_states_are_made_from():
     network = network_of({})
-    scorer = Neural(network, sasrec.Config(width=8, length=LENGTH))
+    scorer = Neural(network, sasrec.Config(width=8, length=LENGTH, positions="learned"))
 
     scores = scorer.scores(Sequences.of([[3, 1, 4]]))
     expected = states_of(network, [[3, 1, 4]])[0][-1] @ network.items.weight.detach().t()
@@ -249,7 +255,7 @@ def test_scores_are_products_with_the_very_vectors_that_states_are_made_from():
 
 @every_architecture
 def test_one_generator_draws_all_weights_and_torchs_own_is_left_alone(architecture):
-    config = sasrec.Config(width=8, length=4, **architecture)
+    config = config_of(architecture, length=4)
     before = torch.get_rng_state()
 
     first, again, other = (build(config, items=7, generator=torch.Generator().manual_seed(seed)) for seed in (5, 5, 6))
@@ -260,16 +266,14 @@ def test_one_generator_draws_all_weights_and_torchs_own_is_left_alone(architectu
 
 
 def test_a_network_to_be_loaded_takes_no_memory():
-    network = build(sasrec.Config(width=4096, length=50), items=10**9, generator=None)
+    network = build(sasrec.Config(width=4096, length=50, positions="learned"), items=10**9, generator=None)
 
     assert all(parameter.is_meta for parameter in network.parameters())
 
 
 @every_architecture
 def test_norms_start_as_plain_norms_and_biases_at_zero(architecture):
-    network = build(
-        sasrec.Config(width=8, length=6, **architecture), items=7, generator=torch.Generator().manual_seed(0)
-    )
+    network = build(config_of(architecture, length=6), items=7, generator=torch.Generator().manual_seed(0))
 
     flat = {name: tensor for name, tensor in network.named_parameters() if tensor.dim() == 1}
 
@@ -292,7 +296,7 @@ def test_norms_start_as_plain_norms_and_biases_at_zero(architecture):
     ],
 )
 def test_every_norm_has_the_papers_epsilon_and_one_gain_per_feature(architecture, count):
-    network = build(sasrec.Config(width=8, length=6, **architecture), items=7, generator=None)
+    network = build(config_of(architecture, length=6), items=7, generator=None)
 
     norms = [module for module in network.modules() if isinstance(module, torch.nn.LayerNorm)]
 
@@ -303,7 +307,11 @@ def test_every_norm_has_the_papers_epsilon_and_one_gain_per_feature(architecture
 
 @pytest.mark.parametrize("norm", ["paper", "pre", "post", "query", "query-only", "key"])
 def test_epsilon_is_that_of_the_norms_in_blocks(norm):
-    network = build(sasrec.Config(width=8, length=6, norm=norm, epsilon=1e-3, blocks=2), items=7, generator=None)
+    network = build(
+        sasrec.Config(width=8, length=6, positions="learned", norm=norm, epsilon=1e-3, blocks=2),
+        items=7,
+        generator=None,
+    )
 
     found = {name: norm for name, norm in network.named_modules() if "norm" in name.rpartition(".")[2]}
 

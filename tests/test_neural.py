@@ -16,7 +16,7 @@ from sasrec.retrieval.topk import scored_blocks
 
 @pytest.mark.parametrize("items", [1, 1023, 1024, 1025, 2050])
 def test_scores_are_the_products_of_states_and_item_vectors(items):
-    config = Config(width=8, length=4)
+    config = Config(width=8, length=4, positions="learned")
     scorer = Neural(build(config, items=items, generator=torch.Generator().manual_seed(3)), config)
     histories = Sequences.of([[0], [items - 1, 0, items // 2]])
 
@@ -29,7 +29,7 @@ def test_scores_are_the_products_of_states_and_item_vectors(items):
 @pytest.fixture
 def many():
     """A network and histories of many lengths, two of them longer than what is read at a time."""
-    config = Config(width=8, length=9)
+    config = Config(width=8, length=9, positions="learned")
     scorer = Neural(build(config, items=50, generator=torch.Generator().manual_seed(3)), config)
     rng = np.random.default_rng(0)
     return scorer, Sequences.of([rng.integers(50, size=size) for size in [3, 12, 1, 3, 9, 2, 2, 11, 5, 1, 3]])

@@ -207,7 +207,9 @@ def test_places_stand_for_the_same_items(drawn):
 def test_loss_and_gradients_are_those_of_the_whole_catalogue(settings, features):
     twins = []
     for updates in ("all", "touched"):
-        config = Config(width=4, length=6, dropout=0.0, precision="float32", item_updates=updates, **settings)
+        config = Config(
+            width=4, length=6, positions="learned", dropout=0.0, precision="float32", item_updates=updates, **settings
+        )
         training = begin(HISTORIES, items=ITEMS, config=settled(config, HISTORIES, items=ITEMS))
         size = {"features": features, "values": 0 if features is None else 5}
         training.network = build(
@@ -242,8 +244,10 @@ def test_loss_and_gradients_are_those_of_the_whole_catalogue(settings, features)
 
 
 def test_the_network_has_its_whole_catalogue_again_when_a_step_ends_and_when_it_fails():
-    network = build(Config(width=4, length=6), items=ITEMS, generator=torch.Generator().manual_seed(0))
-    optimiser = TouchedAdam(network, Config(width=4, length=6, loss="bce", item_updates="touched"))
+    network = build(
+        Config(width=4, length=6, positions="learned"), items=ITEMS, generator=torch.Generator().manual_seed(0)
+    )
+    optimiser = TouchedAdam(network, Config(width=4, length=6, positions="learned", loss="bce", item_updates="touched"))
     batch = batch_of()
 
     with optimiser.reading(batch, None):
@@ -255,7 +259,9 @@ def test_the_network_has_its_whole_catalogue_again_when_a_step_ends_and_when_it_
 
 
 def test_a_training_moves_the_items_that_it_touched_and_no_others():
-    config = Config(width=4, length=6, loss="bce", sampler="in-batch", item_updates="touched", weight_decay=0.0)
+    config = Config(
+        width=4, length=6, positions="learned", loss="bce", sampler="in-batch", item_updates="touched", weight_decay=0.0
+    )
     training = begin(HISTORIES, items=ITEMS, config=settled(config, HISTORIES, items=ITEMS))
     before = training.network.items.weight.detach().clone()
 

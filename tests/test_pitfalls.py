@@ -24,7 +24,9 @@ ROOT = Path(__file__).parents[1]
 
 def training_of(histories, *, items=9, **settings):
     train = Sequences.of(histories)
-    config = Config(**{"width": 8, "length": 6, "dropout": 0.0, "precision": "float32"} | settings)
+    config = Config(
+        **{"width": 8, "length": 6, "positions": "learned", "dropout": 0.0, "precision": "float32"} | settings
+    )
     return begin(train, items=items, config=settling.settled(config, train, items=items))
 
 
@@ -126,7 +128,7 @@ def test_a_known_user_is_told_apart_from_another_and_from_the_unknown():
 @pytest.mark.parametrize("settings", [{}, {"norm": "query-only", "positions": "none"}])
 @pytest.mark.parametrize("length", [5, 7])
 def test_weights_that_belong_to_positions_do_not_load_with_another_length(settings, length):
-    config = Config(width=4, length=6, **settings)
+    config = Config(**{"width": 4, "length": 6, "positions": "learned", **settings})
     scorer = Neural(build(config, items=9, generator=torch.Generator().manual_seed(0)), config)
     saved, tensors = scorer.to_parts()
 

@@ -21,7 +21,7 @@ rows = st.lists(st.integers(0, ITEMS - 1), max_size=ITEMS)
 
 @pytest.fixture(scope="module")
 def scorer():
-    config = Config(width=8, length=4)
+    config = Config(width=8, length=4, positions="learned")
     return Neural(build(config, items=ITEMS, generator=torch.Generator().manual_seed(3)), config)
 
 

@@ -16,7 +16,7 @@ HISTORIES = [[3, 1, 4], [5], [9, 2, 6, 5, 3, 5, 8], [1, 2], [4, 4, 4]]
 def stamp(kind):
     generator = torch.Generator().manual_seed(0)
     network = build(
-        sasrec.Config(network=kind, learn="last", width=8, length=50), items=10, generator=generator
+        sasrec.Config(network=kind, learn="last", width=8, length=50, positions="none"), items=10, generator=generator
     ).double()
     with torch.no_grad():
         for parameter in network.parameters():

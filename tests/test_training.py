@@ -340,6 +340,22 @@ def test_the_window_is_settled_by_the_mean_length_of_training_histories(mean, le
 
 
 @pytest.mark.parametrize(
+    ("mean", "asked", "positions"),
+    [
+        (49, {}, "learned"),
+        (50, {}, "both"),
+        (50, {"length": 10}, "both"),
+        (50, {"positions": "none"}, "none"),
+        (50, {"network": "stamp", "learn": "last"}, "learned"),
+    ],
+)
+def test_where_histories_are_long_positions_are_relative_too(mean, asked, positions):
+    train = Sequences.of([[0] * (mean - 1), [0] * (mean + 1)])
+
+    assert settling.settled(sasrec.Config(**asked), train, items=9).positions == positions
+
+
+@pytest.mark.parametrize(
     ("users", "batch"), [(2, 16), (1_600, 16), (3_200, 32), (6_040, 64), (22_363, 128), (10**6, 128)]
 )
 def test_the_batch_is_settled_by_the_number_of_users(users, batch):
@@ -643,13 +659,15 @@ def test_no_preset_changes_its_loss_with_the_catalogue(data):
 
 
 def test_a_model_says_what_was_chosen_for_it_and_why(data, small_config):
-    automatic = replace(small_config, epochs=1, width="auto", loss="auto", length="auto", dropout="auto", batch="auto")
+    asked = dict.fromkeys(("width", "length", "positions", "dropout", "batch", "loss"), "auto")
+    automatic = replace(small_config, epochs=1, **asked)
     chosen = replace(small_config, epochs=1, loss="softmax", length=5, dropout=0.3, batch=8)
 
     users, events = len(data.train), len(data.train.items)
     assert sasrec.train(data, automatic).record["automatic"] == {
         "width": "128, as 25 items are no more than 50,000",
         "length": f"50, as users have {events / users:.1f} training events on average",
+        "positions": f"learned, as users have {events / users:.1f} training events on average",
         "dropout": f"0.46, as items have {events / 25:.1f} training events on average",
         "batch": f"16, as there are {users} users",
         "loss": "exact cross-entropy (softmax), as 25 items are no more than 50,000",

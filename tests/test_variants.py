@@ -16,7 +16,7 @@ ITEMS = 13
 
 def network_of(**settings):
     generator = torch.Generator().manual_seed(0)
-    config = sasrec.Config(width=8, length=20, **settings)
+    config = sasrec.Config(**{"width": 8, "length": 20, "positions": "learned", **settings})
     network = build(config, items=ITEMS, generator=generator).double()
     with torch.no_grad():
         for parameter in network.parameters():

@@ -147,7 +147,9 @@ def settings(_run: Run) -> dict[str, dict[str, Any]]:
     """Settings as plain values: those of the comparison, by loss, and every preset."""
     import sasrec
 
-    same = sasrec.Config(width=64, blocks=2, length=50, batch=128, dropout=0.2, feed_forward=64, loss="softmax")
+    same = sasrec.Config(
+        width=64, blocks=2, length=50, positions="learned", batch=128, dropout=0.2, feed_forward=64, loss="softmax"
+    )
     long = dataclasses.replace(same, length=200)
     chosen = {loss: dataclasses.replace(same, loss=loss) for loss in LOSSES}
     chosen |= {name: sasrec.preset(name) for name in PRESETS} | {"long": long}

@@ -29,7 +29,7 @@ def make(path: Path, *, items: int) -> list[bytes]:
     Nothing is trained: the layers have random weights, which take as long as others, and the vectors of the items lie
     in groups around random centres, as trained ones do more or less.
     """
-    config = Config(width=64, length=LENGTH, blocks=2)
+    config = Config(width=64, length=LENGTH, positions="learned", blocks=2)
     generator, rng = torch.Generator().manual_seed(1), np.random.default_rng(1)
     network = build(config, items=items, generator=generator).eval()
     groups = -(-items // _EACH)

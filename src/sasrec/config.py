@@ -44,7 +44,8 @@ class Config:
             look back only and start as the identity (after BSARec).
         branch_share: What the branch counts, from 0 to 1; attention counts the rest.
         positions: "learned" or "sinusoidal" vectors, counted from the end of the history; "relative": each head learns
-            what to add to its attention for every distance between two events; "both", learned and relative; "none".
+            what to add to its attention for every distance between two events; "both", learned and relative; "none";
+            "auto" takes "both" where users have long histories, else "learned".
         times: Look at the time from events to the request, which in training and evaluation is the time of the event
             to predict, and else now or as it is given: "learned": a vector for the time from each event to the request
             for what follows it; "relative": each head learns what to add to its attention for the time from any event
@@ -120,7 +121,7 @@ class Config:
     gated: bool = False
     branch: Literal["none", "identity", "mean", "convolution"] = "none"
     branch_share: Annotated[float, Meta(ge=0.0, le=1.0)] = 0.7
-    positions: Literal["learned", "sinusoidal", "relative", "both", "none"] = "learned"
+    positions: Literal["learned", "sinusoidal", "relative", "both", "none", "auto"] = "auto"
     times: Literal["none", "learned", "relative", "both"] = "none"
     unscaled: bool = False
     bidirectional: bool = False

@@ -63,6 +63,7 @@ PRESETS = {
         Config(
             width=50,
             length=50,
+            positions="learned",
             dropout=0.5,
             initial="xavier-uniform",
             loss="bce",
@@ -83,6 +84,7 @@ PRESETS = {
         Config(
             width=100,
             length=100,
+            positions="learned",
             dropout=0.5,
             norm="query-only",
             loss="bce",
@@ -111,6 +113,7 @@ PRESETS = {
         Config(
             width=50,
             length=50,
+            positions="learned",
             dropout=0.5,
             norm="key",
             epsilon=1e-5,
@@ -140,6 +143,7 @@ PRESETS = {
         Config(
             width=256,
             length=100,
+            positions="learned",
             heads=4,
             dropout=0.2,
             epsilon=1e-5,
@@ -171,6 +175,7 @@ PRESETS = {
         Config(
             width=50,
             length=40,
+            positions="learned",
             blocks=1,
             dropout=0.0,
             norm="post",
@@ -208,6 +213,7 @@ PRESETS = {
         Config(
             width=64,
             length=50,
+            positions="learned",
             dropout=0.2,
             norm="query",
             initial="xavier-normal",
@@ -229,6 +235,7 @@ PRESETS = {
         Config(
             width=64,
             length=200,
+            positions="learned",
             dropout=0.1,
             norm="pre",
             epsilon=1e-5,
@@ -257,6 +264,7 @@ PRESETS = {
         Config(
             width=50,
             length=50,
+            positions="learned",
             dropout=0.5,
             user_width=50,
             initial="xavier-uniform",
@@ -286,6 +294,7 @@ PRESETS = {
             network="stamp",
             width=64,
             length=50,
+            positions="learned",
             dropout=0.0,
             windows="rolling",
             learn="last",

@@ -28,7 +28,7 @@ HUNGRY = 39  # this user had every item
 
 
 def neural(histories):
-    config = sasrec.Config(width=8, length=5, heads=2)
+    config = sasrec.Config(width=8, length=5, heads=2, positions="learned")
     generator = torch.Generator().manual_seed(3)
     network = build(config, items=ITEMS, generator=generator)
     with torch.no_grad():

@@ -73,7 +73,7 @@ def forward(histories, weights, *, norm, blocks, heads):
 
 
 def network_of(norm, blocks, heads):
-    config = sasrec.Config(width=WIDTH, length=LENGTH, norm=norm, blocks=blocks, heads=heads)
+    config = sasrec.Config(width=WIDTH, length=LENGTH, norm=norm, blocks=blocks, heads=heads, positions="learned")
     generator = torch.Generator().manual_seed(blocks + 10 * heads)
     network = build(config, items=ITEMS, generator=generator)
     with torch.no_grad():

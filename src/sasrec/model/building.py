@@ -50,11 +50,11 @@ def build(
         generator: Draws the initial weights; None leaves them without memory, to be loaded.
 
     Raises:
-        ConfigError: The width or the length is still "auto", which takes a log to settle.
+        ConfigError: The width, the length or the positions are still "auto", which takes a log to settle.
     """
-    for name in ("width", "length"):
+    for name in ("width", "length", "positions"):
         if getattr(config, name) == "auto":
-            raise ConfigError(f"{name}: a network needs a number, found 'auto'")
+            raise ConfigError(f"{name}: a network needs one that is settled, found 'auto'")
     # Torch's layers would draw weights of their own, from a generator that belongs to the caller.
     with torch.device("meta"):
         table = ItemVectors(items, int(config.width), features=features, values=values, vectors=vectors)

@@ -49,9 +49,9 @@ class Exported:
             BundleError: It is no such model, or of another catalogue; the settings leave open what a network has; or
                 ONNX Runtime is missing.
         """
-        for name in ("width", "length"):
+        for name in ("width", "length", "positions"):
             if getattr(config, name) == "auto":
-                raise BundleError(f"config.json: {name}: an exported network has a number, found 'auto'")
+                raise BundleError(f"config.json: {name}: an exported network has one that is settled, found 'auto'")
         self.graph, self.config, self.items = graph, config, items
         self.reads_times = config.times != "none"
         check_plain(graph)

@@ -45,6 +45,8 @@ def settled(config: Config, train: Sequences, *, items: int) -> Config:
 
     Length: 200 where users have 50 training events or more on average, else 50. Short histories fit into any window.
 
+    Positions: learned and relative where users have as many, else learned.
+
     Dropout: 0.5 up to 15 training events an item, 0.1 from 300 on, and in between by the logarithm. What occurs seldom
     is learnt by heart.
 
@@ -53,9 +55,12 @@ def settled(config: Config, train: Sequences, *, items: int) -> Config:
     Args:
         items: Catalogue size V.
     """
-    length, dropout, batch = config.length, config.dropout, config.batch
+    length, dropout, batch, positions = config.length, config.dropout, config.batch, config.positions
+    long = _events_per_user(train) >= _LONG
     if length == "auto":
-        length = 200 if _events_per_user(train) >= _LONG else 50
+        length = 200 if long else 50
+    if positions == "auto":
+        positions = "both" if long and config.network == "sasrec" else "learned"
     if dropout == "auto":
         often = math.log(max(_events_per_item(train, items), 1.0) / 15) / math.log(300 / 15)
         dropout = round(0.5 - 0.4 * min(max(often, 0.0), 1.0), 2)
@@ -70,6 +75,7 @@ def settled(config: Config, train: Sequences, *, items: int) -> Config:
         config,
         width=width,
         length=length,
+        positions=positions,
         dropout=dropout,
         batch=batch,
         attention_width=inner if config.attention_width == "auto" else config.attention_width,
@@ -119,9 +125,11 @@ def reasons(asked: Config, taken: Config, train: Sequences, *, items: int) -> di
         taken: The settings that were asked for as `settled` gives them.
         items: Catalogue size V.
     """
+    events = f"users have {_events_per_user(train):,.1f} training events on average"
     told = {
         "width": f"{taken.width}, as {_items_in_words(items)}",
-        "length": f"{taken.length}, as users have {_events_per_user(train):,.1f} training events on average",
+        "length": f"{taken.length}, as {events}",
+        "positions": f"{'learned and relative' if taken.positions == 'both' else taken.positions}, as {events}",
         "dropout": f"{taken.dropout}, as items have {_events_per_item(train, items):,.1f} training events on average",
         "batch": f"{taken.batch}, as there are {len(train):,} users",
         "loss": _loss_in_words(taken, items),
