@@ -29,7 +29,7 @@ class Config:
         blocks: Attention blocks; 0 scores the catalogue by the last item's vector alone.
         heads: Attention heads; must divide the width of the attention.
         dropout: Share of values dropped in training; "auto" takes it from the log: 0.5 where items are seldom, less the
-            more events an item has, 0.1 at least.
+            more events an item has, 0.2 at least.
         norm: Where a block normalises: "paper" as in the paper's code, "pre" as in its text, "post" after each half,
             "query" like "paper" but with residuals of raw states, "query-only" like "paper" but without a norm before
             the feed-forward half and with gains for every position, "key" the attention's keys and each half's result.

@@ -47,7 +47,7 @@ def settled(config: Config, train: Sequences, *, items: int) -> Config:
 
     Positions: learned and relative where users have as many, else learned.
 
-    Dropout: 0.5 up to 15 training events an item, 0.1 from 300 on, and in between by the logarithm. What occurs seldom
+    Dropout: 0.5 up to 15 training events an item, 0.2 from 300 on, and in between by the logarithm. What occurs seldom
     is learnt by heart.
 
     Batch: 128 users, or the power of two from 16 on that comes next to a hundredth of all, so that an epoch has steps.
@@ -63,7 +63,7 @@ def settled(config: Config, train: Sequences, *, items: int) -> Config:
         positions = "both" if long and config.network == "sasrec" else "learned"
     if dropout == "auto":
         often = math.log(max(_events_per_item(train, items), 1.0) / 15) / math.log(300 / 15)
-        dropout = round(0.5 - 0.4 * min(max(often, 0.0), 1.0), 2)
+        dropout = round(0.5 - 0.3 * min(max(often, 0.0), 1.0), 2)
     if batch == "auto":
         batch = 2 ** min(max(round(math.log2(max(len(train), 1) / 100)), 4), 7)
     device = found_device() if config.device == "auto" else config.device
