@@ -14,23 +14,21 @@ class Kind:
     Attributes:
         title: As tables show it.
         how: What the test holds: everybody's last event, or the first ones after the training period.
-        dense: Whether the `dense` settings of a row are for it: MovieLens, whose histories are long.
     """
 
     title: str
     how: How = "last-item"
-    dense: bool = False
 
 
 LOGS = {
     "beauty": Kind("Beauty"),
     "games": Kind("Games"),
-    "ml-1m": Kind("MovieLens-1M", dense=True),
-    "ml-100k": Kind("MovieLens-100k", dense=True),
+    "ml-1m": Kind("MovieLens-1M"),
+    "ml-100k": Kind("MovieLens-100k"),
     "steam": Kind("Steam"),
     "retail": Kind("Online Retail II"),
-    "ml-1m-time": Kind("MovieLens-1M, split by time", "time", dense=True),
-    "ml-latest-time": Kind("MovieLens latest-small, split by time", "time", dense=True),
+    "ml-1m-time": Kind("MovieLens-1M, split by time", "time"),
+    "ml-latest-time": Kind("MovieLens latest-small, split by time", "time"),
     "steam-time": Kind("Steam, split by time", "time"),
     "retail-time": Kind("Online Retail II, split by time", "time"),
     "eshop-time": Kind("Clicks in a shop of clothing, split by time", "time"),
@@ -48,54 +46,60 @@ class Row:
     Attributes:
         title: What is changed, as the table says it.
         settings: What differs from `Config()` on every log.
-        dense: What differs besides on dense logs.
+        logs: What differs besides on a log, by its name, unless `settings` say otherwise.
         base: The row that it is compared with.
     """
 
     title: str
     settings: Mapping[str, Any] = field(default_factory=dict)
-    dense: Mapping[str, Any] = field(default_factory=dict)
+    logs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     base: str = "default"
 
     def on(self, log: str) -> dict[str, Any]:
         """The settings on a log."""
-        return {**self.settings, **(self.dense if LOGS[log].dense else {})}
+        return {**self.logs.get(log, {}), **self.settings}
+
+
+_FORMER = {
+    "ml-1m": {"dropout": 0.1},
+    "ml-100k": {"dropout": 0.32},
+    "eshop-time": {"dropout": 0.1},
+    "steam-time": {"dropout": 0.41},
+    "retail-time": {"dropout": 0.2},
+}
+"""What `auto` took for dropout when many rows were run, where it takes more today."""
+
+
+def _former(title: str, settings: Mapping[str, Any], *, base: str) -> Row:
+    """A row that was run before positions were automatic and dropout 0.2 at least."""
+    return Row(title, {"positions": "learned", **settings}, _FORMER, base=base)
 
 
 def _narrow(title: str, settings: Mapping[str, Any]) -> Row:
     """A row of width 64, which was the default when it was run, beside the defaults of that width."""
-    return Row(title, {"width": 64, **settings}, base="width-64")
+    return _former(title, {"width": 64, **settings}, base="width-64")
 
 
-def _plain(title: str, settings: Mapping[str, Any], dense: Mapping[str, Any] | None = None) -> Row:
+def _plain(title: str, settings: Mapping[str, Any]) -> Row:
     """The same without the average of the weights, beside the defaults without it."""
-    return Row(title, {"width": 64, "average": 0.0, **settings}, dense or {}, base="plain")
+    return _former(title, {"width": 64, "average": 0.0, **settings}, base="plain")
 
 
 ROWS = {
     "default": Row("defaults"),
-    "width-64": Row("width 64", {"width": 64}),
-    "width-256": Row("width 256", {"width": 256}),
-    "dropout-dense": Row("on MovieLens dropout 0.2", {}, {"dropout": 0.2}),
-    "dropout-high": Row("dropout 0.6; on MovieLens 0.3", {"dropout": 0.6}, {"dropout": 0.3}),
+    "learned": Row("learned positions alone", {"positions": "learned"}),
+    "former": _former("positions and dropout as before", {}, base="default"),
     "relative": Row("relative positions too", {"positions": "both"}),
-    "relative-dropout-dense": Row(
-        "relative positions too; on MovieLens dropout 0.2", {"positions": "both"}, {"dropout": 0.2}
-    ),
-    "blocks-3": Row("three blocks", {"blocks": 3}),
-    "gated": Row(
-        "gated blocks with SwiGLU (LiGR)",
-        {"norm": "pre", "gated": True, "projected": True, "activation": "swiglu", "feed_forward": 512},
-    ),
+    "width-64": _former("width 64, else as before", {"width": 64}, base="default"),
+    "width-256": Row("width 256", {"width": 256}),
     "times": _narrow("the time of the request, and relative positions too", {"positions": "both", "times": "both"}),
     "float32": _narrow("products of the loss in float32", {"precision": "float32"}),
     "sampled-256": _narrow("sampled softmax, 256 negatives", {"loss": "sampled-softmax", "negatives": 256}),
     "sampled-1024": _narrow("sampled softmax, 1,024 negatives", {"loss": "sampled-softmax"}),
     "sampled-4096": _narrow("sampled softmax, 4,096 negatives", {"loss": "sampled-softmax", "negatives": 4096}),
     "plain": _narrow("no average of the weights", {"average": 0.0}),
-    "plain-dropout-low": _plain("dropout 0.4; on MovieLens 0.1", {"dropout": 0.4}, {"dropout": 0.1}),
-    "plain-dropout-dense": _plain("on MovieLens dropout 0.2", {}, {"dropout": 0.2}),
-    "plain-dropout-high": _plain("dropout 0.6; on MovieLens 0.3", {"dropout": 0.6}, {"dropout": 0.3}),
+    "plain-dropout-dense": _plain("dropout 0.2", {"dropout": 0.2}),
+    "plain-dropout-high": _plain("dropout 0.6", {"dropout": 0.6}),
     "plain-width-128": Row("no average of the weights", {"average": 0.0}),
     "plain-rolling": _plain(
         "a window for every target, learnt from its last position", {"windows": "rolling", "learn": "last"}
