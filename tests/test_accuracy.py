@@ -158,7 +158,7 @@ def test_pictures_have_a_dot_for_every_figure():
         one.log == "beauty" and one.differs != "" for one in PUBLISHED
     )
     texts = [text.text for text in choices.iter("{http://www.w3.org/2000/svg}text")]
-    assert "width 64 (1 seed)" in texts
+    assert "width 64, else as before (1 seed)" in texts
 
 
 @pytest.mark.parametrize("name", ["choices", "standing"])
