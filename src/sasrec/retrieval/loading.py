@@ -112,7 +112,7 @@ def _tensors(path: Path, listed: Manifest) -> dict[str, Any]:
 def _checked(path: Path, name: str, listed: Manifest) -> bytes:
     """The bytes of a file that are those of the manifest."""
     data = read(path, name)
-    _checkentry_of(path / name, listed.files[name], Entry(sha256(data), len(data)))
+    _check_entry(path / name, listed.files[name], Entry(sha256(data), len(data)))
     return data
 
 
@@ -123,7 +123,7 @@ def _mapped(path: Path, name: str, expected: Entry) -> dict[str, Any]:
     file = regular(path, name)
     try:
         with open(file, "rb") as opened:
-            _checkentry_of(file, expected, entry_of(opened))
+            _check_entry(file, expected, entry_of(opened))
             tensors = safetensors.torch.load_file(file)
             # The library opens the file once more, by its name: it must still be the one that was checked.
             checked, mapped = os.fstat(opened.fileno()), os.stat(file)
@@ -134,7 +134,7 @@ def _mapped(path: Path, name: str, expected: Entry) -> dict[str, Any]:
     return tensors
 
 
-def _checkentry_of(file: Path, expected: Entry, found: Entry) -> None:
+def _check_entry(file: Path, expected: Entry, found: Entry) -> None:
     if found != expected:
         raise BundleError(f"{file}: is damaged ({found.size:,} bytes do not match the manifest); save it again")
 
