@@ -489,6 +489,23 @@ def test_what_is_no_proper_http_is_a_problem_too(running, data, status):
     assert "content-type: application/problem+json" in answer
 
 
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["content-type: text/plain", "content-type: application/json"],
+        ["content-type: application/json", "content-type: text/plain"],
+        ["content-type: application/json", "content-encoding: gzip", "content-encoding: identity"],
+        ["content-type: application/json", "content-encoding: identity", "content-encoding: gzip"],
+    ],
+)
+def test_of_a_header_in_two_lines_neither_is_overlooked(running, lines):
+    head = "\r\n".join(["POST /v1/recommend HTTP/1.1", "host: x", "content-length: 2", *lines])
+
+    answer = raw(running, f"{head}\r\n\r\n{{}}".encode())
+
+    assert answer.startswith("HTTP/1.1 415 ")
+
+
 @pytest.mark.parametrize("sent", [b"", b"GET /livez HTTP/1.1\r\nhost", HEAD.encode() + b"content-length: 9\r\n\r\n{"])
 def test_a_request_that_comes_too_slowly_is_refused(serving, small_model, tmp_path, monkeypatch, sent):
     monkeypatch.setattr("sasrec.serving.connections._HEAD_SECONDS", 0.05)

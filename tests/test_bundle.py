@@ -506,6 +506,17 @@ def test_a_record_that_is_none_is_refused(saved, text):
         sasrec.load(saved)
 
 
+@pytest.mark.parametrize("value", [[1], {"a": [1]}], ids=str)
+@pytest.mark.parametrize("name", ["best", "refit", "events", "parts", "automatic", "seconds", "epochs", "new", "data"])
+def test_a_record_that_holds_what_no_models_does_is_refused(saved, name, value):
+    record = json.loads((saved / "record.json").read_text())
+    (saved / "record.json").write_text(json.dumps(record | {name: value}))
+    seal(saved)
+
+    with pytest.raises(BundleError, match=rf"record\.json holds what no model's does: .*\$\.{name}"):
+        sasrec.load(saved)
+
+
 def test_a_huge_network_is_refused_before_it_takes_any_memory(saved):
     # 64 blocks of width 4096 would take 26 GB.
     (saved / "config.json").write_text('{"width": 4096, "blocks": 64, "length": 10000}')

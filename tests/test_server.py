@@ -7,6 +7,7 @@ import os
 import socket
 import sys
 import threading
+from contextlib import ExitStack
 from urllib.parse import urlsplit
 
 import pytest
@@ -124,6 +125,53 @@ def test_a_server_that_cannot_start_leaves_garbage_collected(tmp_path):
         sasrec.serve(tmp_path / "missing", sasrec.Place(port=0))
 
     assert (gc.isenabled(), gc.get_threshold(), gc.get_freeze_count()) == before
+
+
+def test_a_server_that_began_within_the_start_of_another_leaves_the_search_for_garbage_as_it_was(
+    serving, saved, small_model, tmp_path, monkeypatch
+):
+    before = gc.isenabled(), gc.get_threshold()
+    first, second, waiting = ExitStack(), ExitStack(), [small_model]
+
+    def load_beside(path):
+        if waiting:
+            second.enter_context(serving(waiting.pop(), data=tmp_path / "second"))
+        return sasrec.load(path)
+
+    monkeypatch.setattr("sasrec.serving.service.load", load_beside)
+    first.enter_context(serving(saved, data=tmp_path / "first"))
+    with second:
+        with first:
+            both = gc.isenabled()
+        one = gc.isenabled()
+    after = gc.isenabled(), gc.get_threshold()
+
+    assert (waiting, both, one) == ([], True, True)
+    assert after == before
+
+
+@pytest.fixture
+def search():
+    """The search for garbage, which is put back."""
+    before = gc.isenabled(), gc.get_threshold()
+    yield
+    gc.set_threshold(*before[1])
+    (gc.enable if before[0] else gc.disable)()
+
+
+@pytest.mark.usefixtures("search")
+@pytest.mark.parametrize(("young", "meanwhile"), [(0, 0), (1_000, 10_000), (50_000, 50_000)])
+def test_a_caller_who_wants_little_or_no_search_for_garbage_has_it_so_while_a_server_runs(
+    serving, saved, tmp_path, young, meanwhile
+):
+    gc.disable()
+    gc.set_threshold(young)
+
+    with serving(saved, data=tmp_path / "data"):
+        enabled, (seldom, *_) = gc.isenabled(), gc.get_threshold()
+
+    assert (enabled, seldom) == (False, meanwhile)
+    assert (gc.isenabled(), gc.get_threshold()[0]) == (False, young)
 
 
 @pytest.mark.parametrize("wrong", [{"port": 70000}, {"threads": 0}, {"port": -1}])

@@ -35,6 +35,53 @@ _FAULTS = (
 )
 
 
+class _Best(msgspec.Struct):
+    ndcg: float
+    hit_rate: float
+    epoch: int = 0
+
+
+class _Refit(msgspec.Struct):
+    events: int
+    seconds: float
+
+
+class _Taken(msgspec.Struct):
+    taken: int
+    through: int
+
+
+class _Part(msgspec.Struct):
+    name: str
+    weight: float
+
+
+class _New(msgspec.Struct):
+    items: int
+    weight: float
+
+
+class _Record(msgspec.Struct):
+    """What others look up in a record; each may be missing, as models are made in several ways."""
+
+    log: str = ""
+    data: str = ""
+    split: str = ""
+    stopped: str = ""
+    epochs: int = 0
+    steps: int = 0
+    seconds: float = 0.0
+    automatic: dict[str, str] = {}
+    reading: dict[str, Any] = {}
+    history: list[dict[str, Any]] = []
+    tried: list[dict[str, Any]] = []
+    parts: list[_Part] = []
+    best: _Best | msgspec.UnsetType = msgspec.UNSET
+    refit: _Refit | msgspec.UnsetType = msgspec.UNSET
+    events: _Taken | msgspec.UnsetType = msgspec.UNSET
+    new: _New | None = None
+
+
 def load(path: str | Path, *, frame: FrameKind = "polars") -> Recommender:
     """Read a model that `Recommender.save` or `sasrec train` wrote, checking every byte of it.
 
@@ -112,7 +159,7 @@ def _tensors(path: Path, listed: Manifest) -> dict[str, Any]:
 def _checked(path: Path, name: str, listed: Manifest) -> bytes:
     """The bytes of a file that are those of the manifest."""
     data = read(path, name)
-    _checkentry_of(path / name, listed.files[name], Entry(sha256(data), len(data)))
+    _check_entry(path / name, listed.files[name], Entry(sha256(data), len(data)))
     return data
 
 
@@ -123,7 +170,7 @@ def _mapped(path: Path, name: str, expected: Entry) -> dict[str, Any]:
     file = regular(path, name)
     try:
         with open(file, "rb") as opened:
-            _checkentry_of(file, expected, entry_of(opened))
+            _check_entry(file, expected, entry_of(opened))
             tensors = safetensors.torch.load_file(file)
             # The library opens the file once more, by its name: it must still be the one that was checked.
             checked, mapped = os.fstat(opened.fileno()), os.stat(file)
@@ -134,7 +181,7 @@ def _mapped(path: Path, name: str, expected: Entry) -> dict[str, Any]:
     return tensors
 
 
-def _checkentry_of(file: Path, expected: Entry, found: Entry) -> None:
+def _check_entry(file: Path, expected: Entry, found: Entry) -> None:
     if found != expected:
         raise BundleError(f"{file}: is damaged ({found.size:,} bytes do not match the manifest); save it again")
 
@@ -145,6 +192,8 @@ def _decode(kind: str, contents: dict[str, bytes], tensors: dict[str, Any]) -> B
     arrays = safetensors.numpy.load(contents["histories.safetensors"])
     histories = Sequences(arrays["items"], arrays["offsets"], arrays.get("times"))
     _check_histories(histories, users=len(users), items=len(items))
+    record = msgspec.json.decode(contents["record.json"], type=dict[str, Any])
+    _check_record(record)
     return Bundle(
         kind=kind,
         config=msgspec.json.decode(contents["config.json"], type=dict[str, Any]),
@@ -152,7 +201,7 @@ def _decode(kind: str, contents: dict[str, bytes], tensors: dict[str, Any]) -> B
         items=items,
         histories=histories,
         tensors=tensors,
-        record=msgspec.json.decode(contents["record.json"], type=dict[str, Any]),
+        record=record,
     )
 
 
@@ -171,6 +220,13 @@ def _check_histories(histories: Sequences, *, users: int, items: int) -> None:
         raise BundleError("histories do not fit their times")
     if times is not None and not (np.abs(times, dtype=np.float64) < _LATEST).all():
         raise BundleError("histories hold times that are none")
+
+
+def _check_record(record: dict[str, Any]) -> None:
+    try:
+        msgspec.convert(record, _Record)
+    except msgspec.ValidationError as error:
+        raise BundleError(f"record.json holds what no model's does: {error}") from None
 
 
 def _ids_from_parquet(data: bytes, kind: str) -> Vocabulary:

@@ -166,7 +166,9 @@ async def _body(request: _Asked) -> bytearray:
         Problem: It is no JSON by its headers, too large or too slow.
         _Gone: It ends too early.
     """
-    headers = dict(request.scope["headers"])
+    headers: dict[bytes, bytes] = {}
+    for name, value in request.scope["headers"]:
+        headers[name] = headers[name] + b", " + value if name in headers else value  # as RFC 9110 puts lines together
     media_type = headers.get(b"content-type", b"").decode("latin-1").partition(";")[0].strip().lower()
     if media_type != "application/json":
         raise Problem(problems.NO_JSON, f"content-type is {media_type!r}; send application/json")

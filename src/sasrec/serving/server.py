@@ -3,6 +3,7 @@
 import gc
 import socket
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from sasrec.serving.lifetime import Lifetime
 
 _YOUNG = 10_000  # new objects after which Python looks for garbage among them
+_SEARCH = threading.Lock()  # held by the server that has changed how the whole process looks for garbage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,24 +159,30 @@ def _unsearched() -> Iterator[Callable[[], None]]:
     A start makes hundreds of thousands of objects, from the classes that are imported to the model, and no garbage. A
     model that is replaced has no cycles, and goes when nobody holds it any more. The requests that wait for a batch are
     more than Python's 700 new objects: while they wait, and are no garbage, they would be searched several times.
+
+    A server that begins beside another one leaves things as that one has them, and a caller who wants less or no
+    search keeps it so.
     """
-    enabled, thresholds = gc.isenabled(), gc.get_threshold()
+    if not _SEARCH.acquire(blocking=False):
+        yield lambda: None
+        return
+    enabled, (young, *older) = gc.isenabled(), gc.get_threshold()
 
     def search() -> None:
         gc.freeze()
-        gc.set_threshold(_YOUNG, *thresholds[1:])
-        gc.enable()
+        gc.set_threshold(young and max(young, _YOUNG), *older)  # 0 is never
+        if enabled:
+            gc.enable()
 
     gc.disable()
     try:
         yield search
     finally:  # whoever called may go on without a server
         gc.unfreeze()
-        gc.set_threshold(*thresholds)
+        gc.set_threshold(young, *older)
         if enabled:
             gc.enable()
-        else:
-            gc.disable()
+        _SEARCH.release()
 
 
 def _extra() -> "type[Lifetime]":
