@@ -7,9 +7,11 @@ import shlex
 import shutil
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import torch
 
 from sasrec.cli import COMMANDS, command_line
 from sasrec.serving.lifetime import _GRACE
@@ -31,9 +33,13 @@ def unit(name):
 
 def container(instruction):
     """What follows an instruction of the last stage of the container file."""
-    text = (DEPLOY / "Containerfile").read_text().replace("\\\n", " ").rpartition("\nFROM ")[2]
-    (found,) = re.findall(rf"^{instruction} (.*)$", text, re.MULTILINE)
+    (found,) = re.findall(rf"^{instruction} (.*)$", text_of_container().rpartition("\nFROM ")[2], re.MULTILINE)
     return found
+
+
+def text_of_container():
+    """The container file, each instruction on one line."""
+    return (DEPLOY / "Containerfile").read_text().replace("\\\n", " ")
 
 
 def parsed(words, folder):
@@ -122,6 +128,47 @@ def test_the_container_serves_on_the_port_that_it_exposes(folder):
     assert told["place"] == Place(host="0.0.0.0", port=int(container("EXPOSE")), data=Path("data"), drain=5)
     assert container("STOPSIGNAL") == "SIGTERM"
     assert int(container("USER").partition(":")[0]) > 0
+
+
+def test_the_user_and_the_group_of_the_container_are_those_that_it_makes():
+    user, group = container("USER").split(":")
+    steps = [shlex.split(step) for step in container("RUN").split("&&")]
+    made = {program: (words[-1], dict(pairwise(words))) for program, *words in steps}
+
+    assert (made["groupadd"][0], made["groupadd"][1]["--gid"]) == ("sasrec", group)
+    assert (made["useradd"][0], made["useradd"][1]["--uid"], made["useradd"][1]["--gid"]) == ("sasrec", user, group)
+    # A new volume begins as a copy of this folder, its owner and mode too.
+    assert (made["install"][0], made["install"][1]["-o"], made["install"][1]["-g"]) == (STATE, "sasrec", "sasrec")
+    assert "--no-create-home" in made["useradd"][1], "dot files of a shell would be in every volume"
+
+
+@pytest.mark.slow
+def test_a_network_trains_with_what_the_image_keeps_of_its_packages(tmp_path):
+    packages = tmp_path / "packages"
+    installed = Path(torch.__file__).parents[1]
+    for folder in (".", "torch", "torch/bin"):  # real folders of links, so that what is deleted is links
+        (packages / folder).mkdir()
+        for path in (installed / folder).iterdir():
+            if path not in (installed / "torch", installed / "torch/bin"):
+                (packages / folder / path.name).symlink_to(path)
+    thinning = re.search(r"^RUN cd (\S+) && (.*)$", text_of_container(), re.MULTILINE)
+    assert thinning[1].endswith("/site-packages")
+    code = f"""if True:
+        import sys
+        sys.path[:0] = {[str(packages), str(ROOT / "src")]}
+        import polars, torch, sasrec, sasrec.serving.app
+        rows = [(user, (user + step) % 9) for user in range(12) for step in range(6)]
+        log = sasrec.read_log(polars.DataFrame(rows, schema=["user_id", "item_id"], orient="row"))
+        config = sasrec.Config(width=8, length=6, epochs=1, threads=1)
+        model = sasrec.train(sasrec.split(log), config)
+        print(torch.__file__, len(model.recommend([3], k=2)))
+    """
+
+    subprocess.run(thinning[2], shell=True, cwd=packages, check=True)
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stdout) == (0, f"{packages}/torch/__init__.py 2\n"), done.stderr
+    assert not (packages / "torch/include").exists()
 
 
 def test_the_health_check_of_the_container_tells_a_server_from_none(serving, small_model, tmp_path):
