@@ -106,7 +106,12 @@ def test_a_bundle_holds_what_its_description_says(saved):
 def test_everything_comes_back_bit_for_bit(tmp_path, ids):
     tensors = {"a": torch.randn(3, 4, generator=torch.Generator().manual_seed(0)), "b": torch.arange(5).t()}
     histories = Sequences.of([[row, 0] for row in range(len(ids))])
-    record = {"data": "x\u00e9", "best": {"ndcg": 0.1 + 0.2, "epoch": 3}, "exclude_seen": False, "notes": [None, "a"]}
+    record = {
+        "data": "x\u00e9",
+        "best": {"ndcg": 0.1 + 0.2, "hit_rate": 0.5, "epoch": 3},
+        "exclude_seen": False,
+        "notes": [None, "a"],
+    }
     made = bundle.Bundle(
         "markov",
         {"width": 8, "rate": 1e-3},
@@ -519,7 +524,7 @@ def test_a_record_that_holds_what_no_models_does_is_refused(saved, name, value):
 
 def test_a_huge_network_is_refused_before_it_takes_any_memory(saved):
     # 64 blocks of width 4096 would take 26 GB.
-    (saved / "config.json").write_text('{"width": 4096, "blocks": 64, "length": 10000}')
+    (saved / "config.json").write_text('{"width": 4096, "blocks": 64, "length": 10000, "positions": "learned"}')
     seal(saved)
 
     with pytest.raises(BundleError, match="weights do not fit the config"):

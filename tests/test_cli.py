@@ -337,8 +337,8 @@ def test_training_shows_log_split_settings_progress_and_outcome(run, tmp_path):
         "log.csv (csv): user 'user_id', item 'item_id', time 'timestamp'",
         "60 users, 12 items, 360 events",
         "split: each user's last event is the test",
-        "settings: width=8, length=10, blocks=1, heads=1, dropout=0.46,",
-        "dropout: 0.46, as items have 20.0 training events on average",
+        "settings: width=8, length=10, blocks=1, heads=1, dropout=0.47,",
+        "dropout: 0.47, as items have 20.0 training events on average",
         "best is epoch",
         f"saved to {tmp_path / 'm'}",
     ):

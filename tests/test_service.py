@@ -388,7 +388,7 @@ def test_titles_that_fit_no_item_are_refused(open_service, models, tmp_path):
 def trained_on_events(service, models, path, through):
     """A model whose record says that its training data held the events up to a place."""
     model = sasrec.load(models / "one")
-    model.record["events"] = {"store": service.store.id, "through": through}
+    model.record["events"] = {"store": service.store.id, "taken": 1, "through": through}
     model.save(path)
     return path
 

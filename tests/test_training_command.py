@@ -109,7 +109,7 @@ def test_other_settings_are_refused_with_what_differs(run, folder, interrupted):
     code, _, err = run(*TRAIN, "--resume", "--replace", "--dropout", "0.1")
 
     assert code == 2
-    assert err.startswith("error: m.training: settings differ: dropout=0.46 there and 0.1 here; give what m.training")
+    assert err.startswith("error: m.training: settings differ: dropout=0.47 there and 0.1 here; give what m.training")
 
 
 def test_where_no_training_was_stopped_none_goes_on(run, folder):
