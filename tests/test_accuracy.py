@@ -18,7 +18,7 @@ from benchmarks.accuracy.rows import ROWS, Row
 import sasrec
 
 COUNTED = ("popularity", "recent", "markov", "rules", "knn", "counts", "counts-refit")
-WHATS = ("network", "blend", "refit", "ease", "ease-refit")
+WHATS = ("network", "blend", "refit", "ease", "ease-refit", "three")
 PAGE = Path(__file__).parents[1] / "docs" / "accuracy.md"
 ONE = Result(
     log="beauty",
@@ -104,12 +104,14 @@ def test_a_run_can_be_made_again_and_is_not_made_twice(tmp_path, monkeypatch, ca
     for one in runs:
         assert main(one) == 0
 
-    assert capsys.readouterr().out.count("beauty default seed 0") == 2 * 5
+    assert capsys.readouterr().out.count("beauty default seed 0") == 2 * 6
     first, again = (list(results.results(tmp_path / folder)) for folder in ("a", "b"))
     assert {one.what for one in first} == {*WHATS}
     assert [(one.weights, one.ndcg, one.places) for one in first] == [(o.weights, o.ndcg, o.places) for o in again]
     hashes = {one.what: one.weights for one in first}
     assert len({hashes[what] for what in ("network", "blend", "refit")}) == 3
+    parts = {one.what: [*one.parts] for one in first}
+    assert parts["three"] == ["sasrec", "sasrec 2", "sasrec 3", "rules", "knn", "ease"]
 
 
 def test_what_is_counted_is_measured_without_a_training_and_as_the_split_of_the_log_says(tmp_path, capsys):

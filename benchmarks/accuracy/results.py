@@ -15,8 +15,9 @@ from benchmarks.measure import ROOT
 FOLDER = ROOT / "benchmarks" / "results" / "accuracy"
 CUT = 10
 
-Trained = Literal["network", "blend", "refit", "ease", "ease-refit"]
-"""The network alone; blended with rules and kNN, and that refit on train + validation; both with EASE too."""
+Trained = Literal["network", "blend", "refit", "ease", "ease-refit", "three"]
+"""The network alone; blended with rules and kNN, and that refit on train + validation; both with EASE too; and the
+networks of this seed and the two after it blended with all that counts."""
 
 Counted = Literal["popularity", "recent", "markov", "rules", "knn", "counts", "counts-refit"]
 """What needs no training: each by itself, rules and kNN blended, and that refit."""

@@ -92,6 +92,17 @@ ROWS = {
     "relative": Row("relative positions too", {"positions": "both"}),
     "width-64": _former("width 64, else as before", {"width": 64}, base="default"),
     "width-256": Row("width 256", {"width": 256}),
+    "asked": Row("the time of the request, and relative positions too", {"positions": "both", "times": "both"}),
+    "identity": Row("the state itself beside attention, share 0.7", {"branch": "identity"}),
+    "mean": Row("running mean beside attention, share 0.7", {"branch": "mean"}),
+    "convolution": Row("short convolution beside attention, share 0.7", {"branch": "convolution"}),
+    "gated": Row(
+        "gated blocks with SwiGLU (LiGR)",
+        {"norm": "pre", "gated": True, "projected": True, "activation": "swiglu", "feed_forward": 512},
+    ),
+    "slow": Row("half the learning rate", {"learning_rate": 0.0005}),
+    "cosine-rate": Row("cosine learning rate over 40 epochs", {"schedule": "cosine", "epochs": 40, "patience": 40}),
+    "decay": Row("weight decay 1e-6", {"weight_decay": 1e-6}),
     "times": _narrow("the time of the request, and relative positions too", {"positions": "both", "times": "both"}),
     "float32": _narrow("products of the loss in float32", {"precision": "float32"}),
     "sampled-256": _narrow("sampled softmax, 256 negatives", {"loss": "sampled-softmax", "negatives": 256}),
@@ -104,22 +115,12 @@ ROWS = {
     "plain-rolling": _plain(
         "a window for every target, learnt from its last position", {"windows": "rolling", "learn": "last"}
     ),
-    "plain-cosine-rate": _plain(
-        "cosine learning rate over 40 epochs", {"schedule": "cosine", "epochs": 40, "patience": 40}
-    ),
     "plain-cosine-scores": _plain(
         "cosine of state and item, temperature 0.1", {"similarity": "cosine", "temperature": 0.1}
-    ),
-    "plain-decay": _plain("weight decay 1e-6", {"weight_decay": 1e-6}),
-    "plain-gated": _plain(
-        "gated blocks with SwiGLU (LiGR)",
-        {"norm": "pre", "gated": True, "projected": True, "activation": "swiglu", "feed_forward": 256},
     ),
     "plain-gelu": _plain(
         "pre-norm, GELU, four times the inner width", {"norm": "pre", "activation": "gelu", "feed_forward": 256}
     ),
     "plain-smoothing": _plain("label smoothing 0.1", {"label_smoothing": 0.1}),
-    "plain-identity": _plain("the state itself beside attention, share 0.7", {"branch": "identity"}),
-    "plain-mean": _plain("running mean beside attention, share 0.7", {"branch": "mean"}),
     "plain-convolution": _plain("short convolution beside attention, share 0.7", {"branch": "convolution"}),
 }

@@ -19,12 +19,13 @@ KEPT = ROOT / "benchmarks" / "results" / "local" / "accuracy"
 
 @dataclass(frozen=True)
 class Bench:
-    """A log at hand, with the models that were counted on it so far."""
+    """A log at hand, with the models that were made of it so far."""
 
     name: str
     data: sasrec.Split
     folder: Path = FOLDER
     counts: dict[Countable, sasrec.Recommender] = field(default_factory=dict)
+    networks: dict[tuple[str, int], sasrec.Recommender] = field(default_factory=dict)
 
     def run(self, row: str, seed: int, whats: Sequence[Trained]) -> Iterator[Result]:
         """Make what is not there yet of one row, and give it as it is saved."""
@@ -38,7 +39,7 @@ class Bench:
             if what == "network":
                 model = network
             else:
-                model = blends[kind] = blends.get(kind) or self._blend(network, ease=kind == "ease")
+                model = blends[kind] = blends.get(kind) or self._blend(row, seed, kind)
                 model = sasrec.refit(model, self.data) if again else model
             training = network.record
             result = Result(
@@ -76,22 +77,30 @@ class Bench:
             self.counts[kind] = sasrec.count(self.data, kind)
         return self.counts[kind]
 
-    def _blend(self, network: sasrec.Recommender, *, ease: bool) -> sasrec.Recommender:
-        kinds: tuple[Countable, ...] = ("rules", "knn", "ease") if ease else ("rules", "knn")
-        return sasrec.blend(self.data, [network, *(self._counted(kind) for kind in kinds)])
+    def _blend(self, row: str, seed: int, kind: str) -> sasrec.Recommender:
+        networks = [self._network(row, seed + more) for more in range(3 if kind == "three" else 1)]
+        counts: tuple[Countable, ...] = ("rules", "knn") if kind == "blend" else ("rules", "knn", "ease")
+        return sasrec.blend(self.data, [*networks, *(self._counted(one) for one in counts)])
 
     def _network(self, row: str, seed: int) -> sasrec.Recommender:
-        """The trained network, kept from an earlier run where its weights are those of the result."""
-        kept = KEPT / self.name / f"{row}-{seed}.sasrec"
-        told = place(self.folder, self.name, row, seed, "network")
-        if kept.exists() and told.exists():
-            network = sasrec.load(kept)
-            if hashed(network) == read(told).weights:
-                return network
+        if (row, seed) not in self.networks:
+            self.networks[row, seed] = self._kept(row, seed) or self._trained(row, seed)
+        return self.networks[row, seed]
+
+    def _kept(self, row: str, seed: int) -> sasrec.Recommender | None:
+        """The network of an earlier run, if its weights are those of the result."""
+        kept, told = self._file(row, seed), place(self.folder, self.name, row, seed, "network")
+        network = sasrec.load(kept) if kept.exists() and told.exists() else None
+        return network if network and hashed(network) == read(told).weights else None
+
+    def _trained(self, row: str, seed: int) -> sasrec.Recommender:
         network = sasrec.train(self.data, sasrec.Config.from_dict({**ROWS[row].on(self.name), "seed": seed}))
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        network.save(kept, replace=True)
+        self._file(row, seed).parent.mkdir(parents=True, exist_ok=True)
+        network.save(self._file(row, seed), replace=True)
         return network
+
+    def _file(self, row: str, seed: int) -> Path:
+        return KEPT / self.name / f"{row}-{seed}.sasrec"
 
     def _tested(self, model: sasrec.Recommender, *, refit: bool) -> dict[str, Any]:
         report, record = sasrec.evaluate(model, self.data, k=CUT), model.record

@@ -25,10 +25,11 @@ TITLES: dict[What, str] = {
     "blend": "hybrid",
     "ease": "hybrid with EASE",
     "refit": "hybrid, refit",
+    "three": "hybrid of three networks with EASE",
     "ease-refit": "hybrid with EASE, refit",
 }
 
-SHOWN: tuple[What, ...] = ("rules", "counts", "network", "blend", "ease")
+SHOWN: tuple[What, ...] = ("rules", "counts", "network", "blend", "ease", "three")
 """What stands beside the figures of others."""
 
 
@@ -103,7 +104,7 @@ def _beside(log: str, found: Sequence[Result]) -> str:
 def figures(found: Sequence[Result]) -> Iterator[tuple[str, float, float, float]]:
     """Ours of a log without refit: name, NDCG@10, HR@10 (means over seeds), two standard errors of the first."""
     for (row, what), runs in by_row(found).items():
-        if what in SHOWN and row in (COUNTED, "default", "width-64", "times"):
+        if what in SHOWN and row in (COUNTED, "default", "width-64", "times", "asked"):
             users = np.mean([ndcg(one.ranks(), CUT) for one in runs.values()], axis=0)
             error = 2 * float(users.std(ddof=1)) / len(users) ** 0.5
             seeds = f" ({len(runs)} seeds)" if len(runs) > 1 else ""
