@@ -15,6 +15,7 @@ from benchmarks import measure, turns
 from benchmarks.measure import Case, Sample
 from benchmarks.peers import __main__ as command
 from benchmarks.peers import checkouts, environments, epoch, pace, quality, systems, tables, work
+from benchmarks.peers.drivers import sasrec as ours
 from benchmarks.peers.environments import ENVIRONMENTS, Environment, GapError
 from benchmarks.peers.pace import Pace
 from benchmarks.peers.work import Work
@@ -231,6 +232,21 @@ def test_training_goes_on_until_the_figure_is_reached(small_run, configs):
     assert 1 < found.facts["epochs"] <= quality.MOST_EPOCHS
 
 
+def test_what_is_judged_is_the_average_of_the_weights_as_in_training(small_run, configs):
+    config = configs["softmax"] | {"width": 16, "batch": 16, "average": 0.999}
+    system = ours.System(Work.read(str(small_run.histories)), config, 1)
+    system.epoch(Pace(warmup=1, steps=system.steps))
+
+    judged = system.best("valid")
+
+    with system.training.judged() as network:
+        average = {name: one.clone() for name, one in network.named_parameters()}
+    system.training.average = None
+    assert judged != system.best("valid")
+    system.training.network.load_state_dict(average, strict=False)
+    assert judged == system.best("valid")
+
+
 def test_a_figure_that_is_never_reached_is_said(small_run, configs, monkeypatch):
     monkeypatch.setattr(quality, "MOST_EPOCHS", 1)
 
@@ -369,6 +385,22 @@ def test_a_gap_keeps_its_row_and_says_why():
     assert not tables.verdict(rows)
     assert "| some system | binary cross-entropy, 1 negative | not measured: why |" in found
     assert len({line.count("|") for line in found.splitlines() if line.startswith(("| `a`", "| preset"))}) == 1
+
+
+def test_time_until_it_is_good_is_compared_at_the_same_settings():
+    reached = {"epochs": 5, "valid_ndcg10": 0.061}
+    rows = [
+        row("quality.softmax.sasrec", 30.0, title="ours", **reached),
+        row("quality.soon.sasrec", 10.0, title="ours", **reached),
+        row("quality.softmax.freerec", 90.0, title="theirs", **reached),
+        row("quality.soon.freerec", 80.0, title="theirs", **reached),
+    ]
+
+    lines = tables.tables(rows).splitlines()
+
+    assert [line.split("|")[4].strip() for line in lines[-4:]] == ["1.0", "1.0", "3.0", "8.0"]
+    assert "the same as above" in lines[-2]
+    assert "learning rate 0.003" in lines[-1]
 
 
 def test_the_comparison_says_how_many_times_ours_and_which_part_was_timed():

@@ -148,11 +148,22 @@ def settings(_run: Run) -> dict[str, dict[str, Any]]:
     import sasrec
 
     same = sasrec.Config(
-        width=64, blocks=2, length=50, positions="learned", batch=128, dropout=0.2, feed_forward=64, loss="softmax"
+        width=64,
+        blocks=2,
+        length=50,
+        positions="learned",
+        batch=128,
+        dropout=0.2,
+        feed_forward=64,
+        loss="softmax",
+        average=0.0,  # none of the others has one
     )
     long = dataclasses.replace(same, length=200)
     chosen = {loss: dataclasses.replace(same, loss=loss) for loss in LOSSES}
     chosen |= {name: sasrec.preset(name) for name in PRESETS} | {"long": long}
+    soon = dataclasses.replace(same, learning_rate=0.003, dropout=0.1)
+    drawn = dataclasses.replace(soon, loss="sampled-softmax", negatives=1024, average=0.99)
+    chosen |= {"soon.freerec": soon, "soon.sasrec": drawn}
     return {name: _plain(config.to_dict()) for name, config in chosen.items()}
 
 
@@ -186,8 +197,9 @@ def _others(configs: Mapping[str, Mapping[str, Any]]) -> Iterator[Case]:
     for name in ("sasrec", "freerec"):
         yield _epoch(f"ml1m.softmax.{name}", name, configs["long"], 0)
     for name in ("sasrec", "freerec"):
-        chosen = {"driver": SYSTEMS[name].driver, "config": configs["softmax"], "ndcg": NDCG}
-        yield Case(f"quality.softmax.{name}", SYSTEMS[name].title, "peers.quality:sample", chosen)
+        for kind, config in (("softmax", "softmax"), ("soon", f"soon.{name}")):
+            chosen = {"driver": SYSTEMS[name].driver, "config": configs[config], "ndcg": NDCG}
+            yield Case(f"quality.{kind}.{name}", SYSTEMS[name].title, "peers.quality:sample", chosen)
 
 
 def _epoch(name: str, system: str, config: Mapping[str, Any], steps: int) -> Case:

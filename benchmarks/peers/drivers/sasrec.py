@@ -53,13 +53,14 @@ class System:
         from sasrec.retrieval.neural import Neural
         from sasrec.retrieval.recommender import Recommender
 
-        model = Recommender(
-            Neural(self.training.network, self.config),
-            users=self.log.users,
-            items=self.log.items,
-            histories=getattr(self.data, part).histories,
-        )
-        answer = model.recommend(self.log.users.ids, k=K, exclude_seen=True)
+        with self.training.judged() as network:
+            model = Recommender(
+                Neural(network, self.config),
+                users=self.log.users,
+                items=self.log.items,
+                histories=getattr(self.data, part).histories,
+            )
+            answer = model.recommend(self.log.users.ids, k=K, exclude_seen=True)
         items = answer["item_id"].to_list()
         return [items[start : start + K] for start in range(0, len(items), K)]
 
