@@ -1,6 +1,6 @@
 """The rank of each user's target among the whole catalogue."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,25 +32,13 @@ class Ranks:
     recommended: dict[int, np.ndarray]
 
 
-def _ignore(users: int) -> None:
-    """Progress that nobody watches."""
-
-
 @torch.inference_mode()
-def rank_targets(
-    scorer: Scoring,
-    holdout: Holdout,
-    *,
-    exclude_seen: bool,
-    cuts: Sequence[int] = (),
-    progress: Callable[[int], None] = _ignore,
-) -> Ranks:
+def rank_targets(scorer: Scoring, holdout: Holdout, *, exclude_seen: bool, cuts: Sequence[int] = ()) -> Ranks:
     """Rank the whole catalogue for every user of a holdout.
 
     Args:
         exclude_seen: Leave out the items of the user's history, as recommendations would.
         cuts: Also note which items are among anybody's first so many.
-        progress: Called with the number of users ranked so far.
 
     Raises:
         ScoreError: A score is NaN or infinite: it would silently count as a good or a bad rank.
@@ -68,7 +56,6 @@ def rank_targets(
             values, places = best(scores.numpy(), max(cuts))
             for cut, found in recommended.items():
                 found[places[:, :cut][values[:, :cut] > -np.inf]] = True
-        progress(int(rows[-1]) + 1)
     return Ranks(ranks, recommended)
 
 
