@@ -3,7 +3,6 @@
 Axes: B histories, V catalogue, F values of categories, M numbers given of an item.
 """
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Self, TypedDict, final
 
@@ -130,10 +129,6 @@ class Content:
             counts = told["features"][0].bincount(minlength=told["values"]).clamp_min(1)
             worth = torch.log(items / counts)
         return cls(settings, told, items=items, worth=worth)
-
-    def recounted(self, train: Sequences, chosen: Mapping[str, Any]) -> Self:  # noqa: ARG002
-        """Itself: it counts nothing of histories."""
-        return self
 
     def likeness(self) -> "Content":
         """Itself: it is what ranks by features alone."""

@@ -5,7 +5,6 @@ They are arrays, and torch is only imported to save and to load them.
 Axes: B histories, V catalogue.
 """
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self, final
 
 import numpy as np
@@ -45,10 +44,6 @@ class Popularity:
             kept = np.ceil(lengths * recent).astype(np.int64)
             counted = train.slices(np.arange(len(train)), lengths - kept, lengths).items
         return cls(np.bincount(counted, minlength=items).astype(np.float32))
-
-    def recounted(self, train: Sequences, chosen: Mapping[str, Any]) -> Self:
-        """The same of other histories of its catalogue."""
-        return self.of(train, items=self.items, recent=chosen.get("recent", 1.0))
 
     def scores(self, histories: Sequences) -> Float[np.ndarray, "B V"]:
         """The same shares for every history."""
@@ -111,10 +106,6 @@ class Markov:
         np.cumsum(np.bincount(pairs // items, minlength=items), out=offsets[1:])
         popularity = np.bincount(train.items, minlength=items) / max(len(train.items), 1)
         return cls(offsets, pairs % items, counts.astype(np.float32), popularity.astype(np.float32))
-
-    def recounted(self, train: Sequences, chosen: Mapping[str, Any]) -> Self:  # noqa: ARG002
-        """The same of other histories of its catalogue."""
-        return self.of(train, items=self.items)
 
     def scores(self, histories: Sequences) -> Float[np.ndarray, "B V"]:
         """The chance of every item after each history's last one."""

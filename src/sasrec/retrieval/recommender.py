@@ -19,8 +19,8 @@ from sasrec.data.vocab import Id, Vocabulary
 from sasrec.errors import BundleError, ConfigError, UnknownIdError
 from sasrec.retrieval.answers import Ids, Unknown, framed, listed
 from sasrec.retrieval.counting import Popularity
-from sasrec.retrieval.scorers import Scorer, Shortcut, reads_times
-from sasrec.retrieval.search import Ranking, Selection, scoring, search
+from sasrec.retrieval.scorers import Scorer, reads_times
+from sasrec.retrieval.search import Ranking, Selection, Shortcut, scoring, search
 from sasrec.retrieval.stream import write_parquet
 from sasrec.retrieval.topk import best, check_finite, hide_items
 

@@ -1,6 +1,6 @@
 """Counting: models that need no training, each with the best of a few settings by validation."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from typing import Any, Literal, get_args
 
@@ -12,7 +12,8 @@ from sasrec.evaluation.metrics import hit_rate, ndcg
 from sasrec.evaluation.ranking import rank_targets
 from sasrec.retrieval.content import Content, Recency, feature_tensors
 from sasrec.retrieval.counting import Markov, Popularity
-from sasrec.retrieval.linked import EASE, KNN, RULES, Linked
+from sasrec.retrieval.ease import EASE, ease
+from sasrec.retrieval.linked import KNN, RULES, Linked, Linking
 from sasrec.retrieval.recommender import Recommender
 from sasrec.retrieval.scorers import Scorer
 from sasrec.training.costs import Clock
@@ -123,6 +124,26 @@ def _choices(
         for settings in _GRIDS[model]:
             # Discount and decay are of how links are followed: they need no other ones.
             if made is None or settings.l2 != made.settings.l2:
-                made = Linked.of(train, items=items, settings=settings)
+                made = _linked(settings, train, items=items)
             differing = {name: getattr(settings, name) for name in _SEARCHED[model]}
             yield differing, Linked(settings, made.links, made.counts)
+
+
+def _linked(settings: Linking, train: Sequences, *, items: int) -> Linked:
+    return (ease if settings.kind == "ease" else Linked.of)(train, items=items, settings=settings)
+
+
+def recounted(scorer: Scorer, train: Sequences, chosen: Mapping[str, Any]) -> Scorer | None:
+    """A counted scorer once more, of other histories of its catalogue; None where it is of another kind.
+
+    Args:
+        chosen: What validation chose of it, as records have it under "best".
+    """
+    items = scorer.items
+    if isinstance(scorer, Popularity):
+        return Popularity.of(train, items=items, recent=chosen.get("recent", 1.0))
+    if isinstance(scorer, Markov):
+        return Markov.of(train, items=items)
+    if isinstance(scorer, Linked):
+        return _linked(scorer.settings, train, items=items)
+    return scorer if isinstance(scorer, Content) else None  # content counts nothing of histories
