@@ -14,6 +14,7 @@ from sasrec.data.columns import find_column
 from sasrec.data.features import Features, Recipe
 from sasrec.data.formats import Table, open_file
 from sasrec.data.frames import frame_table
+from sasrec.data.sequences import offsets_of
 from sasrec.data.vectors import ARRAY, VECTOR, array_table, centre_and_scale, matched, read_vectors, standardised
 from sasrec.data.vocab import Vocabulary
 from sasrec.errors import DataError
@@ -179,7 +180,7 @@ def _assembled(
     owners = values["row"].to_numpy()[rows >= 0]
     rows = rows[rows >= 0]
     order = np.lexsort((rows, owners))
-    offsets = np.concatenate(([0], np.cumsum(np.bincount(owners, minlength=len(items)))))
+    offsets = offsets_of(np.bincount(owners, minlength=len(items)))
     vectors, known = None, None
     if recipe.vector is not None:
         centre = np.array(recipe.centre)

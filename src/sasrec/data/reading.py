@@ -13,7 +13,7 @@ from sasrec.data.filters import Events, Filters, apply_filters, without_bad_rows
 from sasrec.data.formats import Table, open_file
 from sasrec.data.frames import frame_table
 from sasrec.data.log import Log, Source, TimeUnit
-from sasrec.data.sequences import Sequences
+from sasrec.data.sequences import Sequences, offsets_of
 from sasrec.data.vocab import Vocabulary
 from sasrec.errors import DataError
 
@@ -98,7 +98,7 @@ def assembled(events: Events, users: pl.Series, items: pl.Series, source: Source
     item_row = np.cumsum(item_counts > 0, dtype=np.int32) - 1
     histories = Sequences(
         item_row[events.items],
-        np.concatenate(([0], np.cumsum(lengths))),
+        offsets_of(lengths),
         events.times,
         None if events.weights is None else events.weights.astype(np.float32),
     )

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from sasrec.data.sequences import Sequences
 from sasrec.errors import BundleError
-from sasrec.retrieval.links import cosines, count_links, follow, from_tensors, to_tensors
+from sasrec.retrieval.counting import cosines
+from sasrec.retrieval.links import count_links, follow, from_tensors, to_tensors
 
 Family = Literal["rules", "knn", "ease"]
 _FALLBACK = 1e-3  # what all of popularity together weighs beside links

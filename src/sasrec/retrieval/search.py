@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 import numpy as np
 from jaxtyping import Float, Int
 
-from sasrec.data.sequences import Sequences
+from sasrec.data.sequences import Sequences, offsets_of
 from sasrec.retrieval.scorers import Factored, Scorer
 from sasrec.retrieval.topk import best, blocks, check_finite, hide, hide_items, scored_blocks
 
@@ -181,8 +181,7 @@ def _within(histories: Sequences, listed: np.ndarray) -> Sequences:
     spots = np.searchsorted(listed, histories.items)
     there = np.flatnonzero(spots < len(listed))
     there = there[listed[spots[there]] == histories.items[there]]
-    counts = np.bincount(histories.owners()[there], minlength=len(histories))
-    return Sequences(spots[there], np.concatenate([[0], np.cumsum(counts)]))
+    return Sequences(spots[there], offsets_of(np.bincount(histories.owners()[there], minlength=len(histories))))
 
 
 def _by_index(
