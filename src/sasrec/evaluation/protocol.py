@@ -168,7 +168,7 @@ def evaluate_all(
     if not all(model.users.ids.equals(data.log.users.ids) for model in models.values()):
         # Rows of this log are other users to such a model: it ranks for them as for people that it does not know.
         holdout = replace(holdout, histories=replace(holdout.histories, users=None))
-    seen = next(iter(models.values())).exclude_seen if exclude_seen is None else exclude_seen
+    seen = first.exclude_seen if exclude_seen is None else exclude_seen
     if candidates == "sasrec2018":
         seen = False
     refitted = check_alike(models, on=on)

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Iterator, Sequence
+from copy import copy
 from dataclasses import replace
 from functools import cached_property
 from numbers import Integral
@@ -248,15 +249,9 @@ class Recommender:
 
     def with_index(self, index: Shortcut) -> "Recommender":
         """The same model, which finds its answers by an index of its item vectors; see `sasrec.indexed`."""
-        return Recommender(
-            self.scorer,
-            users=self.users,
-            items=self.items,
-            histories=self.histories,
-            record=self.record,
-            frame=self._frame,
-            index=index,
-        )
+        found = copy(self)
+        found.index = index
+        return found
 
     def save(self, path: str | Path, *, replace: bool = False) -> None:
         """Write the model as a folder, whole or not at all; see `sasrec.bundle`.
