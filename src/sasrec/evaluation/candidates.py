@@ -134,11 +134,7 @@ def rank_among(scorer: Scoring, sample: Sample, *, exclude_seen: bool) -> np.nda
         own = scores.gather(1, torch.from_numpy(targets[rows, None]))
         others = scores.gather(1, torch.from_numpy(sample.negatives[rows]))
         ranks[rows] = _count(others > own) + (_count(others == own) / 2 if sample.ties == "expected" else 0)
-    if exclude_seen:
-        histories = holdout.histories
-        owners = histories.owners()
-        ranks[owners[histories.items == targets[owners]]] = np.inf
-    return ranks
+    return np.where(holdout.repeated, np.inf, ranks) if exclude_seen else ranks
 
 
 def _count(true: Tensor) -> np.ndarray:

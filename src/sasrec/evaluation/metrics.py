@@ -5,6 +5,7 @@ tie and infinite where the target could not be recommended at all. Values are in
 """
 
 import math
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -34,6 +35,11 @@ def precision(ranks: np.ndarray, k: int) -> np.ndarray:
 
 # With one target a user, recall is the hit rate, and average precision the reciprocal rank.
 METRICS = {"NDCG": ndcg, "HR": hit_rate, "MRR": mrr, "Recall": hit_rate, "Precision": precision, "MAP": mrr}
+
+
+def in_tables(metrics: Iterable[str]) -> list[str]:
+    """Those that tables show, of metrics such as "HR@10": the rest follow from these where a user has one target."""
+    return [name for name in metrics if name.startswith(("NDCG", "HR", "MRR"))]
 
 
 def mean_in_words(mean: float, error: float) -> str:

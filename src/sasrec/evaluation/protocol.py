@@ -14,7 +14,7 @@ from sasrec.data.sequences import Sequences
 from sasrec.data.splits import Part, Split
 from sasrec.errors import ConfigError, DataError
 from sasrec.evaluation.candidates import Candidates, check_candidates, draw_candidates, rank_among
-from sasrec.evaluation.metrics import METRICS, mean_and_error, mean_in_words
+from sasrec.evaluation.metrics import METRICS, in_tables, mean_and_error, mean_in_words
 from sasrec.evaluation.ranking import rank_targets
 from sasrec.retrieval.counting import Markov, Popularity
 from sasrec.retrieval.linked import Linked
@@ -287,9 +287,7 @@ def _row(name: str, ranks: np.ndarray, cuts: tuple[int, ...], recommended: dict[
 
 def _table(rows: Sequence[Row]) -> list[str]:
     """The lines of a table."""
-    # With one target a user these follow from the hit rate and MRR, so the table leaves them out.
-    names = [name for name in rows[0].metrics if not name.startswith(("Recall", "Precision", "MAP"))]
-    shares = list(rows[0].coverage)
+    names, shares = in_tables(rows[0].metrics), list(rows[0].coverage)
     width = max(len(row.model) for row in rows)
     lines = ["  ".join([" " * width, *(f"{name:>15}" for name in names), *(f"{name:>12}" for name in shares)])]
     for row in rows:

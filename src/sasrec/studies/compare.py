@@ -39,6 +39,15 @@ class Cost:
     cpu_seconds: float | None
     peak_memory: int | None
 
+    def cells(self, *, nothing: str) -> list[str]:
+        """Epochs, seconds, CPU seconds and megabytes in words, with what stands for those that are not known."""
+        return [
+            nothing if self.epochs is None else f"{self.epochs:,.4g}",
+            f"{self.seconds:,.1f}",
+            nothing if self.cpu_seconds is None else f"{self.cpu_seconds:,.1f}",
+            nothing if self.peak_memory is None else f"{self.peak_memory / 2**20:,.0f}",
+        ]
+
 
 @dataclass(frozen=True, eq=False)
 class Contestant:
@@ -306,10 +315,4 @@ def _cells(one: Contestant, *, spread: bool) -> list[str]:
         cells.append(f"{found.difference:+.4f} ({found.low:+.4f} to {found.high:+.4f})")
     else:
         cells.append("")
-    if one.cost is None:
-        return [*cells, "", "", "", ""]
-    memory = one.cost.peak_memory
-    cpu = one.cost.cpu_seconds
-    epochs = one.cost.epochs
-    cells += ["-" if epochs is None else f"{epochs:,.4g}", f"{one.cost.seconds:,.1f}"]
-    return [*cells, "-" if cpu is None else f"{cpu:,.1f}", "-" if memory is None else f"{memory / 2**20:,.0f}"]
+    return cells + ([""] * 4 if one.cost is None else one.cost.cells(nothing="-"))
