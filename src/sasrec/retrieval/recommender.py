@@ -17,7 +17,7 @@ from sasrec.data.clock import When, in_order, in_unit, now
 from sasrec.data.log import FrameKind, Log, TimeUnit
 from sasrec.data.sequences import Sequences
 from sasrec.data.vocab import Id, Vocabulary
-from sasrec.errors import BundleError, ConfigError, UnknownIdError
+from sasrec.errors import BundleError, ConfigError, UnknownIdError, check_whole
 from sasrec.retrieval.answers import Ids, Unknown, framed, listed
 from sasrec.retrieval.counting import Popularity
 from sasrec.retrieval.scorers import Scorer, reads_times
@@ -267,8 +267,7 @@ class Recommender:
         self, k: int, *, exclude_seen: bool | None, allow: Ids | None = None, deny: Ids | None = None
     ) -> Selection:
         """What the caller's rules mean in rows; refuses a `k` that is none, and unknown items."""
-        if isinstance(k, bool) or not isinstance(k, int) or k < 1:
-            raise ConfigError(f"k: expected an integer >= 1, found {k!r}")
+        check_whole("k", k, least=1)
         return Selection.of(
             k,
             exclude_seen=self.exclude_seen if exclude_seen is None else exclude_seen,

@@ -8,7 +8,7 @@ import numpy as np
 
 from sasrec.config import Config
 from sasrec.data.splits import Part, Split
-from sasrec.errors import ConfigError
+from sasrec.errors import ConfigError, check_whole
 from sasrec.evaluation.candidates import Candidates
 from sasrec.evaluation.intervals import Interval, paired_interval
 from sasrec.evaluation.metrics import METRICS, mean_and_error, mean_in_words
@@ -174,8 +174,7 @@ def train_rounds(
 ) -> list[Round]:
     """Train what is given as settings, in this process, on every split with every seed; errors as `compare`."""
     check_names([*models])
-    if isinstance(seeds, bool) or not isinstance(seeds, int) or seeds < 1:
-        raise ConfigError(f"seeds: expected an integer >= 1, found {seeds!r}")
+    check_whole("seeds", seeds, least=1)
     trained = [name for name, model in models.items() if isinstance(model, Recommender)]
     if trained and len(splits) > 1:
         raise ConfigError(
