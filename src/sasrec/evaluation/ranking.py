@@ -11,6 +11,7 @@ from torch import Tensor
 from sasrec.data.sequences import Sequences
 from sasrec.data.splits import Holdout
 from sasrec.errors import ScoreError
+from sasrec.evaluation.metrics import hit_rate, ndcg
 from sasrec.retrieval.scorers import Scoring
 from sasrec.retrieval.topk import best, hide, scored_blocks
 
@@ -57,6 +58,12 @@ def rank_targets(scorer: Scoring, holdout: Holdout, *, exclude_seen: bool, cuts:
             for cut, found in recommended.items():
                 found[places[:, :cut][values[:, :cut] > -np.inf]] = True
     return Ranks(ranks, recommended)
+
+
+def validated(scorer: Scoring, valid: Holdout, *, exclude_seen: bool) -> tuple[float, float]:
+    """NDCG@10 and HR@10 over the whole catalogue, by which weights and settings are chosen; ScoreError as above."""
+    ranks = rank_targets(scorer, valid, exclude_seen=exclude_seen).ranks
+    return float(ndcg(ranks, 10).mean()), float(hit_rate(ranks, 10).mean())
 
 
 def scored(scorer: Scoring, holdout: Holdout) -> Iterator[tuple[np.ndarray, Sequences, Float[Tensor, "B V"]]]:

@@ -8,8 +8,7 @@ from sasrec.data.features import Features
 from sasrec.data.sequences import Sequences
 from sasrec.data.splits import Split
 from sasrec.errors import ConfigError
-from sasrec.evaluation.metrics import hit_rate, ndcg
-from sasrec.evaluation.ranking import rank_targets
+from sasrec.evaluation.ranking import validated
 from sasrec.retrieval.content import Content, Recency, feature_tensors
 from sasrec.retrieval.counting import Markov, Popularity
 from sasrec.retrieval.ease import EASE, ease
@@ -74,8 +73,7 @@ def count(
     exclude_seen = not has_repeats(valid)
     found: list[tuple[dict[str, Any], Scorer]] = []
     for settings, scorer in _choices(model, train, features, items=len(data.log.items)):
-        ranks = rank_targets(scorer, valid, exclude_seen=exclude_seen).ranks
-        score, hits = float(ndcg(ranks, 10).mean()), float(hit_rate(ranks, 10).mean())
+        score, hits = validated(scorer, valid, exclude_seen=exclude_seen)
         found.append(({**settings, "ndcg": score, "hit_rate": hits}, scorer))
         words = "".join(f"{name}={value} " for name, value in settings.items())
         tell(f"{model}: {words}valid NDCG@10 {score:.4f}  HR@10 {hits:.4f}")
