@@ -18,7 +18,7 @@ from sasrec.evaluation.metrics import METRICS, in_tables, mean_and_error, mean_i
 from sasrec.evaluation.ranking import rank_targets
 from sasrec.retrieval.counting import Markov, Popularity
 from sasrec.retrieval.linked import Linked
-from sasrec.retrieval.scorers import Informed, Model, Scoring, Titled, reads_times
+from sasrec.retrieval.scorers import Informed, Model, Scoring, Titled
 
 _REFIT = "refit on train + validation; "
 _NAMES = {"knn": "Item kNN", "ease": "EASE", "onnx": "ONNX"}
@@ -254,7 +254,7 @@ def check_alike(models: Mapping[str, Model], *, on: Part) -> bool:
 
 def check_times(models: Mapping[str, Model], data: Split) -> list[str]:
     """The models that look at the time of a request, by name; DataError where the log counts time otherwise."""
-    timed = [name for name, model in models.items() if reads_times(model.scorer)]
+    timed = [name for name, model in models.items() if model.scorer.reads_times]
     found = data.log.source.time_unit
     for name in timed:
         if models[name].time_unit != found:

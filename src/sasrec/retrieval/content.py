@@ -98,6 +98,7 @@ class Content:
     """
 
     kind = "content"
+    reads_times = False
 
     def __init__(self, settings: Recency, told: FeatureTensors, *, items: int, worth: Float[Tensor, "F"]) -> None:
         """Args: items: Catalogue size V."""

@@ -22,6 +22,7 @@ class Popularity:
     """Scores every item by its share of all events, whoever asks."""
 
     kind = "popularity"
+    reads_times = False
 
     def __init__(self, counts: Float[np.ndarray, "V"]) -> None:
         """Args: counts: Events of each item, float32."""
@@ -75,6 +76,7 @@ class Markov:
     """
 
     kind = "markov"
+    reads_times = False
 
     def __init__(self, steps: Sequences, popularity: Float[np.ndarray, "V"]) -> None:
         """From counts.

@@ -72,6 +72,8 @@ class Linked:
         In all of them older events weigh less.
     """
 
+    reads_times = False
+
     def __init__(self, settings: Linking, links: Sequences, counts: Float[Tensor, "V"]) -> None:
         """From counts.
 

@@ -20,7 +20,7 @@ from sasrec.data.vocab import Id, Vocabulary
 from sasrec.errors import BundleError, ConfigError, UnknownIdError, check_whole
 from sasrec.retrieval.answers import Ids, Unknown, framed, listed
 from sasrec.retrieval.counting import Popularity
-from sasrec.retrieval.scorers import Scorer, reads_times
+from sasrec.retrieval.scorers import Scorer
 from sasrec.retrieval.search import Ranking, Selection, Shortcut, scoring, search
 from sasrec.retrieval.stream import write_parquet
 from sasrec.retrieval.topk import best, check_finite, hide_items
@@ -69,7 +69,7 @@ class Recommender:
     def of_log(cls, scorer: Scorer, log: Log, *, record: dict[str, Any]) -> "Recommender":
         """For all users, items and complete histories of a log, answering in its kind of frame."""
         known = Sequences(log.histories.items, log.histories.offsets)
-        if reads_times(scorer):
+        if scorer.reads_times:
             known = replace(known, times=log.histories.times)
             record = {**record, "time_unit": log.source.time_unit, "request_time": _REQUEST_TIME}
         frame = log.source.frame or "polars"
@@ -83,7 +83,7 @@ class Recommender:
     @property
     def reads_times(self) -> bool:
         """Whether recommendations depend on when events happened and on when they are asked for."""
-        return reads_times(self.scorer)
+        return self.scorer.reads_times
 
     @property
     def time_unit(self) -> TimeUnit | None:

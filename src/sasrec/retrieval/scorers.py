@@ -5,7 +5,6 @@ Scores are NumPy arrays, whatever made them, so that a model can be asked withou
 Axes: B histories, V catalogue, `state` numbers in a state.
 """
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
 
 import numpy as np
@@ -41,9 +40,11 @@ class Scorer(Scoring, Protocol):
 
     Attributes:
         kind: Name of this kind of model, as bundles and tables show it.
+        reads_times: Whether it looks at when events happened and at when it is asked: histories must hold both then.
     """
 
     kind: str
+    reads_times: bool
 
     def similarities(self, item: int) -> Float[np.ndarray, "V"]:
         """Cosine between one item and every item, in [-1, 1]; the caller's to change."""
@@ -98,40 +99,20 @@ class Informed(Protocol):
         ...
 
 
-@runtime_checkable
-class Timed(Protocol):
-    """A scorer that may look at when events happened and at when it is asked."""
-
-    reads_times: bool
-
-
-def reads_times(scorer: Scorer) -> bool:
-    """Whether the histories that are scored must hold `times` and `asked`."""
-    return isinstance(scorer, Timed) and scorer.reads_times
-
-
 class Model(Protocol):
-    """A scorer with the ids and the past that it speaks about, as far as it takes to measure it: a `Recommender`."""
+    """A scorer with the ids and the past that it speaks about, as far as it takes to measure it: a `Recommender`.
 
-    @property
-    def scorer(self) -> Scorer:
-        """What ranks."""
-        ...
+    Attributes:
+        scorer: What ranks.
+        users: The users it knows.
+        items: The catalogue.
+        record: How it came to be: data, training, versions.
+    """
 
-    @property
-    def users(self) -> Vocabulary:
-        """The users it knows."""
-        ...
-
-    @property
-    def items(self) -> Vocabulary:
-        """The catalogue."""
-        ...
-
-    @property
-    def record(self) -> Mapping[str, Any]:
-        """How it came to be: data, training, versions."""
-        ...
+    scorer: Scorer
+    users: Vocabulary
+    items: Vocabulary
+    record: dict[str, Any]
 
     @property
     def exclude_seen(self) -> bool:
