@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from sasrec.data.sequences import Sequences
 from sasrec.errors import ConfigError
 from sasrec.retrieval import ease as of_ease
-from sasrec.retrieval.ease import ease, ease_links
+from sasrec.retrieval.ease import EASE, ease, ease_links
+from sasrec.retrieval.linked import Linked
 
 ITEMS = 6
 
@@ -55,6 +56,11 @@ def test_no_other_weights_tell_who_had_what_better():
         step = rng.normal(size=(ITEMS, ITEMS)) * 0.01
         np.fill_diagonal(step, 0)
         assert error(found) < error(found + step)
+
+
+def test_links_of_ease_are_not_taken_from_counts():
+    with pytest.raises(ValueError, match="not counted but solved for"):
+        Linked.of(Sequences.of([[0, 1]]), items=2, settings=EASE)
 
 
 def test_scores_sum_the_weights_of_a_history_older_ones_less():

@@ -1,6 +1,7 @@
 """Models that only count: what a network has to beat before it is worth its cost.
 
-They are arrays, and torch is only imported to save and to load them.
+They are arrays, and torch is only imported to save and to load them. A table of items by item, such as the steps of a
+Markov chain or links, is a `Sequences`: row i names the items that belong to i, and `weights` how strongly.
 
 Axes: B histories, V catalogue.
 """

@@ -93,7 +93,13 @@ class Linked:
 
     @classmethod
     def of(cls, train: Sequences, *, items: int, settings: Linking = RULES) -> Self:
-        """Count the links of training histories, for rules and kNN; for EASE `sasrec.retrieval.ease` finds them."""
+        """Count the links of training histories, of rules and kNN.
+
+        Raises:
+            ValueError: The settings are those of EASE, whose links are not counted; see `sasrec.retrieval.ease`.
+        """
+        if settings.kind == "ease":
+            raise ValueError("the links of EASE are not counted but solved for; see sasrec.retrieval.ease")
         links = count_links(train, items=items, window=settings.window, fade=settings.fade, backward=settings.backward)
         counts = np.bincount(train.items, minlength=items).astype(np.float32)
         return cls(settings, links, torch.from_numpy(counts))

@@ -1,7 +1,6 @@
 """What is counted of pairs of items that stand near each other in histories, and what a history makes of it.
 
-A table of links holds for every item the items linked with it and how strongly. It is a `Sequences`: row i names the
-linked items, `weights` how strong each link is. Nothing here takes items x items of memory.
+Links are a table of items by item, see `sasrec.retrieval.counting`. Nothing here takes items x items of memory.
 
 Axes: B histories, V catalogue.
 """
