@@ -31,21 +31,9 @@ class Popularity:
         self.items = len(counts)
 
     @classmethod
-    def of(cls, train: Sequences, *, items: int, recent: float = 1.0) -> Self:
-        """Count the items of training histories.
-
-        Args:
-            recent: Share of the events to count, in (0, 1]: the latest of all, or where the histories have no times
-                the last ones of each history.
-        """
-        counted = train.items
-        if recent < 1 and train.times is not None:
-            counted = counted[train.times >= np.quantile(train.times, 1 - recent)]
-        elif recent < 1:
-            lengths = train.lengths
-            kept = np.ceil(lengths * recent).astype(np.int64)
-            counted = train.slices(np.arange(len(train)), lengths - kept, lengths).items
-        return cls(np.bincount(counted, minlength=items).astype(np.float32))
+    def of(cls, train: Sequences, *, items: int) -> Self:
+        """Count the items of training histories."""
+        return cls(np.bincount(train.items, minlength=items).astype(np.float32))
 
     def scores(self, histories: Sequences) -> Float[np.ndarray, "B V"]:
         """The same shares for every history."""

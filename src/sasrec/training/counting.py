@@ -4,6 +4,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from typing import Any, Literal, get_args
 
+import numpy as np
+
 from sasrec.data.features import Features
 from sasrec.data.sequences import Sequences
 from sasrec.data.splits import Split
@@ -111,7 +113,7 @@ def _choices(
         yield {}, Popularity.of(train, items=items)
     elif model == "recent":
         for share in _LATEST:
-            yield {"recent": share}, Popularity.of(train, items=items, recent=share)
+            yield {"recent": share}, recently_popular(train, items=items, share=share)
     elif model == "markov":
         yield {}, Markov.of(train, items=items)
     elif model == "content":
@@ -127,6 +129,21 @@ def _choices(
             yield differing, Linked(settings, made.links, made.counts)
 
 
+def recently_popular(train: Sequences, *, items: int, share: float) -> Popularity:
+    """Popularity of the latest events alone.
+
+    Args:
+        share: Share of the events to count, in (0, 1]: the latest of all, or where the histories have no times the
+            last ones of each history.
+    """
+    if train.times is not None:
+        counted = train.items[train.times >= np.quantile(train.times, 1 - share)]
+    else:
+        kept = np.ceil(train.lengths * share).astype(np.int64)
+        counted = train.slices(np.arange(len(train)), train.lengths - kept, train.lengths).items
+    return Popularity(np.bincount(counted, minlength=items).astype(np.float32))
+
+
 def _linked(settings: Linking, train: Sequences, *, items: int) -> Linked:
     return (ease if settings.kind == "ease" else Linked.of)(train, items=items, settings=settings)
 
@@ -139,7 +156,9 @@ def recounted(scorer: Scorer, train: Sequences, chosen: Mapping[str, Any]) -> Sc
     """
     items = scorer.items
     if isinstance(scorer, Popularity):
-        return Popularity.of(train, items=items, recent=chosen.get("recent", 1.0))
+        if "recent" in chosen:
+            return recently_popular(train, items=items, share=chosen["recent"])
+        return Popularity.of(train, items=items)
     if isinstance(scorer, Markov):
         return Markov.of(train, items=items)
     if isinstance(scorer, Linked):
