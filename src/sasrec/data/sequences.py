@@ -71,7 +71,8 @@ class Sequences:
 
     def take(self, rows: np.ndarray) -> "Sequences":
         """The sequences of these rows, an int array of shape (taken,), in the given order."""
-        return self.slices(rows, np.zeros(len(rows), dtype=np.int64), self.lengths[rows])
+        # Not all lengths: a few rows of a large table are taken for every request.
+        return self.slices(rows, np.zeros(len(rows), dtype=np.int64), self.offsets[rows + 1] - self.offsets[rows])
 
     def last(self, length: int) -> "Sequences":
         """The last `length` events of every sequence; shorter ones stay whole."""
