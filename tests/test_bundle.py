@@ -24,7 +24,8 @@ from sasrec.errors import BundleError, OutputError
 from sasrec.retrieval import loading
 from sasrec.retrieval.blend import Blend
 from sasrec.retrieval.counting import Markov, Popularity
-from sasrec.retrieval.linked import EASE, Linked
+from sasrec.retrieval.ease import ease
+from sasrec.retrieval.linked import Linked
 from sasrec.retrieval.loading import read_bundle
 from sasrec.retrieval.recommender import Recommender
 
@@ -373,7 +374,7 @@ def model_of(small_model):
             name: one.of(small_model.histories, items=len(small_model.items))
             for name, one in {"markov": Markov, "popularity": Popularity, "rules": Linked}.items()
         }
-        made["ease"] = Linked.of(small_model.histories, items=len(small_model.items), settings=EASE)
+        made["ease"] = ease(small_model.histories, items=len(small_model.items))
         made["blend"] = Blend({"network": (0.5, small_model.scorer), "rules": (0.5, made["rules"])})
         scorer = made[kind]
         return Recommender(scorer, users=small_model.users, items=small_model.items, histories=small_model.histories)

@@ -20,6 +20,7 @@ class Constant:
     """The same scores for everybody."""
 
     kind = "constant"
+    reads_times = False
 
     def __init__(self, scores):
         self.row = np.array(scores, dtype=np.float32)

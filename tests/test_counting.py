@@ -66,8 +66,8 @@ def test_markov_scores_are_probabilities(train):
 def test_the_last_item_of_one_history_is_not_followed_by_the_first_of_the_next():
     markov = Markov.of(Sequences.of([[0, 1], [2, 3]]), items=4)
 
-    assert len(markov.steps) == 2
-    assert markov.followers.tolist() == [1, 3]
+    assert markov.steps.offsets.tolist() == [0, 1, 1, 2, 2]
+    assert markov.steps.items.tolist() == [1, 3]
 
 
 @given(histories)

@@ -10,8 +10,10 @@ from sasrec.data.sequences import Sequences
 from sasrec.errors import ConfigError, DataError
 from sasrec.evaluation.metrics import ndcg
 from sasrec.evaluation.ranking import rank_targets
-from sasrec.retrieval.counting import Markov, Popularity
-from sasrec.retrieval.linked import EASE, KNN, RULES, Linked
+from sasrec.retrieval.counting import Markov
+from sasrec.retrieval.ease import EASE, ease
+from sasrec.retrieval.linked import KNN, RULES, Linked
+from sasrec.training.counting import recently_popular
 
 NAMES = ["popularity", "recent", "markov", "rules", "knn", "ease"]
 
@@ -39,7 +41,7 @@ def test_every_figure_that_was_tried_is_that_of_its_settings(name, base, data):
 
     for one in model.record["tried"]:
         settings = replace(base, **{key: one[key] for key in one if key not in ("ndcg", "hit_rate")})
-        scorer = Linked.of(data.train, items=25, settings=settings)
+        scorer = (ease if name == "ease" else Linked.of)(data.train, items=25, settings=settings)
         ranks = rank_targets(scorer, data.valid, exclude_seen=model.exclude_seen).ranks
         assert one["ndcg"] == pytest.approx(ndcg(ranks, 10).mean())
 
@@ -71,13 +73,13 @@ def test_it_recommends_from_complete_histories(data):
 def test_recent_events_are_the_latest_of_all_where_there_are_times():
     train = replace(Sequences.of([[0, 1, 2], [3, 1]]), times=np.array([1, 5, 9, 8, 10]))
 
-    counts = Popularity.of(train, items=4, recent=0.5).counts
+    counts = recently_popular(train, items=4, share=0.5).counts
 
     assert counts.tolist() == [0, 1, 1, 1], "of times 1 5 9 8 10 the latest half are 8 9 10"
 
 
 def test_recent_events_are_the_last_of_each_history_where_there_are_none():
-    counts = Popularity.of(Sequences.of([[0, 1, 2, 3], [0], []]), items=4, recent=0.5).counts
+    counts = recently_popular(Sequences.of([[0, 1, 2, 3], [0], []]), items=4, share=0.5).counts
 
     assert counts.tolist() == [1, 0, 1, 1]
 

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 from sasrec.data.sequences import Sequences
 from sasrec.errors import ConfigError
-from sasrec.retrieval import ease
-from sasrec.retrieval.ease import ease_links
-from sasrec.retrieval.linked import EASE, Linked
+from sasrec.retrieval import ease as of_ease
+from sasrec.retrieval.ease import EASE, ease, ease_links
+from sasrec.retrieval.linked import Linked
 
 ITEMS = 6
 
@@ -37,7 +37,7 @@ def closed_form(train, l2):
 )
 def test_links_are_the_weights_of_the_closed_form(train, l2, block):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ease, "_BLOCK", block)
+        patch.setattr(of_ease, "_BLOCK", block)
         links = ease_links(Sequences.of(train), items=ITEMS, l2=l2)
 
     np.testing.assert_allclose(dense(links), closed_form(train, l2), atol=1e-5)
@@ -58,11 +58,16 @@ def test_no_other_weights_tell_who_had_what_better():
         assert error(found) < error(found + step)
 
 
+def test_links_of_ease_are_not_taken_from_counts():
+    with pytest.raises(ValueError, match="not counted but solved for"):
+        Linked.of(Sequences.of([[0, 1]]), items=2, settings=EASE)
+
+
 def test_scores_sum_the_weights_of_a_history_older_ones_less():
     train = [[0, 1, 2], [1, 2, 3], [0, 4], [5, 1]]
     weights = closed_form(train, 200.0)
 
-    scores = Linked.of(Sequences.of(train), items=ITEMS, settings=EASE).scores(Sequences.of([[0, 3, 1]]))[0]
+    scores = ease(Sequences.of(train), items=ITEMS).scores(Sequences.of([[0, 3, 1]]))[0]
 
     shares = np.bincount(np.concatenate(train), minlength=ITEMS) / 10 / 1000
     expected = weights[1] + 0.9 * weights[3] + 0.81 * weights[0] + shares
@@ -70,7 +75,7 @@ def test_scores_sum_the_weights_of_a_history_older_ones_less():
 
 
 def test_of_many_weights_the_strongest_of_either_sign_are_kept(monkeypatch):
-    monkeypatch.setattr(ease, "_MOST", 2)
+    monkeypatch.setattr(of_ease, "_MOST", 2)
     train = [[0, 1, 2], [1, 2, 3], [0, 4], [5, 1], [0, 1]]
 
     found = dense(ease_links(Sequences.of(train), items=ITEMS, l2=1.0))

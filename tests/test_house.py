@@ -28,16 +28,16 @@ READING = [  # entry modules; the files and lines that one must have open to fol
     pytest.param(
         [
             *["sasrec.data.log", "sasrec.data.splits", "sasrec.model.network", "sasrec.model.blocks"],
-            *["sasrec.training.epochs", "sasrec.evaluation.protocol"],
+            *["sasrec.training.epochs", "sasrec.training.losses", "sasrec.evaluation.protocol"],
         ],
-        30,  # the aim is 20 files and 2,500 lines, see docs/decisions.md
-        4250,
+        29,  # the aim is 20 files and 2,500 lines, see docs/decisions.md
+        4050,
         id="from-log-to-report",
     ),
     pytest.param(
         ["sasrec.data.log", "sasrec.data.splits", "sasrec.training.training", "sasrec.evaluation.protocol"],
-        54,
-        7740,
+        53,
+        7510,
         id="behind-train-and-evaluate",
     ),
 ]

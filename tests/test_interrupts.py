@@ -147,7 +147,7 @@ def test_a_training_interrupted_while_it_is_judged_goes_on_to_the_same_bits(data
             pytest.fail("the interrupt waited for the end of the validation")
         return rank_targets(*args, **options)
 
-    monkeypatch.setattr("sasrec.training.training.rank_targets", interrupted)
+    monkeypatch.setattr("sasrec.evaluation.ranking.rank_targets", interrupted)
     best = sasrec.train(data, small_config, checkpoint=sasrec.Checkpoint(path))
     monkeypatch.undo()
     again = sasrec.train(data, small_config, checkpoint=sasrec.Checkpoint(path, resume=True))

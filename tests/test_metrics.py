@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sasrec.evaluation.metrics import METRICS, hit_rate, mean_and_error, mrr, ndcg, precision, recall
+from sasrec.evaluation.metrics import METRICS, hit_rate, mean_and_error, mrr, ndcg, precision
 
 RANKS = np.array([0.0, 1.0, 2.5, 9.0, 9.5, 10.0, np.inf])
 
@@ -26,7 +26,7 @@ def test_mrr_is_one_over_the_place():
 
 
 def test_with_one_target_recall_is_the_hit_rate_and_precision_its_kth_part():
-    assert recall(RANKS, 3).tolist() == hit_rate(RANKS, 3).tolist()
+    assert METRICS["Recall"](RANKS, 3).tolist() == hit_rate(RANKS, 3).tolist()
     assert precision(RANKS, 3).tolist() == pytest.approx([1 / 3, 1 / 3, 1 / 3, 0, 0, 0, 0])
 
 

@@ -19,6 +19,7 @@ from sasrec.training.settling import settled
 from sasrec.training.touched import TouchedAdam, TouchedItems, narrowed
 
 ITEMS = 40
+NOTHING = Negatives(torch.empty(0, dtype=torch.int64))
 FEATURES = torch.tensor([0, 1, 1, 2, 3, 0, 4, 4]), torch.tensor([0, 2, 3, 3, 5, 5, 5, 6, 6, 7, 7, 8] + [8] * 29)
 HISTORIES = Sequences.of([[3, 1, 4, 1, 5], [2, 6], [5, 3, 5, 8]])  # many items never occur
 
@@ -173,20 +174,19 @@ def batch_of(**options):
 
 
 @pytest.mark.parametrize(
-    "drawn", [torch.tensor([7, 7, 0]), torch.tensor([-1, 5, -1]), torch.tensor([[3, -1]] * 8), None], ids=str
+    "drawn", [torch.tensor([7, 7, 0]), torch.tensor([-1, 5, -1]), torch.tensor([[3, -1]] * 8), NOTHING.items], ids=str
 )
 def test_places_stand_for_the_same_items(drawn):
     batch = batch_of()
 
-    rows, found, negatives = narrowed(batch, None if drawn is None else Negatives(drawn))
+    rows, found, negatives = narrowed(batch, Negatives(drawn))
 
     assert rows.tolist() == sorted({*rows.tolist()})
     assert torch.equal(rows[found.items], batch.items)
     assert torch.equal(rows[found.targets], batch.targets)
-    if drawn is not None:
-        assert negatives.items.shape == drawn.shape
-        assert torch.equal(torch.where(negatives.items < 0, -1, rows[negatives.items]), drawn)
-    read = torch.cat([batch.items, batch.targets, *([] if drawn is None else [drawn[drawn >= 0]])])
+    assert negatives.items.shape == drawn.shape
+    assert torch.equal(torch.where(negatives.items < 0, -1, rows[negatives.items]), drawn)
+    read = torch.cat([batch.items, batch.targets, drawn[drawn >= 0]])
     assert {*rows.tolist()} == {*read.tolist()}
 
 
@@ -219,7 +219,7 @@ def test_loss_and_gradients_are_those_of_the_whole_catalogue(settings, features)
         twins.append(training)
     dense, sparse = twins
     batch = batch_of(learn=dense.config.learn)
-    drawn = dense.negatives.draw(batch, np.random.default_rng(0))
+    drawn = dense.objective.draw(batch, np.random.default_rng(0))
 
     expected = dense._loss(batch, drawn)
     expected.backward()
@@ -250,9 +250,9 @@ def test_the_network_has_its_whole_catalogue_again_when_a_step_ends_and_when_it_
     optimiser = TouchedAdam(network, Config(width=4, length=6, positions="learned", loss="bce", item_updates="touched"))
     batch = batch_of()
 
-    with optimiser.reading(batch, None):
+    with optimiser.reading(batch, NOTHING):
         inside = len(network.table())
-    with pytest.raises(KeyboardInterrupt), optimiser.reading(batch, None):
+    with pytest.raises(KeyboardInterrupt), optimiser.reading(batch, NOTHING):
         raise KeyboardInterrupt
 
     assert inside < ITEMS == len(network.table())

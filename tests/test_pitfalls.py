@@ -60,7 +60,8 @@ def test_what_training_scores_is_what_is_served(norm):
     scores = Neural(training.network, training.config).scores(Sequences.of(prefixes))
 
     served = torch.nn.functional.cross_entropy(torch.from_numpy(scores), targets)
-    assert training._loss(batch).item() == pytest.approx(served.item(), rel=1e-5)
+    drawn = training.objective.draw(batch, training.rng)
+    assert training._loss(batch, drawn).item() == pytest.approx(served.item(), rel=1e-5)
 
 
 def test_items_that_only_events_before_the_windows_hold_stay_known(log_of, small_config):
@@ -78,7 +79,7 @@ def test_negatives_are_drawn_afresh_for_every_step(sampler):
     training = training_of([[3, 1, 4, 1, 5], [2, 6], [5, 3, 5]], loss="bce", negatives=20, sampler=sampler)
     (batch,) = steps.batches(training.train, training._windows(), size=9, rng=training.rng)
 
-    first, second = (training.negatives.draw(batch, training.rng).items for _ in range(2))
+    first, second = (training.objective.draw(batch, training.rng).items for _ in range(2))
 
     assert (first != second).any()
 

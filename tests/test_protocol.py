@@ -247,7 +247,7 @@ def test_only_what_precedes_a_target_is_shown_to_the_model(log_of):
     asked = []
 
     class Recording:
-        kind, items = "recording", 4
+        kind, items, reads_times = "recording", 4, False
 
         def scores(self, histories):
             asked.extend(histories[row].tolist() for row in range(len(histories)))

@@ -37,6 +37,7 @@ class Broken:
     """A scorer that fails from the given call on."""
 
     kind = "broken"
+    reads_times = False
 
     def __init__(self, items, value, *, sound=0):
         self.items, self.value, self.sound = items, value, sound

@@ -12,8 +12,10 @@ from sasrec.errors import ConfigError, DataError, TrainingError
 from sasrec.evaluation.ranking import rank_targets
 from sasrec.retrieval.blend import Blend
 from sasrec.retrieval.counting import Markov, Popularity
+from sasrec.retrieval.ease import ease
 from sasrec.retrieval.linked import Linked
 from sasrec.training.beginning import begin
+from sasrec.training.counting import recently_popular
 from sasrec.training.steps import Training
 
 
@@ -69,11 +71,13 @@ def test_a_counted_model_counts_both_parts_with_its_settings(name, data):
 
     train = data.refit.train
     if isinstance(model.scorer, Linked):
-        expected = Linked.of(train, items=25, settings=model.scorer.settings)
+        expected = (ease if name == "ease" else Linked.of)(train, items=25, settings=model.scorer.settings)
     elif isinstance(model.scorer, Markov):
         expected = Markov.of(train, items=25)
+    elif name == "recent":
+        expected = recently_popular(train, items=25, share=model.record["best"]["recent"])
     else:
-        expected = Popularity.of(train, items=25, recent=model.record["best"].get("recent", 1.0))
+        expected = Popularity.of(train, items=25)
     assert_equal(found.to_parts()[1], expected.to_parts()[1])
 
 

@@ -189,7 +189,7 @@ def test_a_history_that_cannot_be_written_is_refused_before_training(data, small
 def test_training_stops_after_so_many_epochs_without_a_better_one(data, small_config, tmp_path, monkeypatch, patience):
     # Validation gets worse and worse from the second epoch on.
     values = iter([0.1, 0.5, 0.5, 0.4, 0.3, 0.2, 0.1, 0.0])
-    monkeypatch.setattr("sasrec.training.training.ndcg", lambda ranks, k: np.full(len(ranks), next(values)))
+    monkeypatch.setattr("sasrec.evaluation.ranking.ndcg", lambda ranks, k: np.full(len(ranks), next(values)))
 
     model = sasrec.train(data, replace(small_config, epochs=8, patience=patience), history=tmp_path / "history.jsonl")
 
@@ -240,7 +240,7 @@ def test_an_interrupt_during_validation_keeps_the_best_epoch_so_far(data, small_
             raise KeyboardInterrupt
         return rank_targets(*args, **options)
 
-    monkeypatch.setattr("sasrec.training.training.rank_targets", interrupted)
+    monkeypatch.setattr("sasrec.evaluation.ranking.rank_targets", interrupted)
 
     model = sasrec.train(data, replace(small_config, epochs=9))
 
@@ -258,10 +258,10 @@ def test_an_interrupt_while_an_epoch_is_judged_leaves_record_and_weights_agreed(
             raise KeyboardInterrupt
         return hit_rate(ranks, k)
 
-    monkeypatch.setattr("sasrec.training.training.hit_rate", interrupted)
+    monkeypatch.setattr("sasrec.evaluation.ranking.hit_rate", interrupted)
     # Every epoch is better than the one before, so the interrupted one would have been kept.
     values = iter([0.1, 0.2, 0.3])
-    monkeypatch.setattr("sasrec.training.training.ndcg", lambda ranks, k: np.full(len(ranks), next(values)))
+    monkeypatch.setattr("sasrec.evaluation.ranking.ndcg", lambda ranks, k: np.full(len(ranks), next(values)))
 
     if epoch == 1:
         with pytest.raises(TrainingError, match="nothing to keep"):
@@ -743,7 +743,7 @@ def test_a_step_is_that_of_adam_with_these_betas(beta2):
         training.epoch(number)
         (batch,) = steps.batches(twin.train, twin._windows(), size=16, rng=twin.rng)
         adam.zero_grad()
-        twin._loss(batch).backward()
+        twin._loss(batch, twin.objective.draw(batch, twin.rng)).backward()
         adam.step()
 
     for ours, theirs in zip(training.network.items.parameters(), twin.network.items.parameters(), strict=True):
@@ -776,7 +776,7 @@ def test_epochs_are_judged_every_so_often_and_at_the_end(data, small_config, tmp
 
 def test_patience_counts_validations(data, small_config, monkeypatch):
     scores = iter([0.5, 0.4, 0.3, 0.2])
-    monkeypatch.setattr("sasrec.training.training.ndcg", lambda ranks, k: np.full(len(ranks), next(scores)))
+    monkeypatch.setattr("sasrec.evaluation.ranking.ndcg", lambda ranks, k: np.full(len(ranks), next(scores)))
 
     config = replace(small_config, epochs=50, patience=2, validate_every=3)
     model = sasrec.train(data, config, progress=False)

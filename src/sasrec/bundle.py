@@ -14,8 +14,8 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from io import BufferedReader, BytesIO
 from pathlib import Path
 from typing import Any
@@ -118,7 +118,7 @@ def save(bundle: Bundle, path: Path, *, replace: bool = False) -> None:
         listed = Manifest(FORMAT, VERSION, bundle.kind, entries)
         draft.write_bytes(_sealed(msgspec.to_builtins(listed)))
 
-    writers = {name: _writer(data) for name, data in contents.items()}
+    writers = {name: partial(Path.write_bytes, data=data) for name, data in contents.items()}
     write_folder(path, {**writers, weights: write_weights, "manifest.json": write_manifest}, replace=replace)
 
 
@@ -148,13 +148,6 @@ def _is_model(path: Path) -> bool:
         return plain["format"] == FORMAT and {*os.listdir(path)} <= {"manifest.json", *plain["files"]}
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return False
-
-
-def _writer(data: bytes) -> Callable[[Path], None]:
-    def write(path: Path) -> None:
-        path.write_bytes(data)
-
-    return write
 
 
 def _sealed(manifest: dict[str, Any]) -> bytes:

@@ -3,7 +3,7 @@
 import difflib
 import json
 import tomllib
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_type_hints
 
@@ -232,25 +232,22 @@ class Config:
         Raises:
             ConfigError: A key is unknown (the nearest known one is suggested), or a value is refused.
         """
-        for name, value in settings.items():
-            cls.check(name, value, where=where)
         try:
+            for name, value in settings.items():
+                cls.check(name, value)
             return replace(base or cls(), **settings)
         except ConfigError as error:
             raise ConfigError(f"{where}: {error}") from None
 
     @classmethod
-    def check(cls, name: str, value: object, *, where: str = "config") -> None:
+    def check(cls, name: str, value: object) -> None:
         """Refuse a setting that is unknown, or a value that it cannot have whatever the others are; ConfigError."""
-        known = [field.name for field in fields(cls)]
+        known = get_type_hints(cls, include_extras=True)
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(known)}"
-            raise ConfigError(f"{where}: unknown setting '{name}'; {hint}")
-        try:
-            _checked(name, value, get_type_hints(cls, include_extras=True)[name])
-        except ConfigError as error:
-            raise ConfigError(f"{where}: {error}") from None
+            raise ConfigError(f"unknown setting '{name}'; {hint}")
+        _checked(name, value, known[name])
 
     @classmethod
     def from_toml(cls, path: str | Path, *, base: Self | None = None) -> Self:
@@ -259,13 +256,7 @@ class Config:
         Raises:
             ConfigError: The file cannot be read or parsed, or a setting is refused.
         """
-        try:
-            settings = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
-        except tomllib.TOMLDecodeError as error:
-            raise ConfigError(f"{path}: is not TOML: {error}") from None
-        return cls.from_dict(settings, where=str(path), base=base)
+        return cls.from_dict(read_toml(path), where=str(path), base=base)
 
     def to_dict(self) -> dict[str, int | float | str]:
         """Plain values, such that `Config.from_dict(config.to_dict()) == config`."""
@@ -277,15 +268,22 @@ class Config:
         return "".join(f"{name} = {json.dumps(value)}\n" for name, value in self.to_dict().items())
 
 
+def read_toml(path: str | Path) -> dict[str, Any]:
+    """What a TOML file says; ConfigError where it cannot be read or parsed."""
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: is not TOML: {error}") from None
+
+
 def _checked(name: str, value: object, hint: Any) -> object:
     """The value as msgspec decodes it for the annotation; integers become floats where a float is meant."""
     try:
         return msgspec.convert(value, hint)
     except msgspec.ValidationError as error:
-        words = [repr(word) for part in _parts(hint) for word in getattr(part, "__args__", ()) if isinstance(word, str)]
+        parts = (hint, *getattr(hint, "__args__", ()))
+        words = [repr(word) for part in parts for word in getattr(part, "__args__", ()) if isinstance(word, str)]
         choice = f" (one of {', '.join(words)})" if len(words) > 1 else "".join(f", or {word}" for word in words)
         raise ConfigError(f"{name}: {str(error).replace('`', '')}{choice}, found {value!r}") from None
-
-
-def _parts(hint: Any) -> tuple[Any, ...]:
-    return (hint, *getattr(hint, "__args__", ()))

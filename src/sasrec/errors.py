@@ -75,3 +75,9 @@ class ServingError(SasrecError, RuntimeError):
     def __init__(self, message: str, *, status: int | None = None) -> None:
         super().__init__(message)
         self.status = status
+
+
+def check_whole(name: str, value: object, *, least: int) -> None:
+    """Refuse an argument that is no integer, or less than it may be; ConfigError."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:  # bool is an int to Python
+        raise ConfigError(f"{name}: expected an integer >= {least}, found {value!r}")

@@ -6,7 +6,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import permutations
 from pathlib import Path
@@ -77,7 +77,7 @@ def durable_file(path: Path, *, replace: bool) -> Iterator[Path]:
         _flush(path.absolute().parent)
 
 
-def write_folder(path: Path, files: dict[str, Callable[[Path], None]], *, replace: bool) -> None:
+def write_folder(path: Path, files: Mapping[str, Callable[[Path], object]], *, replace: bool) -> None:
     """A folder of files, whole or not at all.
 
     Args:

@@ -5,7 +5,7 @@ fault, or has no setting here, stands beside it under `differs`.
 """
 
 import difflib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sasrec.config import Config
 from sasrec.errors import ConfigError
@@ -56,22 +56,22 @@ _NO_LEAK = (
 )
 _BEST_KEPT = "the weights of the best validation are kept; there those of the last epoch"
 
+# All have learned positions, keep the weights themselves and move every item in every step; most draw one negative.
+_PUBLISHED = Config(positions="learned", negatives=1, item_updates="all", average=0.0)
+
 PRESETS = {
     "paper": Preset(
         "SASRec, the authors' code",
         "github.com/kang205/SASRec; arXiv:1808.09781",
-        Config(
+        replace(
+            _PUBLISHED,
             width=50,
             length=50,
-            positions="learned",
             dropout=0.5,
             initial="xavier-uniform",
             loss="bce",
-            negatives=1,
             sampler="unseen",
             batch=128,
-            item_updates="all",
-            average=0.0,
             epochs=201,
             patience=201,
             validate_every=20,
@@ -81,19 +81,16 @@ PRESETS = {
     "recommenders": Preset(
         "SASREC of Recommenders",
         "github.com/recommenders-team/recommenders",
-        Config(
+        replace(
+            _PUBLISHED,
             width=100,
             length=100,
-            positions="learned",
             dropout=0.5,
             norm="query-only",
             loss="bce",
-            negatives=1,
             sampler="unseen",
             batch=128,
             beta2=0.999,
-            item_updates="all",
-            average=0.0,
             epochs=10,
             patience=10,
             validate_every=5,
@@ -110,21 +107,18 @@ PRESETS = {
     "seanswyi": Preset(
         "sasrec-pytorch of seanswyi",
         "github.com/seanswyi/sasrec-pytorch",
-        Config(
+        replace(
+            _PUBLISHED,
             width=50,
             length=50,
-            positions="learned",
             dropout=0.5,
             norm="key",
             epsilon=1e-5,
             initial="xavier-uniform",
             loss="bce",
-            negatives=1,
             sampler="uniform",
             batch=128,
             beta2=0.999,
-            item_updates="all",
-            average=0.0,
             epochs=2000,
             patience=20,
         ),
@@ -140,10 +134,10 @@ PRESETS = {
     "rectools": Preset(
         "SASRecModel of RecTools",
         "github.com/MobileTeleSystems/RecTools",
-        Config(
+        replace(
+            _PUBLISHED,
             width=256,
             length=100,
-            positions="learned",
             heads=4,
             dropout=0.2,
             epsilon=1e-5,
@@ -151,12 +145,9 @@ PRESETS = {
             unscaled=True,
             initial="xavier-normal",
             loss="softmax",
-            negatives=1,
             sampler="uniform",
             calibration=0.2,
             batch=128,
-            item_updates="all",
-            average=0.0,
             epochs=3,
             patience=3,
         ),
@@ -172,10 +163,10 @@ PRESETS = {
     "recohut": Preset(
         "SASRec of RecoHut and RecLearn",
         "github.com/ZiyaoGeng/RecLearn",
-        Config(
+        replace(
+            _PUBLISHED,
             width=50,
             length=40,
-            positions="learned",
             blocks=1,
             dropout=0.0,
             norm="post",
@@ -186,13 +177,10 @@ PRESETS = {
             windows="rolling",
             learn="last",
             loss="bce",
-            negatives=1,
             sampler="unseen",
             batch=512,
             beta2=0.999,
-            item_updates="all",
             item_l2=4e-6,
-            average=0.0,
             epochs=50,
             patience=50,
             validate_every=5,
@@ -210,20 +198,17 @@ PRESETS = {
     "freerec": Preset(
         "SASRec of RecBoard, on FreeRec",
         "github.com/MTandHJ/RecBoard",
-        Config(
+        replace(
+            _PUBLISHED,
             width=64,
             length=50,
-            positions="learned",
             dropout=0.2,
             norm="query",
             initial="xavier-normal",
             loss="bce",
-            negatives=1,
             sampler="unseen",
             batch=256,
             beta2=0.999,
-            item_updates="all",
-            average=0.0,
             patience=200,
             validate_every=5,
         ),
@@ -232,10 +217,10 @@ PRESETS = {
     "esasrec": Preset(
         "eSASRec: LiGR blocks and sampled softmax, with its settings for MovieLens-1M",
         "github.com/blondered/transformer_benchmark; arXiv:2508.06450",
-        Config(
+        replace(
+            _PUBLISHED,
             width=64,
             length=200,
-            positions="learned",
             dropout=0.1,
             norm="pre",
             epsilon=1e-5,
@@ -248,8 +233,6 @@ PRESETS = {
             negatives=256,
             sampler="uniform",
             batch=128,
-            item_updates="all",
-            average=0.0,
             epochs=100,
             patience=50,
         ),
@@ -261,19 +244,16 @@ PRESETS = {
     "ssept": Preset(
         "SSE-PT, the authors' code",
         "github.com/wuliwei9278/SSE-PT; arXiv:1908.05435",
-        Config(
+        replace(
+            _PUBLISHED,
             width=50,
             length=50,
-            positions="learned",
             dropout=0.5,
             user_width=50,
             initial="xavier-uniform",
             loss="bce",
-            negatives=1,
             sampler="unseen",
             batch=128,
-            item_updates="all",
-            average=0.0,
             epochs=2001,
             patience=2001,
             validate_every=10,
@@ -290,21 +270,18 @@ PRESETS = {
     "stamp": Preset(
         "STAMP of RecBoard, on FreeRec",
         "github.com/MTandHJ/RecBoard; Liu et al., KDD 2018",
-        Config(
+        replace(
+            _PUBLISHED,
             network="stamp",
             width=64,
             length=50,
-            positions="learned",
             dropout=0.0,
             windows="rolling",
             learn="last",
             loss="bce",
-            negatives=1,
             sampler="unseen",
             batch=256,
             beta2=0.999,
-            item_updates="all",
-            average=0.0,
             patience=200,
             validate_every=5,
         ),

@@ -19,7 +19,8 @@ from sasrec.retrieval import topk
 from sasrec.retrieval.blend import Blend, NewItems
 from sasrec.retrieval.content import Content, FeatureTensors, Recency
 from sasrec.retrieval.counting import Markov, Popularity
-from sasrec.retrieval.linked import EASE, KNN, Linked
+from sasrec.retrieval.ease import ease
+from sasrec.retrieval.linked import KNN, Linked
 from sasrec.retrieval.neural import Neural
 from sasrec.retrieval.recommender import Recommender
 
@@ -58,7 +59,7 @@ SCORERS = {
     "markov": lambda histories: Markov.of(histories, items=ITEMS),
     "rules": lambda histories: Linked.of(histories, items=ITEMS),
     "knn": lambda histories: Linked.of(histories, items=ITEMS, settings=KNN),
-    "ease": lambda histories: Linked.of(histories, items=ITEMS, settings=EASE),
+    "ease": lambda histories: ease(histories, items=ITEMS),
     "content": lambda _: content(Recency(last=3, decay=0.8)),
     "blend with new items": lambda histories: Blend(
         {"rules": (1.0, Linked.of(histories, items=ITEMS)), "content": (0.0, content(Recency()))},

@@ -48,7 +48,7 @@ def info(path: Path, /, *, layers: bool = False, reading: LogFlags = Reading()) 
 
 
 def _about(model: "Recommender", path: Path) -> str:
-    from sasrec.retrieval.scorers import extent
+    from sasrec.report.about import extent
     from sasrec.training.blending import share_of_new, worth
 
     config = model.scorer.to_parts()[0]

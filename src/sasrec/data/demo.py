@@ -22,6 +22,7 @@ from datetime import date, timedelta
 import numpy as np
 import polars as pl
 
+from sasrec.data.sequences import offsets_of
 from sasrec.errors import ConfigError
 
 FIRST_DAY = date(2023, 1, 1)
@@ -164,7 +165,7 @@ def make_world(items: int, rng: np.random.Generator) -> World:
 def make_crowd(users: int, longest: int, rng: np.random.Generator) -> Crowd:
     """Draw readers with 5 to `longest` events each, about 27 on average."""
     lengths = np.minimum(5 - np.floor(22.5 * np.log(1 - rng.random(users))), longest).astype(np.int64)
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    offsets = offsets_of(lengths)
     # A power of uniform draws leaves each reader two or three genres that matter.
     taste = rng.random((users, len(GENRES))) ** TASTE_POWER
     taste /= taste.sum(axis=1, keepdims=True)

@@ -12,9 +12,10 @@ from narwhals.stable.v2.typing import IntoFrame
 
 from sasrec.data.columns import find_column
 from sasrec.data.features import Features, Recipe
-from sasrec.data.formats import Table, open_file
-from sasrec.data.frames import frame_table
-from sasrec.data.vectors import ARRAY, VECTOR, array_table, centre_and_scale, matched, read_vectors, standardised
+from sasrec.data.formats import Table
+from sasrec.data.frames import opened
+from sasrec.data.sequences import offsets_of
+from sasrec.data.vectors import ARRAY, VECTOR, array_table, centre_and_scale, read_vectors, standardised
 from sasrec.data.vocab import Vocabulary
 from sasrec.errors import DataError
 
@@ -99,7 +100,7 @@ def read_items(source: Source, like: Vocabulary, *, item: str | None = None) -> 
     """
     with _opened(source) as table:
         given = table.read([key := _key(table, item)])[key].drop_nulls()
-    ids = matched(given, like)
+    ids = like.matched(given)
     if ids.null_count():
         wrong = given.filter(ids.is_null())[0]
         raise DataError(f"{table.name}: the id {wrong!r} is no integer, as all that the model knows are")
@@ -107,11 +108,9 @@ def read_items(source: Source, like: Vocabulary, *, item: str | None = None) -> 
 
 
 def _opened(source: Source) -> AbstractContextManager[Table]:
-    if not isinstance(source, str | os.PathLike):
-        return nullcontext(frame_table(source))
-    if Path(source).suffix.lower() == f".{ARRAY}":
+    if isinstance(source, str | os.PathLike) and Path(source).suffix.lower() == f".{ARRAY}":
         return nullcontext(array_table(Path(source)))
-    return open_file(source)
+    return opened(source)
 
 
 def _key(table: Table, item: str | None) -> str:
@@ -136,7 +135,7 @@ def _values(table: Table, recipe: Recipe, items: Vocabulary) -> pl.DataFrame:
             f"{table.name}: name the columns that hold categories or vectors; there are {', '.join(others)}"
         )
     frame = _long(table, key, columns) if long else _wide(table, key, columns)
-    frame = frame.with_columns(matched(frame["item"], items).alias("item")).drop_nulls()
+    frame = frame.with_columns(items.matched(frame["item"]).alias("item")).drop_nulls()
     if recipe.separator is not None:
         frame = frame.with_columns(pl.col("value").str.split(recipe.separator)).explode("value")
     frame = frame.with_columns(pl.col("value").str.strip_chars()).filter(pl.col("value") != "").unique()
@@ -179,7 +178,7 @@ def _assembled(
     owners = values["row"].to_numpy()[rows >= 0]
     rows = rows[rows >= 0]
     order = np.lexsort((rows, owners))
-    offsets = np.concatenate(([0], np.cumsum(np.bincount(owners, minlength=len(items)))))
+    offsets = offsets_of(np.bincount(owners, minlength=len(items)))
     vectors, known = None, None
     if recipe.vector is not None:
         centre = np.array(recipe.centre)

@@ -5,6 +5,8 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from sasrec.data.sequences import Sequences
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -78,12 +80,10 @@ class Features:
 
     def take(self, items: np.ndarray) -> "Features":
         """Those of the given item rows, an int array of shape (taken,), in the given order."""
-        starts, counts = self.offsets[items], np.diff(self.offsets)[items]
-        offsets = np.concatenate(([0], np.cumsum(counts)))
-        places = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], counts)
+        values = Sequences(self.rows, self.offsets).take(items)
         vectors = None if self.vectors is None else self.vectors[items]
         known = None if self.known is None else self.known[items]
-        return Features(self.rows[places], offsets, vectors, known, self.recipe)
+        return Features(values.items, values.offsets, vectors, known, self.recipe)
 
     def __str__(self) -> str:
         said = []

@@ -4,7 +4,7 @@ import numpy as np
 
 from sasrec.data.log import Log
 from sasrec.data.splits import Split, between, times_of
-from sasrec.errors import ConfigError, DataError
+from sasrec.errors import ConfigError, DataError, check_whole
 
 
 def folds(log: Log, count: int = 3, *, share: float = 0.1) -> list[Split]:
@@ -21,8 +21,7 @@ def folds(log: Log, count: int = 3, *, share: float = 0.1) -> list[Split]:
         ConfigError: `count` or `share` is out of range.
         DataError: The log has no times, or nobody can be tested in one of the periods.
     """
-    if isinstance(count, bool) or not isinstance(count, int) or count < 2:
-        raise ConfigError(f"folds: expected an integer >= 2, found {count!r}")
+    check_whole("folds", count, least=2)
     if not 0.0 < count * share < 1.0:
         raise ConfigError(f"share: {count} test periods of it must fit into the log, found {share!r}")
     ordered = np.sort(times_of(log))

@@ -1,6 +1,8 @@
 """Frames of polars, pandas and pyarrow as tables; none but polars needs to be installed."""
 
+import os
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, get_args
 
 import narwhals.stable.v2 as nw
@@ -9,9 +11,18 @@ import polars as pl
 from narwhals.exceptions import DuplicateError
 from narwhals.stable.v2.typing import IntoFrame
 
-from sasrec.data.formats import Table
+from sasrec.data.formats import Table, open_file
 from sasrec.data.log import FrameKind
 from sasrec.errors import DataError
+
+
+def opened(source: str | os.PathLike[str] | IntoFrame, format: str | None = None) -> AbstractContextManager[Table]:
+    """A file, or a frame, as a table for the length of a `with` block; arguments and errors as of the two for each."""
+    if isinstance(source, str | os.PathLike):
+        return open_file(source, format)
+    if format is not None:
+        raise DataError(f"format={format!r} is for files; leave it out for a frame")
+    return nullcontext(frame_table(source))
 
 
 def frame_table(frame: IntoFrame) -> Table:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from sasrec.data.splits import Split
-from sasrec.errors import ConfigError, DataError
+from sasrec.errors import ConfigError, DataError, check_whole
 
 
 def hold_out_items(data: Split, share: float = 0.1, *, seed: int = 0) -> Split:
@@ -24,8 +24,7 @@ def hold_out_items(data: Split, share: float = 0.1, *, seed: int = 0) -> Split:
     """
     if not 0.0 < share < 1.0:
         raise ConfigError(f"new_items: expected a share > 0 and < 1, found {share!r}")
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        raise ConfigError(f"new_seed: expected an integer >= 0, found {seed!r}")
+    check_whole("new_seed", seed, least=0)
     if len(data.new):
         raise ConfigError("new_items: this split holds items out already; give the one without")
     items = len(data.log.items)

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 import polars as pl
@@ -10,10 +9,9 @@ from narwhals.stable.v2.typing import IntoFrame
 
 from sasrec.data.columns import choose_columns, read_fields
 from sasrec.data.filters import Events, Filters, apply_filters, without_bad_rows
-from sasrec.data.formats import Table, open_file
-from sasrec.data.frames import frame_table
+from sasrec.data.frames import opened
 from sasrec.data.log import Log, Source, TimeUnit
-from sasrec.data.sequences import Sequences
+from sasrec.data.sequences import Sequences, offsets_of
 from sasrec.data.vocab import Vocabulary
 from sasrec.errors import DataError
 
@@ -48,7 +46,7 @@ def read_log(
     Raises:
         DataError: The source cannot be read, has bad rows (unless they are to be dropped), or no event is left.
     """
-    with _opened(source, format) as table:
+    with opened(source, format) as table:
         columns = choose_columns(table, user=user, item=item, time=time, weight=weight)
         rows = table.read(list(columns.by_role().values()))
     if rows.is_empty():
@@ -64,14 +62,6 @@ def read_log(
     if not len(events):
         raise DataError(f"{table.name}: no event is left; {origin.left_out}; loosen the filters")
     return assembled(events, users, items, origin)
-
-
-def _opened(source: str | os.PathLike[str] | IntoFrame, format: str | None) -> AbstractContextManager[Table]:
-    if isinstance(source, str | os.PathLike):
-        return open_file(source, format)
-    if format is not None:
-        raise DataError(f"format={format!r} is for files; leave it out for a frame")
-    return nullcontext(frame_table(source))
 
 
 def encoded(fields: pl.DataFrame) -> tuple[Events, pl.Series, pl.Series]:
@@ -98,7 +88,7 @@ def assembled(events: Events, users: pl.Series, items: pl.Series, source: Source
     item_row = np.cumsum(item_counts > 0, dtype=np.int32) - 1
     histories = Sequences(
         item_row[events.items],
-        np.concatenate(([0], np.cumsum(lengths))),
+        offsets_of(lengths),
         events.times,
         None if events.weights is None else events.weights.astype(np.float32),
     )

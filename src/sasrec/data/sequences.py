@@ -11,7 +11,7 @@ class Sequences:
     """Many sequences of item rows, one after the other, oldest event first.
 
     Attributes:
-        items: Item rows of all sequences, int32 of shape (events,).
+        items: Item rows of all sequences, int32 of shape (events,); int64 in some tables of items by item.
         offsets: Sequence s is `items[offsets[s]:offsets[s + 1]]`; int64 of shape (sequences + 1,).
         times: Time of each event in the log's own unit, or None where the log has no time.
         weights: Weight of each event, float32, or None where all weigh the same.
@@ -43,16 +43,20 @@ class Sequences:
     @classmethod
     def of(cls, histories: Sequence[Sequence[int] | np.ndarray]) -> "Sequences":
         """From a list of lists of item rows."""
-        offsets = np.zeros(len(histories) + 1, dtype=np.int64)
-        np.cumsum([len(history) for history in histories], out=offsets[1:])
         items = np.concatenate([np.asarray(h, dtype=np.int32) for h in histories] or [np.empty(0, np.int32)])
-        return cls(items, offsets)
+        return cls(items, offsets_of([len(history) for history in histories]))
+
+    def fit(self, items: int) -> bool:
+        """Whether offsets lead through all events in order, and these are rows below `items`, for what was read."""
+        # Compared, not subtracted: a difference of hostile offsets could overflow to a harmless one.
+        whole = self.offsets[0] == 0 and self.offsets[-1] == len(self.items)
+        ordered = (self.offsets[1:] >= self.offsets[:-1]).all()
+        return bool(whole and ordered and self.items.min(initial=0) >= 0 and self.items.max(initial=-1) < items)
 
     def slices(self, rows: np.ndarray, starts: np.ndarray, stops: np.ndarray) -> "Sequences":
         """Events `starts[i]` to before `stops[i]` of sequence `rows[i]`, counted within it; all of shape (slices,)."""
         lengths = stops - starts
-        offsets = np.zeros(len(rows) + 1, dtype=np.int64)
-        np.cumsum(lengths, out=offsets[1:])
+        offsets = offsets_of(lengths)
         # The events of one slice lie side by side, so a source index is the running index plus one shift a slice.
         shift = self.offsets[rows] + starts - offsets[:-1]
         source = np.arange(offsets[-1], dtype=np.int64) + np.repeat(shift, lengths)
@@ -67,7 +71,8 @@ class Sequences:
 
     def take(self, rows: np.ndarray) -> "Sequences":
         """The sequences of these rows, an int array of shape (taken,), in the given order."""
-        return self.slices(rows, np.zeros(len(rows), dtype=np.int64), self.lengths[rows])
+        # Not all lengths: a few rows of a large table are taken for every request.
+        return self.slices(rows, np.zeros(len(rows), dtype=np.int64), self.offsets[rows + 1] - self.offsets[rows])
 
     def last(self, length: int) -> "Sequences":
         """The last `length` events of every sequence; shorter ones stay whole."""
@@ -83,7 +88,7 @@ class Sequences:
         return replace(
             self,
             items=self.items[kept],
-            offsets=np.concatenate(([0], np.cumsum(counts))),
+            offsets=offsets_of(counts),
             times=None if self.times is None else self.times[kept],
             weights=None if self.weights is None else self.weights[kept],
         )
@@ -99,6 +104,17 @@ class Sequences:
     def owners(self) -> np.ndarray:
         """For every event, the sequence that it belongs to; int64 of shape (events,)."""
         return np.repeat(np.arange(len(self), dtype=np.int64), self.lengths)
+
+    def ages(self) -> np.ndarray:
+        """For every event, how many of its sequence follow it; int64 of shape (events,)."""
+        return np.repeat(self.offsets[1:], self.lengths) - 1 - np.arange(len(self.items))
+
+
+def offsets_of(lengths: Sequence[int] | np.ndarray) -> np.ndarray:
+    """Where sequences of these lengths begin, and where the last one ends; int64 of shape (sequences + 1,)."""
+    offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    return offsets
 
 
 def pair_numbers(users: np.ndarray, items: np.ndarray) -> np.ndarray:

@@ -33,6 +33,12 @@ class Holdout:
     def __len__(self) -> int:
         return len(self.users)
 
+    @property
+    def repeated(self) -> np.ndarray:
+        """Whether each user had the target before; bool of shape (users,)."""
+        owners = self.histories.owners()
+        return np.bincount(owners[self.histories.items == self.targets[owners]], minlength=len(self)) > 0
+
     def take(self, rows: np.ndarray) -> "Holdout":
         """The users at these places of the holdout, an int array of shape (taken,), in the given order."""
         return Holdout(self.users[rows], self.histories.take(rows), self.targets[rows])

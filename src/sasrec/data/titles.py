@@ -33,8 +33,7 @@ def read_titles(path: str | Path, items: Vocabulary) -> pl.DataFrame:
                 "rename them item_id and title"
             )
         rows = table.read([item, title])
-    # Text first: an integer column has to match text ids, and text in a file without types has to match integers.
-    ids = rows[item].cast(pl.String).cast(items.ids.dtype, strict=False)
+    ids = items.matched(rows[item])
     titles = pl.DataFrame({"item_id": ids, "title": rows[title].cast(pl.String)}).filter(items.rows(ids) >= 0)
     if titles.is_empty():
         raise DataError(

@@ -61,11 +61,11 @@ def read_vectors(table: Table, key: str, name: str, items: Vocabulary) -> tuple[
     if not 1 <= len(columns) <= _WIDEST:
         raise DataError(f"{table.name}: {len(columns):,} columns {name}0, {name}1, ...; at most {_WIDEST:,} are read")
     frame = table.read([key, *columns])
-    rows = items.rows(matched(frame[key], items))
+    rows = items.rows(items.matched(frame[key]))
     frame = frame.filter(pl.Series(rows >= 0), ~pl.all_horizontal(pl.col(columns).is_null()))
     if not len(frame):
         return None
-    rows = items.rows(matched(frame[key], items))
+    rows = items.rows(items.matched(frame[key]))
     twice = np.flatnonzero(np.bincount(rows, minlength=len(items)) > 1)
     if len(twice):
         raise DataError(f"{table.name}: item {items.ids[int(twice[0])]!r} has several vectors; leave one of them")
@@ -79,12 +79,6 @@ def read_vectors(table: Table, key: str, name: str, items: Vocabulary) -> tuple[
     vectors, known = np.zeros((len(items), numbers.shape[1])), np.zeros(len(items), dtype=bool)
     vectors[rows], known[rows] = numbers, True
     return vectors, known
-
-
-def matched(ids: pl.Series, items: Vocabulary) -> pl.Series:
-    """Ids of a table as those of a catalogue are; null where they cannot be."""
-    # Text first: an integer column has to match text ids, and text in a file without types has to match integers.
-    return ids.cast(pl.String).cast(items.ids.dtype, strict=False)
 
 
 def centre_and_scale(vectors: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, float]:

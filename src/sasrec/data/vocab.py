@@ -66,6 +66,11 @@ class Vocabulary:
             raise UnknownIdError(self.unknown_message([one for one, row in zip(raw, rows, strict=True) if row < 0]))
         return rows
 
+    def matched(self, ids: pl.Series) -> pl.Series:
+        """Ids of another table as those here are, text or integers; null where they cannot be."""
+        # Text first: an integer column has to match text ids, and text in a file without types has to match integers.
+        return ids.cast(pl.String).cast(self.ids.dtype, strict=False)
+
     def unknown_message(self, unknown: list[Id]) -> str:
         """The sentence that names unknown ids and, where the type is the likely cause, says so."""
         shown = ", ".join(repr(_plain(one)) for one in unknown[:5]) + (", ..." if len(unknown) > 5 else "")

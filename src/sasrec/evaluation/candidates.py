@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sasrec.data.splits import Holdout, Split
 from sasrec.data.unseen import Unseen
-from sasrec.errors import ConfigError
+from sasrec.errors import ConfigError, check_whole
 from sasrec.evaluation.ranking import scored
 from sasrec.retrieval.scorers import Scoring
 from sasrec.retrieval.topk import blocks
@@ -60,8 +60,7 @@ def draw_candidates(data: Split, holdout: Holdout, candidates: Candidates, *, se
     Source:
         Kang & McAuley, ICDM 2018, and the `evaluate` of their code (kang205/SASRec, util.py).
     """
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        raise ConfigError(f"seed: expected an integer >= 0, found {seed!r}")
+    check_whole("seed", seed, least=0)
     unseen = check_candidates(data, holdout, candidates)
     rng = np.random.default_rng(seed)
     items = len(data.log.items)
@@ -134,11 +133,7 @@ def rank_among(scorer: Scoring, sample: Sample, *, exclude_seen: bool) -> np.nda
         own = scores.gather(1, torch.from_numpy(targets[rows, None]))
         others = scores.gather(1, torch.from_numpy(sample.negatives[rows]))
         ranks[rows] = _count(others > own) + (_count(others == own) / 2 if sample.ties == "expected" else 0)
-    if exclude_seen:
-        histories = holdout.histories
-        owners = histories.owners()
-        ranks[owners[histories.items == targets[owners]]] = np.inf
-    return ranks
+    return np.where(holdout.repeated, np.inf, ranks) if exclude_seen else ranks
 
 
 def _count(true: Tensor) -> np.ndarray:

@@ -5,7 +5,6 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 
-from sasrec.data.sequences import Sequences
 from sasrec.data.splits import Holdout, Split
 from sasrec.data.vocab import Vocabulary
 from sasrec.evaluation.metrics import METRICS, mean_and_error
@@ -60,11 +59,6 @@ def _rows_there(here: Vocabulary, there: Vocabulary) -> np.ndarray:
 
 def _translated(holdout: Holdout, items: np.ndarray, users: np.ndarray) -> Holdout:
     """The holdout in rows of the other catalogue, without items of the histories that it does not know."""
-    histories = holdout.histories
-    mapped = items[histories.items]
-    known = mapped >= 0
-    offsets = np.concatenate(([0], np.cumsum(known)))[histories.offsets]
-    times = None if histories.times is None else histories.times[known]
-    kept = mapped[known].astype(np.int32)
-    theirs = Sequences(kept, offsets, times, users=users[holdout.users], asked=histories.asked)
+    mapped = items[holdout.histories.items].astype(np.int32)
+    theirs = replace(holdout.histories, items=mapped, users=users[holdout.users]).without(np.array([-1]))
     return Holdout(holdout.users, theirs, items[holdout.targets])

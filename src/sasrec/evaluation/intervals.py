@@ -21,11 +21,6 @@ class Interval:
     high: float
     level: float
 
-    @property
-    def tells_apart(self) -> bool:
-        """True where 0 lies outside."""
-        return self.low > 0 or self.high < 0
-
 
 def paired_interval(
     first: np.ndarray, second: np.ndarray, *, level: float = 0.95, resamples: int = 2000, seed: int = 0

@@ -5,6 +5,7 @@ tie and infinite where the target could not be recommended at all. Values are in
 """
 
 import math
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -27,29 +28,18 @@ def mrr(ranks: np.ndarray, k: int) -> np.ndarray:
     return np.where(ranks < k, 1.0 / (ranks + 1.0), 0.0)
 
 
-def recall(ranks: np.ndarray, k: int) -> np.ndarray:
-    """Share of the user's targets among the first k; with one target the same as the hit rate."""
-    return hit_rate(ranks, k)
-
-
 def precision(ranks: np.ndarray, k: int) -> np.ndarray:
     """Share of the first k that are targets; with one target the hit rate divided by k."""
     return hit_rate(ranks, k) / k
 
 
-def average_precision(ranks: np.ndarray, k: int) -> np.ndarray:
-    """Mean over the user's targets of the precision where each stands; with one target the same as MRR."""
-    return mrr(ranks, k)
+# With one target a user, recall is the hit rate, and average precision the reciprocal rank.
+METRICS = {"NDCG": ndcg, "HR": hit_rate, "MRR": mrr, "Recall": hit_rate, "Precision": precision, "MAP": mrr}
 
 
-METRICS = {
-    "NDCG": ndcg,
-    "HR": hit_rate,
-    "MRR": mrr,
-    "Recall": recall,
-    "Precision": precision,
-    "MAP": average_precision,
-}
+def in_tables(metrics: Iterable[str]) -> list[str]:
+    """Those that tables show, of metrics such as "HR@10": the rest follow from these where a user has one target."""
+    return [name for name in metrics if name.startswith(("NDCG", "HR", "MRR"))]
 
 
 def mean_in_words(mean: float, error: float) -> str:

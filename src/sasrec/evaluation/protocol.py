@@ -14,11 +14,11 @@ from sasrec.data.sequences import Sequences
 from sasrec.data.splits import Part, Split
 from sasrec.errors import ConfigError, DataError
 from sasrec.evaluation.candidates import Candidates, check_candidates, draw_candidates, rank_among
-from sasrec.evaluation.metrics import METRICS, mean_and_error, mean_in_words
+from sasrec.evaluation.metrics import METRICS, in_tables, mean_and_error, mean_in_words
 from sasrec.evaluation.ranking import rank_targets
 from sasrec.retrieval.counting import Markov, Popularity
 from sasrec.retrieval.linked import Linked
-from sasrec.retrieval.scorers import Informed, Model, Scoring, Titled, reads_times
+from sasrec.retrieval.scorers import Informed, Model, Scoring, Titled
 
 _REFIT = "refit on train + validation; "
 _NAMES = {"knn": "Item kNN", "ease": "EASE", "onnx": "ONNX"}
@@ -168,7 +168,7 @@ def evaluate_all(
     if not all(model.users.ids.equals(data.log.users.ids) for model in models.values()):
         # Rows of this log are other users to such a model: it ranks for them as for people that it does not know.
         holdout = replace(holdout, histories=replace(holdout.histories, users=None))
-    seen = next(iter(models.values())).exclude_seen if exclude_seen is None else exclude_seen
+    seen = first.exclude_seen if exclude_seen is None else exclude_seen
     if candidates == "sasrec2018":
         seen = False
     refitted = check_alike(models, on=on)
@@ -254,7 +254,7 @@ def check_alike(models: Mapping[str, Model], *, on: Part) -> bool:
 
 def check_times(models: Mapping[str, Model], data: Split) -> list[str]:
     """The models that look at the time of a request, by name; DataError where the log counts time otherwise."""
-    timed = [name for name, model in models.items() if reads_times(model.scorer)]
+    timed = [name for name, model in models.items() if model.scorer.reads_times]
     found = data.log.source.time_unit
     for name in timed:
         if models[name].time_unit != found:
@@ -287,9 +287,7 @@ def _row(name: str, ranks: np.ndarray, cuts: tuple[int, ...], recommended: dict[
 
 def _table(rows: Sequence[Row]) -> list[str]:
     """The lines of a table."""
-    # With one target a user these follow from the hit rate and MRR, so the table leaves them out.
-    names = [name for name in rows[0].metrics if not name.startswith(("Recall", "Precision", "MAP"))]
-    shares = list(rows[0].coverage)
+    names, shares = in_tables(rows[0].metrics), list(rows[0].coverage)
     width = max(len(row.model) for row in rows)
     lines = ["  ".join([" " * width, *(f"{name:>15}" for name in names), *(f"{name:>12}" for name in shares)])]
     for row in rows:

@@ -1,6 +1,6 @@
 """The rank of each user's target among the whole catalogue."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,7 @@ from torch import Tensor
 from sasrec.data.sequences import Sequences
 from sasrec.data.splits import Holdout
 from sasrec.errors import ScoreError
+from sasrec.evaluation.metrics import hit_rate, ndcg
 from sasrec.retrieval.scorers import Scoring
 from sasrec.retrieval.topk import best, hide, scored_blocks
 
@@ -32,25 +33,13 @@ class Ranks:
     recommended: dict[int, np.ndarray]
 
 
-def _ignore(users: int) -> None:
-    """Progress that nobody watches."""
-
-
 @torch.inference_mode()
-def rank_targets(
-    scorer: Scoring,
-    holdout: Holdout,
-    *,
-    exclude_seen: bool,
-    cuts: Sequence[int] = (),
-    progress: Callable[[int], None] = _ignore,
-) -> Ranks:
+def rank_targets(scorer: Scoring, holdout: Holdout, *, exclude_seen: bool, cuts: Sequence[int] = ()) -> Ranks:
     """Rank the whole catalogue for every user of a holdout.
 
     Args:
         exclude_seen: Leave out the items of the user's history, as recommendations would.
         cuts: Also note which items are among anybody's first so many.
-        progress: Called with the number of users ranked so far.
 
     Raises:
         ScoreError: A score is NaN or infinite: it would silently count as a good or a bad rank.
@@ -68,8 +57,13 @@ def rank_targets(
             values, places = best(scores.numpy(), max(cuts))
             for cut, found in recommended.items():
                 found[places[:, :cut][values[:, :cut] > -np.inf]] = True
-        progress(int(rows[-1]) + 1)
     return Ranks(ranks, recommended)
+
+
+def validated(scorer: Scoring, valid: Holdout, *, exclude_seen: bool) -> tuple[float, float]:
+    """NDCG@10 and HR@10 over the whole catalogue, by which weights and settings are chosen; ScoreError as above."""
+    ranks = rank_targets(scorer, valid, exclude_seen=exclude_seen).ranks
+    return float(ndcg(ranks, 10).mean()), float(hit_rate(ranks, 10).mean())
 
 
 def scored(scorer: Scoring, holdout: Holdout) -> Iterator[tuple[np.ndarray, Sequences, Float[Tensor, "B V"]]]:

@@ -7,7 +7,7 @@ from sasrec.data.splits import Split
 from sasrec.report.charts import Caption, Series, line_chart
 from sasrec.report.elements import Content, facts, folded, section, table, tag
 from sasrec.retrieval.recommender import Recommender
-from sasrec.retrieval.scorers import extent
+from sasrec.retrieval.scorers import Scorer
 
 
 def training_curves(history: Sequence[Mapping[str, float]]) -> Iterator[Element]:
@@ -47,6 +47,14 @@ def about_data(data: Split) -> Element:
     if summary.span is not None:
         said["time"] = f"{summary.span[0]} to {summary.span[1]}; {summary.ties:.1%} of steps are ties"
     return section("Data", facts(said), *(tag("p.note", note) for note in source.notes))
+
+
+def extent(scorer: Scorer) -> str:
+    """How much a scorer holds, in words."""
+    tensors = scorer.to_parts()[1]
+    if isinstance(graph := tensors.get("graph"), bytes):
+        return f"{len(graph):,} bytes of ONNX"
+    return f"{sum(tensor.numel() for tensor in tensors.values()):,} numbers"
 
 
 def about_model(model: Recommender) -> Element:

@@ -7,7 +7,7 @@ from xml.etree.ElementTree import Element
 from sasrec.report.charts import Caption, Series, interval_chart
 from sasrec.report.elements import Content, section, table, tag
 from sasrec.report.groups import INTERVAL, interval
-from sasrec.studies.compare import Comparison, Contestant, Cost
+from sasrec.studies.compare import Comparison, Contestant
 
 
 def comparison_sections(result: Comparison) -> list[Element]:
@@ -81,11 +81,4 @@ def _differences(result: Comparison) -> Element:
 
 def _costs(result: Comparison) -> Iterator[list[Content]]:
     for one in result.contestants:
-        yield [one.name, *(["–"] * 4 if one.cost is None else _cost(one.cost))]
-
-
-def _cost(cost: Cost) -> list[str]:
-    cpu = "–" if cost.cpu_seconds is None else f"{cost.cpu_seconds:,.1f}"
-    memory = "–" if cost.peak_memory is None else f"{cost.peak_memory / 2**20:,.0f}"
-    epochs = "–" if cost.epochs is None else f"{cost.epochs:,.4g}"
-    return [epochs, f"{cost.seconds:,.1f}", cpu, memory]
+        yield [one.name, *(["–"] * 4 if one.cost is None else one.cost.cells(nothing="–"))]

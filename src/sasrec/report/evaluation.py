@@ -10,7 +10,7 @@ import numpy as np
 from sasrec.data.splits import Holdout, Split
 from sasrec.data.vocab import Id
 from sasrec.errors import DataError
-from sasrec.evaluation.metrics import mean_and_error, ndcg
+from sasrec.evaluation.metrics import in_tables, mean_and_error, ndcg
 from sasrec.evaluation.protocol import Report, Row
 from sasrec.report.charts import Caption, Series, bar_chart, line_chart
 from sasrec.report.elements import Content, section, table, tag
@@ -146,12 +146,7 @@ def _verdict(difference: float, error: float) -> str:
 
 def _metrics(report: Report, k: int) -> Element:
     """The table at one cut-off."""
-    # With one target a user these follow from the hit rate and MRR, so the table leaves them out.
-    names = [
-        name
-        for name in report.rows[0].metrics
-        if name.endswith(f"@{k}") and not name.startswith(("Recall", "Precision", "MAP"))
-    ]
+    names = [name for name in in_tables(report.rows[0].metrics) if name.endswith(f"@{k}")]
     shares = [name for name in report.rows[0].coverage if name.endswith(f"@{k}")]
     return table(["model", *names, *shares], [_metrics_of(row, names, shares) for row in report.rows])
 

@@ -14,7 +14,7 @@ from jaxtyping import Shaped
 
 from sasrec.data.feature_reading import Source, read_items, read_more
 from sasrec.data.features import Features, Recipe
-from sasrec.data.sequences import Sequences
+from sasrec.data.sequences import Sequences, offsets_of
 from sasrec.data.vocab import Vocabulary
 from sasrec.errors import BundleError, ConfigError, DataError
 from sasrec.retrieval.blend import Blend, NewItems
@@ -89,14 +89,10 @@ def _wider(scorer: Scorer, places: np.ndarray, features: Features) -> Scorer:
     if isinstance(scorer, Popularity):
         return Popularity(_spread(scorer.counts, places, items))
     if isinstance(scorer, Markov):
-        offsets = _offsets(scorer.offsets, places, items)
-        return Markov(offsets, places[scorer.followers], scorer.steps, _spread(scorer.popularity, places, items))
+        return Markov(_moved(scorer.steps, places, items), _spread(scorer.popularity, places, items))
     if isinstance(scorer, Linked):
-        links = scorer.links
-        wider = Sequences(
-            places[links.items].astype(np.int32), _offsets(links.offsets, places, items), weights=links.weights
-        )
-        return Linked(scorer.settings, wider, torch.from_numpy(_spread(scorer.counts.numpy(), places, items)))
+        counts = torch.from_numpy(_spread(scorer.counts.numpy(), places, items))
+        return Linked(scorer.settings, _moved(scorer.links, places, items), counts)
     if not isinstance(scorer, Blend) or scorer.new is None:
         raise ConfigError(f"model: a {scorer.kind} can take no new items")
     parts = {name: (weight, _wider(part, places, features)) for name, (weight, part) in scorer.parts.items()}
@@ -111,9 +107,10 @@ def _spread(numbers: Shaped[np.ndarray, "V"], places: np.ndarray, items: int) ->
     return spread
 
 
-def _offsets(offsets: np.ndarray, places: np.ndarray, items: int) -> np.ndarray:
-    """Where the rows of a table begin in which new items have nothing."""
-    return np.concatenate(([0], np.cumsum(_spread(np.diff(offsets), places, items))))
+def _moved(table: Sequences, places: np.ndarray, items: int) -> Sequences:
+    """A table of items by item, in which new items have nothing."""
+    offsets = offsets_of(_spread(table.lengths, places, items))
+    return Sequences(places[table.items].astype(table.items.dtype), offsets, weights=table.weights)
 
 
 def _recipe(record: dict[str, Any], told: FeatureTensors) -> Recipe:

@@ -20,7 +20,7 @@ from sasrec.retrieval.content import Content
 from sasrec.retrieval.counting import Markov, Popularity
 from sasrec.retrieval.linked import Family, Linked
 from sasrec.retrieval.neural import Neural
-from sasrec.retrieval.scorers import Informed, Scorer, Scoring, reads_times
+from sasrec.retrieval.scorers import Informed, Scorer, Scoring
 from sasrec.retrieval.topk import hide_items
 
 PARTS: dict[str, type[Scorer]] = {
@@ -114,7 +114,7 @@ class Blend:
         """
         self.parts, self.new = dict(parts), new
         self.items = next(iter(self.parts.values()))[1].items
-        self.reads_times = any(reads_times(scorer) for _, scorer in self.parts.values())
+        self.reads_times = any(scorer.reads_times for _, scorer in self.parts.values())
 
     @property
     def content(self) -> Content | None:

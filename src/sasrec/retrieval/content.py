@@ -3,7 +3,6 @@
 Axes: B histories, V catalogue, F values of categories, M numbers given of an item.
 """
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Self, TypedDict, final
 
@@ -58,19 +57,14 @@ def checked(
         raise BundleError("the vectors given of items do not fit the catalogue")
     if values is None:
         return {"features": None, "values": 0, "vectors": vectors}
-    fits = (
-        rows is not None
-        and offsets is not None
-        and rows.dtype == offsets.dtype == torch.int64
-        and rows.dim() == 1
-        and offsets.shape == (items + 1,)
-        and int(offsets[0]) == 0
-        and int(offsets[-1]) == len(rows)
-        # Compared, not subtracted: a difference of hostile offsets could overflow to a harmless one.
-        and bool((offsets[1:] >= offsets[:-1]).all())
-        and bool(((rows >= 0) & (rows < values)).all())
-    )
-    if rows is None or offsets is None or not fits:
+    if (
+        rows is None
+        or offsets is None
+        or not rows.dtype == offsets.dtype == torch.int64
+        or rows.dim() != 1
+        or offsets.shape != (items + 1,)
+        or not Sequences(rows.numpy(), offsets.numpy()).fit(values)
+    ):
         raise BundleError("the features of items point beyond their values")
     return {"features": (rows, offsets), "values": values, "vectors": vectors}
 
@@ -104,6 +98,7 @@ class Content:
     """
 
     kind = "content"
+    reads_times = False
 
     def __init__(self, settings: Recency, told: FeatureTensors, *, items: int, worth: Float[Tensor, "F"]) -> None:
         """Args: items: Catalogue size V."""
@@ -131,10 +126,6 @@ class Content:
             worth = torch.log(items / counts)
         return cls(settings, told, items=items, worth=worth)
 
-    def recounted(self, train: Sequences, chosen: Mapping[str, Any]) -> Self:  # noqa: ARG002
-        """Itself: it counts nothing of histories."""
-        return self
-
     def likeness(self) -> "Content":
         """Itself: it is what ranks by features alone."""
         return self
@@ -143,8 +134,7 @@ class Content:
     def scores(self, histories: Sequences) -> Float[np.ndarray, "B V"]:
         """The cosine of every item and each history, in [-1, 1]; 0 where nothing is known of one of them."""
         recent = histories.last(self.settings.last)
-        ages = recent.offsets[1:].repeat(recent.lengths) - 1 - np.arange(len(recent.items))
-        weights = torch.from_numpy((self.settings.decay**ages).astype(np.float32))
+        weights = torch.from_numpy((self.settings.decay ** recent.ages()).astype(np.float32))
         items, owners = torch.from_numpy(recent.items.astype(np.int64)), torch.from_numpy(recent.owners())
         scores, squares = torch.zeros(len(recent), self.items), torch.zeros(len(recent))
         if self.told["vectors"] is not None:

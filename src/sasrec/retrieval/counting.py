@@ -1,17 +1,17 @@
 """Models that only count: what a network has to beat before it is worth its cost.
 
-They are arrays, and torch is only imported to save and to load them.
+They are arrays, and torch is only imported to save and to load them. A table of items by item, such as the steps of a
+Markov chain or links, is a `Sequences`: row i names the items that belong to i, and `weights` how strongly.
 
 Axes: B histories, V catalogue.
 """
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self, final
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
-from sasrec.data.sequences import Sequences
+from sasrec.data.sequences import Sequences, offsets_of
 from sasrec.errors import BundleError
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ class Popularity:
     """Scores every item by its share of all events, whoever asks."""
 
     kind = "popularity"
+    reads_times = False
 
     def __init__(self, counts: Float[np.ndarray, "V"]) -> None:
         """Args: counts: Events of each item, float32."""
@@ -30,25 +31,9 @@ class Popularity:
         self.items = len(counts)
 
     @classmethod
-    def of(cls, train: Sequences, *, items: int, recent: float = 1.0) -> Self:
-        """Count the items of training histories.
-
-        Args:
-            recent: Share of the events to count, in (0, 1]: the latest of all, or where the histories have no times
-                the last ones of each history.
-        """
-        counted = train.items
-        if recent < 1 and train.times is not None:
-            counted = counted[train.times >= np.quantile(train.times, 1 - recent)]
-        elif recent < 1:
-            lengths = train.lengths
-            kept = np.ceil(lengths * recent).astype(np.int64)
-            counted = train.slices(np.arange(len(train)), lengths - kept, lengths).items
-        return cls(np.bincount(counted, minlength=items).astype(np.float32))
-
-    def recounted(self, train: Sequences, chosen: Mapping[str, Any]) -> Self:
-        """The same of other histories of its catalogue."""
-        return self.of(train, items=self.items, recent=chosen.get("recent", 1.0))
+    def of(cls, train: Sequences, *, items: int) -> Self:
+        """Count the items of training histories."""
+        return cls(np.bincount(train.items, minlength=items).astype(np.float32))
 
     def scores(self, histories: Sequences) -> Float[np.ndarray, "B V"]:
         """The same shares for every history."""
@@ -62,7 +47,7 @@ class Popularity:
 
     def to_parts(self) -> "tuple[dict[str, Any], dict[str, Tensor]]":
         """The counts."""
-        return {}, _tensors({"counts": self.counts})
+        return {}, tensors_of({"counts": self.counts})
 
     @classmethod
     def from_parts(cls, items: int, config: dict[str, Any], tensors: "dict[str, Tensor]") -> Self:
@@ -80,23 +65,16 @@ class Markov:
     """
 
     kind = "markov"
+    reads_times = False
 
-    def __init__(
-        self,
-        offsets: Int[np.ndarray, "rows"],
-        followers: Int[np.ndarray, "pairs"],
-        steps: Float[np.ndarray, "pairs"],
-        popularity: Float[np.ndarray, "V"],
-    ) -> None:
-        """The counts n_ij row by row.
+    def __init__(self, steps: Sequences, popularity: Float[np.ndarray, "V"]) -> None:
+        """From counts.
 
         Args:
-            offsets: The followers of item i lie from `offsets[i]` to `offsets[i + 1]`; int64 of shape (V + 1,).
-            followers: Item rows j, int64.
-            steps: n_ij for each of them, float32.
+            steps: For each item i a row of the items j that followed it, with n_ij as weights.
             popularity: p_j, float32; sums to 1.
         """
-        self.offsets, self.followers, self.steps, self.popularity = offsets, followers, steps, popularity
+        self.steps, self.popularity = steps, popularity
         self.items = len(popularity)
 
     @classmethod
@@ -107,43 +85,27 @@ class Markov:
         pairs, counts = np.unique(
             train.items[:-1][same].astype(np.int64) * items + train.items[1:][same], return_counts=True
         )
-        offsets = np.zeros(items + 1, dtype=np.int64)
-        np.cumsum(np.bincount(pairs // items, minlength=items), out=offsets[1:])
+        offsets = offsets_of(np.bincount(pairs // items, minlength=items))
         popularity = np.bincount(train.items, minlength=items) / max(len(train.items), 1)
-        return cls(offsets, pairs % items, counts.astype(np.float32), popularity.astype(np.float32))
-
-    def recounted(self, train: Sequences, chosen: Mapping[str, Any]) -> Self:  # noqa: ARG002
-        """The same of other histories of its catalogue."""
-        return self.of(train, items=self.items)
+        return cls(Sequences(pairs % items, offsets, weights=counts.astype(np.float32)), popularity.astype(np.float32))
 
     def scores(self, histories: Sequences) -> Float[np.ndarray, "B V"]:
         """The chance of every item after each history's last one."""
-        lasts = histories.items[histories.offsets[1:] - 1]
-        counts = self.offsets[lasts + 1] - self.offsets[lasts]
-        rows = np.repeat(np.arange(len(lasts)), counts)
-        within = np.arange(len(rows)) - np.repeat(counts.cumsum() - counts, counts)
-        places = np.repeat(self.offsets[lasts], counts) + within
-        scores = np.tile(self.popularity, (len(lasts), 1))
-        scores[rows, self.followers[places]] += self.steps[places]
-        totals = np.bincount(rows, self.steps[places], minlength=len(lasts))
-        scores /= (totals + 1).astype(np.float32)[:, np.newaxis]
+        steps = self.steps.take(histories.items[histories.offsets[1:] - 1])
+        rows, counts = steps.owners(), strengths(steps)
+        scores = np.tile(self.popularity, (len(histories), 1))
+        scores[rows, steps.items] += counts
+        scores /= (np.bincount(rows, counts, minlength=len(histories)) + 1).astype(np.float32)[:, np.newaxis]
         return scores
 
     def similarities(self, item: int) -> Float[np.ndarray, "V"]:
         """Cosine of what follows each item."""
-        owners = np.repeat(np.arange(self.items), np.diff(self.offsets))
-        row = np.zeros(self.items)
-        own = slice(self.offsets[item], self.offsets[item + 1])
-        row[self.followers[own]] = self.steps[own]
-        dots = np.bincount(owners, self.steps * row[self.followers], minlength=self.items)
-        norms = np.sqrt(np.bincount(owners, self.steps.astype(np.float64) ** 2, minlength=self.items))
-        return (dots / np.maximum(norms * norms[item], 1e-12)).astype(np.float32)
+        return cosines(self.steps, item)
 
     def to_parts(self) -> "tuple[dict[str, Any], dict[str, Tensor]]":
         """The counts."""
-        names = ("offsets", "followers", "steps", "popularity")
-        arrays = (self.offsets, self.followers, self.steps, self.popularity)
-        return {}, _tensors(dict(zip(names, arrays, strict=True)))
+        steps = {"offsets": self.steps.offsets, "followers": self.steps.items, "steps": strengths(self.steps)}
+        return {}, tensors_of({**steps, "popularity": self.popularity})
 
     @classmethod
     def from_parts(cls, items: int, config: dict[str, Any], tensors: "dict[str, Tensor]") -> Self:
@@ -156,20 +118,35 @@ class Markov:
             "popularity": ((items,), "float32"),
         }
         found = _arrays(config, tensors, expected)
-        offsets, followers = found["offsets"], found["followers"]
-        ordered = offsets[0] == 0 and offsets[-1] == pairs and (offsets[1:] >= offsets[:-1]).all()
-        if not ordered or (pairs and (followers.min() < 0 or followers.max() >= items)):
+        steps = Sequences(found["followers"], found["offsets"], weights=found["steps"])
+        if not steps.fit(items):
             raise BundleError("the steps of the Markov chain point beyond the catalogue")
-        return cls(offsets, followers, found["steps"], found["popularity"])
+        return cls(steps, found["popularity"])
 
 
-_Expected = dict[str, tuple[tuple[int, ...], str]]
+def cosines(table: Sequences, item: int) -> Float[np.ndarray, "V"]:
+    """Cosine of an item's row of weighted items with the row of every item."""
+    owners, weights, row = table.owners(), strengths(table).astype(np.float64), np.zeros(len(table))
+    own = slice(table.offsets[item], table.offsets[item + 1])
+    row[table.items[own]] = weights[own]
+    dots = np.bincount(owners, weights * row[table.items], minlength=len(table))
+    norms = np.sqrt(np.bincount(owners, weights**2, minlength=len(table)))
+    return (dots / np.maximum(norms * norms[item], 1e-12)).astype(np.float32)
 
 
-def _tensors(arrays: dict[str, np.ndarray]) -> "dict[str, Tensor]":
+def strengths(table: Sequences) -> Float[np.ndarray, "pairs"]:
+    """The weights of a table of items by item, 1 where it has none."""
+    return np.ones(len(table.items), dtype=np.float32) if table.weights is None else table.weights
+
+
+def tensors_of(arrays: dict[str, np.ndarray]) -> "dict[str, Tensor]":
+    """The arrays to save."""
     import torch
 
     return {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+
+_Expected = dict[str, tuple[tuple[int, ...], str]]
 
 
 def _arrays(config: dict[str, Any], tensors: "dict[str, Tensor]", expected: _Expected) -> dict[str, np.ndarray]:

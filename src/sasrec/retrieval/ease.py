@@ -10,10 +10,20 @@ from torch import Tensor
 
 from sasrec.data.sequences import Sequences
 from sasrec.errors import ConfigError
+from sasrec.retrieval.linked import Linked, Linking
 
 _ITEMS = 16_384  # beyond, a table of items x items takes more than 1 GB, and three are held at once
 _MOST = 1000  # links kept of an item: the strongest
 _BLOCK = 2**25  # numbers of users x items that are held at once
+
+EASE = Linking(kind="ease", decay=0.9)
+"""Where to start from."""
+
+
+def ease(train: Sequences, *, items: int, settings: Linking = EASE) -> Linked:
+    """The model that follows the links of `ease_links`, with popularity where there are none; ConfigError likewise."""
+    counts = np.bincount(train.items, minlength=items).astype(np.float32)
+    return Linked(settings, ease_links(train, items=items, l2=settings.l2), torch.from_numpy(counts))
 
 
 def ease_links(train: Sequences, *, items: int, l2: float) -> Sequences:

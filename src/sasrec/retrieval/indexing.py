@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from sasrec.errors import ConfigError
+from sasrec.errors import ConfigError, check_whole
 from sasrec.retrieval.coarse import Coarse
 from sasrec.retrieval.index import Index
 from sasrec.retrieval.recommender import Recommender
@@ -29,8 +29,7 @@ def indexed(model: Recommender, *, overlap: float | None = None, k: int = 10) ->
     scorer = model.scorer
     if not isinstance(scorer, Factored):
         raise ConfigError(f"a model of kind {scorer.kind!r} has no item vectors to index; use it as it is")
-    if isinstance(k, bool) or not isinstance(k, int) or k < 1:
-        raise ConfigError(f"k: expected an integer >= 1, found {k!r}")
+    check_whole("k", k, least=1)
     if overlap is None:
         return model.with_index(Index(scorer.table()))
     users = np.flatnonzero(model.histories.lengths)

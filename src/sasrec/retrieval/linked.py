@@ -6,7 +6,6 @@ how the links are counted.
 Axes: B histories, V catalogue.
 """
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Literal, Self, final
 
@@ -19,8 +18,8 @@ from torch import Tensor
 
 from sasrec.data.sequences import Sequences
 from sasrec.errors import BundleError
-from sasrec.retrieval.ease import ease_links
-from sasrec.retrieval.links import cosines, count_links, follow, from_tensors, to_tensors
+from sasrec.retrieval.counting import cosines
+from sasrec.retrieval.links import count_links, follow, from_tensors, to_tensors
 
 Family = Literal["rules", "knn", "ease"]
 _FALLBACK = 1e-3  # what all of popularity together weighs beside links
@@ -28,7 +27,7 @@ _FALLBACK = 1e-3  # what all of popularity together weighs beside links
 
 @dataclass(frozen=True, kw_only=True)
 class Linking:
-    """How links are counted and followed; `RULES`, `KNN` and `EASE` are where to start from.
+    """How links are counted and followed; `RULES`, `KNN` and `ease.EASE` are where to start from.
 
     Attributes:
         kind: What the model is called. The links of "rules" and "knn" are counted in the way of the next five
@@ -57,8 +56,6 @@ RULES = Linking()
 """Directed sequence rules: what soon follows an item counts most, and one over the gap less."""
 KNN = Linking(kind="knn", window=50, fade=0.0, backward=1.0, shrink=10.0, discount=0.5)
 """Item kNN: items of the same histories, in whatever order, by their shrunk cosine."""
-EASE = Linking(kind="ease", decay=0.9)
-"""EASE: weights that tell every item of a user from the others best, found in closed form."""
 
 
 @final
@@ -74,6 +71,8 @@ class Linked:
         out; kNN is that of Deshpande & Karypis, ACM TOIS 2004, within a window. EASE: see `sasrec.retrieval.ease`.
         In all of them older events weigh less.
     """
+
+    reads_times = False
 
     def __init__(self, settings: Linking, links: Sequences, counts: Float[Tensor, "V"]) -> None:
         """From counts.
@@ -94,23 +93,16 @@ class Linked:
 
     @classmethod
     def of(cls, train: Sequences, *, items: int, settings: Linking = RULES) -> Self:
-        """Count the links of training histories.
+        """Count the links of training histories, of rules and kNN.
 
         Raises:
-            ConfigError: The catalogue is too large for EASE.
+            ValueError: The settings are those of EASE, whose links are not counted; see `sasrec.retrieval.ease`.
         """
         if settings.kind == "ease":
-            links = ease_links(train, items=items, l2=settings.l2)
-        else:
-            links = count_links(
-                train, items=items, window=settings.window, fade=settings.fade, backward=settings.backward
-            )
+            raise ValueError("the links of EASE are not counted but solved for; see sasrec.retrieval.ease")
+        links = count_links(train, items=items, window=settings.window, fade=settings.fade, backward=settings.backward)
         counts = np.bincount(train.items, minlength=items).astype(np.float32)
         return cls(settings, links, torch.from_numpy(counts))
-
-    def recounted(self, train: Sequences, chosen: Mapping[str, Any]) -> Self:  # noqa: ARG002
-        """The same of other histories of its catalogue."""
-        return self.of(train, items=self.items, settings=self.settings)
 
     def scores(self, histories: Sequences) -> Float[np.ndarray, "B V"]:
         """The sum of links to every item."""

@@ -1,7 +1,6 @@
 """What is counted of pairs of items that stand near each other in histories, and what a history makes of it.
 
-A table of links holds for every item the items linked with it and how strongly. It is a `Sequences`: row i names the
-linked items, `weights` how strong each link is. Nothing here takes items x items of memory.
+Links are a table of items by item, see `sasrec.retrieval.counting`. Nothing here takes items x items of memory.
 
 Axes: B histories, V catalogue.
 """
@@ -14,8 +13,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sasrec.data.sequences import Sequences
+from sasrec.data.sequences import Sequences, offsets_of
 from sasrec.errors import BundleError
+from sasrec.retrieval.counting import strengths, tensors_of
 
 _PAIRS = 2**20  # pairs that are counted, or links that are followed, at once
 _MOST = 1000  # links kept of an item: the strongest
@@ -35,10 +35,12 @@ def count_links(train: Sequences, *, items: int, window: int, fade: float, backw
     Returns:
         A row for each item: linked items in ascending order, of more than 1,000 the strongest; weights float32.
     """
-    ages = train.offsets[1:].repeat(train.lengths) - 1 - np.arange(len(train.items))
-    places = np.arange(len(train.items)) - train.offsets[:-1].repeat(train.lengths)
+    ages = train.ages()
+    places = np.repeat(train.lengths, train.lengths) - 1 - ages
     found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-    for events in _events_of_items(train.items, items, most=max(_PAIRS // (2 * window), 1)):
+    order, firsts = np.argsort(train.items, kind="stable"), offsets_of(np.bincount(train.items, minlength=items))
+    for part in _parts(firsts, most=max(_PAIRS // (2 * window), 1)):
+        events = order[firsts[part.start] : firsts[part.stop]]  # those of neighbouring items, all of each
         pairs: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
         for gap in range(1, window + 1):
             for step, weight, reach in ((gap, 1.0, ages), (-gap, backward, places)):
@@ -46,8 +48,7 @@ def count_links(train: Sequences, *, items: int, window: int, fade: float, backw
                 pairs.append((train.items[near], train.items[near + step], np.full(len(near), weight * gap**-fade)))
         found.append(_strongest(*map(np.concatenate, zip(*pairs, strict=True)), items=items))
     sources, targets, weights = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    offsets = np.zeros(items + 1, dtype=np.int64)
-    np.cumsum(np.bincount(sources, minlength=items), out=offsets[1:])
+    offsets = offsets_of(np.bincount(sources, minlength=items))
     return Sequences(targets.astype(np.int32), offsets, weights=weights.astype(np.float32))
 
 
@@ -64,31 +65,20 @@ def follow(
     if decay < 1:
         histories = histories.last(1 + int(math.log(_NEGLIGIBLE) / math.log(decay)))
     sources, owners = histories.items, histories.owners()
-    weights = decay ** (histories.offsets[1:].repeat(histories.lengths) - 1 - np.arange(len(sources)))
+    weights = decay ** histories.ages()
     weights = (weights if worth is None else weights * worth[sources]).astype(np.float32)
     scores = torch.zeros(len(histories) * items)
-    for part in _parts(links.lengths[sources]):
+    for part in _parts(offsets_of(links.lengths[sources]), most=_PAIRS):
         linked = links.take(sources[part])
         places = np.repeat(owners[part] * items, linked.lengths) + linked.items
-        values = np.repeat(weights[part], linked.lengths) * _strengths(linked)
+        values = np.repeat(weights[part], linked.lengths) * strengths(linked)
         scores.index_add_(0, torch.from_numpy(places), torch.from_numpy(values))
     return scores.view(len(histories), items)
 
 
-def cosines(links: Sequences, item: int) -> Float[np.ndarray, "V"]:
-    """Cosine of the links of one item with those of every item."""
-    weights, row = _strengths(links).astype(np.float64), np.zeros(len(links))
-    own = slice(links.offsets[item], links.offsets[item + 1])
-    row[links.items[own]] = weights[own]
-    dots = np.bincount(links.owners(), weights * row[links.items], minlength=len(links))
-    norms = np.sqrt(np.bincount(links.owners(), weights**2, minlength=len(links)))
-    return (dots / np.maximum(norms * norms[item], 1e-12)).astype(np.float32)
-
-
 def to_tensors(links: Sequences) -> dict[str, Tensor]:
     """The table as arrays to save."""
-    arrays = {"offsets": links.offsets, "linked": links.items, "weights": _strengths(links)}
-    return {name: torch.from_numpy(array) for name, array in arrays.items()}
+    return tensors_of({"offsets": links.offsets, "linked": links.items, "weights": strengths(links)})
 
 
 def from_tensors(tensors: dict[str, Tensor], *, items: int) -> Sequences:
@@ -106,38 +96,19 @@ def from_tensors(tensors: dict[str, Tensor], *, items: int) -> Sequences:
     if {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()} != expected:
         raise BundleError("the links do not fit the catalogue")
     offsets, linked, weights = (tensors[name] for name in expected)
-    # Compared, not subtracted: a difference of hostile offsets could overflow to a harmless one.
-    ordered = offsets[0] == 0 and offsets[-1] == rows and (offsets[1:] >= offsets[:-1]).all()
-    if not ordered or (rows and (linked.min() < 0 or linked.max() >= items)):
+    links = Sequences(linked.numpy(), offsets.numpy(), weights=weights.numpy())
+    if not links.fit(items):
         raise BundleError("the links point beyond the catalogue")
     if not weights.isfinite().all():
         raise BundleError("the links are not finite numbers")
-    return Sequences(linked.numpy(), offsets.numpy(), weights=weights.numpy())
+    return links
 
 
-def _strengths(links: Sequences) -> np.ndarray:
-    return np.ones(len(links.items), dtype=np.float32) if links.weights is None else links.weights
-
-
-def _events_of_items(items: np.ndarray, count: int, *, most: int) -> Iterator[np.ndarray]:
-    """All events, those of each item together and items in ascending order, about `most` at a time."""
-    order = np.argsort(items, kind="stable")
-    ends = np.cumsum(np.bincount(items, minlength=count))
+def _parts(offsets: np.ndarray, *, most: int) -> Iterator[slice]:
+    """Stretches of rows, given where each begins, that hold no more than so many together, or single rows beyond it."""
     start = 0
-    while start < count:
-        begin = int(ends[start - 1]) if start else 0
-        stop = max(start + 1, int(np.searchsorted(ends, begin + most, side="right")))
-        yield order[begin : ends[stop - 1]]
-        start = stop
-
-
-def _parts(sizes: np.ndarray) -> Iterator[slice]:
-    """Stretches of rows whose sizes sum to no more than the limit, or single rows beyond it."""
-    ends = np.cumsum(sizes)
-    start = 0
-    while start < len(sizes):
-        begin = ends[start - 1] if start else 0
-        stop = max(start + 1, int(np.searchsorted(ends, begin + _PAIRS, side="right")))
+    while start < len(offsets) - 1:
+        stop = max(start + 1, int(np.searchsorted(offsets, offsets[start] + most, side="right")) - 1)
         yield slice(start, stop)
         start = stop
 

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Iterator, Sequence
+from copy import copy
 from dataclasses import replace
 from functools import cached_property
 from numbers import Integral
@@ -16,11 +17,11 @@ from sasrec.data.clock import When, in_order, in_unit, now
 from sasrec.data.log import FrameKind, Log, TimeUnit
 from sasrec.data.sequences import Sequences
 from sasrec.data.vocab import Id, Vocabulary
-from sasrec.errors import BundleError, ConfigError, UnknownIdError
+from sasrec.errors import BundleError, ConfigError, UnknownIdError, check_whole
 from sasrec.retrieval.answers import Ids, Unknown, framed, listed
 from sasrec.retrieval.counting import Popularity
-from sasrec.retrieval.scorers import Scorer, Shortcut, reads_times
-from sasrec.retrieval.search import Ranking, Selection, scoring, search
+from sasrec.retrieval.scorers import Scorer
+from sasrec.retrieval.search import Ranking, Selection, Shortcut, scoring, search
 from sasrec.retrieval.stream import write_parquet
 from sasrec.retrieval.topk import best, check_finite, hide_items
 
@@ -68,7 +69,7 @@ class Recommender:
     def of_log(cls, scorer: Scorer, log: Log, *, record: dict[str, Any]) -> "Recommender":
         """For all users, items and complete histories of a log, answering in its kind of frame."""
         known = Sequences(log.histories.items, log.histories.offsets)
-        if reads_times(scorer):
+        if scorer.reads_times:
             known = replace(known, times=log.histories.times)
             record = {**record, "time_unit": log.source.time_unit, "request_time": _REQUEST_TIME}
         frame = log.source.frame or "polars"
@@ -82,7 +83,7 @@ class Recommender:
     @property
     def reads_times(self) -> bool:
         """Whether recommendations depend on when events happened and on when they are asked for."""
-        return reads_times(self.scorer)
+        return self.scorer.reads_times
 
     @property
     def time_unit(self) -> TimeUnit | None:
@@ -248,15 +249,9 @@ class Recommender:
 
     def with_index(self, index: Shortcut) -> "Recommender":
         """The same model, which finds its answers by an index of its item vectors; see `sasrec.indexed`."""
-        return Recommender(
-            self.scorer,
-            users=self.users,
-            items=self.items,
-            histories=self.histories,
-            record=self.record,
-            frame=self._frame,
-            index=index,
-        )
+        found = copy(self)
+        found.index = index
+        return found
 
     def save(self, path: str | Path, *, replace: bool = False) -> None:
         """Write the model as a folder, whole or not at all; see `sasrec.bundle`.
@@ -272,8 +267,7 @@ class Recommender:
         self, k: int, *, exclude_seen: bool | None, allow: Ids | None = None, deny: Ids | None = None
     ) -> Selection:
         """What the caller's rules mean in rows; refuses a `k` that is none, and unknown items."""
-        if isinstance(k, bool) or not isinstance(k, int) or k < 1:
-            raise ConfigError(f"k: expected an integer >= 1, found {k!r}")
+        check_whole("k", k, least=1)
         return Selection.of(
             k,
             exclude_seen=self.exclude_seen if exclude_seen is None else exclude_seen,

@@ -2,14 +2,13 @@
 
 Scores are NumPy arrays, whatever made them, so that a model can be asked without torch where it needs none itself.
 
-Axes: B histories, V catalogue, L latest events of one history, `state` numbers in a state, K best, R item rows.
+Axes: B histories, V catalogue, `state` numbers in a state.
 """
 
-from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from sasrec.data.log import TimeUnit
 from sasrec.data.sequences import Sequences
@@ -41,9 +40,11 @@ class Scorer(Scoring, Protocol):
 
     Attributes:
         kind: Name of this kind of model, as bundles and tables show it.
+        reads_times: Whether it looks at when events happened and at when it is asked: histories must hold both then.
     """
 
     kind: str
+    reads_times: bool
 
     def similarities(self, item: int) -> Float[np.ndarray, "V"]:
         """Cosine between one item and every item, in [-1, 1]; the caller's to change."""
@@ -80,42 +81,6 @@ class Factored(Scorer, Protocol):
 
 
 @runtime_checkable
-class Attentive(Scorer, Protocol):
-    """A scorer that can tell what it looks at."""
-
-    def attention(self, history: Sequences) -> Float[np.ndarray, "L"] | None:
-        """The share of its attention that the last position of one history gives to each of the latest L events.
-
-        The mean over blocks and heads; None where the network has no attention.
-        """
-        ...
-
-
-@runtime_checkable
-class Composed(Scorer, Protocol):
-    """A scorer that is made of others.
-
-    Attributes:
-        parts: Weight and scorer of each, by its name.
-    """
-
-    parts: dict[str, tuple[float, Scorer]]
-
-
-@runtime_checkable
-class Counted(Scorer, Protocol):
-    """A scorer that is counted, without any training."""
-
-    def recounted(self, train: Sequences, chosen: Mapping[str, Any]) -> Self:
-        """The same of other histories of its catalogue.
-
-        Args:
-            chosen: What validation chose of it, as records have it under "best".
-        """
-        ...
-
-
-@runtime_checkable
 class Titled(Protocol):
     """A scorer whose row in a table has a name of its own, where its kind would say too little."""
 
@@ -134,48 +99,20 @@ class Informed(Protocol):
         ...
 
 
-@runtime_checkable
-class Timed(Protocol):
-    """A scorer that may look at when events happened and at when it is asked."""
-
-    reads_times: bool
-
-
-def reads_times(scorer: Scorer) -> bool:
-    """Whether the histories that are scored must hold `times` and `asked`."""
-    return isinstance(scorer, Timed) and scorer.reads_times
-
-
-def extent(scorer: Scorer) -> str:
-    """How much a scorer holds, in words."""
-    tensors = scorer.to_parts()[1]
-    if isinstance(graph := tensors.get("graph"), bytes):
-        return f"{len(graph):,} bytes of ONNX"
-    return f"{sum(tensor.numel() for tensor in tensors.values()):,} numbers"
-
-
 class Model(Protocol):
-    """A scorer with the ids and the past that it speaks about, as far as it takes to measure it: a `Recommender`."""
+    """A scorer with the ids and the past that it speaks about, as far as it takes to measure it: a `Recommender`.
 
-    @property
-    def scorer(self) -> Scorer:
-        """What ranks."""
-        ...
+    Attributes:
+        scorer: What ranks.
+        users: The users it knows.
+        items: The catalogue.
+        record: How it came to be: data, training, versions.
+    """
 
-    @property
-    def users(self) -> Vocabulary:
-        """The users it knows."""
-        ...
-
-    @property
-    def items(self) -> Vocabulary:
-        """The catalogue."""
-        ...
-
-    @property
-    def record(self) -> Mapping[str, Any]:
-        """How it came to be: data, training, versions."""
-        ...
+    scorer: Scorer
+    users: Vocabulary
+    items: Vocabulary
+    record: dict[str, Any]
 
     @property
     def exclude_seen(self) -> bool:
@@ -185,18 +122,4 @@ class Model(Protocol):
     @property
     def time_unit(self) -> TimeUnit | None:
         """What the times of its histories count; None where it does not look at them."""
-        ...
-
-
-class Shortcut(Protocol):
-    """Finds the best items after states without scoring all of them; see `sasrec.indexed`."""
-
-    def best(
-        self, states: "Float[Tensor, 'B state']", k: Sequence[int], *, hidden: "Sequence[Int[Tensor, 'R']]"
-    ) -> "list[tuple[Float[Tensor, 'K'], Int[Tensor, 'K']]]":
-        """For each state its k highest scores, best first, and their items; fewer where fewer are not hidden."""
-        ...
-
-    def words(self) -> str:
-        """What it finds, as people are told."""
         ...

@@ -1,21 +1,38 @@
 """The best items that may be recommended after each history, found by the shortest way there is.
 
-Axes: B histories, V catalogue, A listed items, K best.
+Axes: B histories, V catalogue, A listed items, `state` numbers in a state, K best, R item rows.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
-from typing import Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from sasrec.data.sequences import Sequences
-from sasrec.retrieval.scorers import Factored, Scorer, Shortcut
+from sasrec.data.sequences import Sequences, offsets_of
+from sasrec.retrieval.scorers import Factored, Scorer
 from sasrec.retrieval.topk import best, blocks, check_finite, hide, hide_items, scored_blocks
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _LEAST = 4096  # scores of a history that its state is worth in memory: short lists do not make endless blocks
 _SHORT = 16  # a list of this part of the catalogue is scored by itself even where there is an index
+
+
+class Shortcut(Protocol):
+    """Finds the best items after states without scoring all of them; see `sasrec.indexed`."""
+
+    def best(
+        self, states: "Float[Tensor, 'B state']", k: Sequence[int], *, hidden: "Sequence[Int[Tensor, 'R']]"
+    ) -> "list[tuple[Float[Tensor, 'K'], Int[Tensor, 'K']]]":
+        """For each state its k highest scores, best first, and their items; fewer where fewer are not hidden."""
+        ...
+
+    def words(self) -> str:
+        """What it finds, as people are told."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,8 +181,7 @@ def _within(histories: Sequences, listed: np.ndarray) -> Sequences:
     spots = np.searchsorted(listed, histories.items)
     there = np.flatnonzero(spots < len(listed))
     there = there[listed[spots[there]] == histories.items[there]]
-    counts = np.bincount(histories.owners()[there], minlength=len(histories))
-    return Sequences(spots[there], np.concatenate([[0], np.cumsum(counts)]))
+    return Sequences(spots[there], offsets_of(np.bincount(histories.owners()[there], minlength=len(histories))))
 
 
 def _by_index(

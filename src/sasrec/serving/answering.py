@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import final
+from typing import Protocol, final, runtime_checkable
 
 import numpy as np
 import polars as pl
@@ -15,7 +15,7 @@ from sasrec.data.vocab import Vocabulary
 from sasrec.errors import BundleError, ServingError
 from sasrec.retrieval.counting import Markov, Popularity
 from sasrec.retrieval.recommender import Recommender
-from sasrec.retrieval.scorers import Composed, Scorer
+from sasrec.retrieval.scorers import Scorer
 from sasrec.retrieval.topk import best, check_finite
 from sasrec.serving.api import (
     Explain,
@@ -61,6 +61,17 @@ class Names:
     def places(self, ids: Iterable[str | int]) -> np.ndarray:
         """The row of every id, -1 where it is unknown; int32."""
         return np.array([self.rows.get(str(one), -1) for one in ids], dtype=np.int32)
+
+
+@runtime_checkable
+class Composed(Scorer, Protocol):
+    """A scorer that is made of others.
+
+    Attributes:
+        parts: Weight and scorer of each, by its name.
+    """
+
+    parts: dict[str, tuple[float, Scorer]]
 
 
 @final

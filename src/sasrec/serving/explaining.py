@@ -6,11 +6,13 @@ from; leaving an event out tells what it does for the one item, through whatever
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
+from jaxtyping import Float
 
-from sasrec.retrieval.scorers import Attentive
+from sasrec.data.sequences import Sequences
+from sasrec.retrieval.scorers import Scorer
 from sasrec.retrieval.topk import check_finite
 from sasrec.serving.api import Explain, ExplainedEvent, Explanation, Recommend
 from sasrec.serving.finding import Question, histories
@@ -18,6 +20,18 @@ from sasrec.serving.problems import Problem
 
 if TYPE_CHECKING:
     from sasrec.serving.answering import Served
+
+
+@runtime_checkable
+class Attentive(Scorer, Protocol):
+    """A scorer that can tell what it looks at."""
+
+    def attention(self, history: Sequences) -> Float[np.ndarray, "L"] | None:
+        """The share of its attention that the last position of one history gives to each of the latest L events.
+
+        The mean over blocks and heads; None where the network has no attention.
+        """
+        ...
 
 
 def explain(served: "Served", asked: Explain) -> Explanation | Problem:

@@ -13,7 +13,8 @@ from jaxtyping import Float, Int
 
 from sasrec.data.sequences import Sequences
 from sasrec.retrieval.recommender import Recommender
-from sasrec.retrieval.scorers import Factored, Scorer, Shortcut
+from sasrec.retrieval.scorers import Factored, Scorer
+from sasrec.retrieval.search import Shortcut
 from sasrec.retrieval.topk import best, blocks, check_finite
 
 Found = tuple[Float[np.ndarray, "K"], Int[np.ndarray, "K"]]

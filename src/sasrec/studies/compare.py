@@ -8,7 +8,7 @@ import numpy as np
 
 from sasrec.config import Config
 from sasrec.data.splits import Part, Split
-from sasrec.errors import ConfigError
+from sasrec.errors import ConfigError, check_whole
 from sasrec.evaluation.candidates import Candidates
 from sasrec.evaluation.intervals import Interval, paired_interval
 from sasrec.evaluation.metrics import METRICS, mean_and_error, mean_in_words
@@ -38,6 +38,15 @@ class Cost:
     seconds: float
     cpu_seconds: float | None
     peak_memory: int | None
+
+    def cells(self, *, nothing: str) -> list[str]:
+        """Epochs, seconds, CPU seconds and megabytes in words, with what stands for those that are not known."""
+        return [
+            nothing if self.epochs is None else f"{self.epochs:,.4g}",
+            f"{self.seconds:,.1f}",
+            nothing if self.cpu_seconds is None else f"{self.cpu_seconds:,.1f}",
+            nothing if self.peak_memory is None else f"{self.peak_memory / 2**20:,.0f}",
+        ]
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,8 +174,7 @@ def train_rounds(
 ) -> list[Round]:
     """Train what is given as settings, in this process, on every split with every seed; errors as `compare`."""
     check_names([*models])
-    if isinstance(seeds, bool) or not isinstance(seeds, int) or seeds < 1:
-        raise ConfigError(f"seeds: expected an integer >= 1, found {seeds!r}")
+    check_whole("seeds", seeds, least=1)
     trained = [name for name, model in models.items() if isinstance(model, Recommender)]
     if trained and len(splits) > 1:
         raise ConfigError(
@@ -306,10 +314,4 @@ def _cells(one: Contestant, *, spread: bool) -> list[str]:
         cells.append(f"{found.difference:+.4f} ({found.low:+.4f} to {found.high:+.4f})")
     else:
         cells.append("")
-    if one.cost is None:
-        return [*cells, "", "", "", ""]
-    memory = one.cost.peak_memory
-    cpu = one.cost.cpu_seconds
-    epochs = one.cost.epochs
-    cells += ["-" if epochs is None else f"{epochs:,.4g}", f"{one.cost.seconds:,.1f}"]
-    return [*cells, "-" if cpu is None else f"{cpu:,.1f}", "-" if memory is None else f"{memory / 2**20:,.0f}"]
+    return cells + ([""] * 4 if one.cost is None else one.cost.cells(nothing="-"))

@@ -38,9 +38,6 @@ class Facts:
     def of(cls, data: Split, lengths: Sequence[int]) -> "Facts":
         """Count them, with `unique` at the given lengths; takes seconds."""
         summary, test = data.log.summary(), data.test
-        owners = test.histories.owners()
-        had = np.zeros(len(test), dtype=bool)
-        had[owners[test.histories.items == test.targets[owners]]] = True
         return cls(
             users=summary.users,
             items=summary.items,
@@ -48,7 +45,7 @@ class Facts:
             tested=len(test),
             ties=summary.ties,
             repeats=summary.repeats / summary.events,
-            repeated_targets=float(had.mean()),
+            repeated_targets=float(test.repeated.mean()),
             cold_targets=float((~np.isin(test.targets, data.train.items)).mean()),
             unique={length: share_of_unique(test.histories, length) for length in lengths},
         )

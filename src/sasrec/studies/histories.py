@@ -21,7 +21,7 @@ def shuffled(holdout: Holdout, rng: np.random.Generator, *, length: int, keep_la
     """
     histories = holdout.histories
     owners = histories.owners()
-    ages = histories.offsets[owners + 1] - 1 - np.arange(len(owners))  # 0 is the last event
+    ages = histories.ages()
     parts = np.where(ages < length, _SHUFFLED, _OLDER)
     if keep_last:
         parts[ages == 0] = _LAST
@@ -35,7 +35,7 @@ def share_of_unique(histories: Sequences, length: int) -> float:
     """Different histories per history, when only the last `length` events are kept; 1 where no two are the same."""
     recent = histories.last(length)
     table = np.full((len(recent), length), -1, dtype=np.int32)
-    table[recent.owners(), np.arange(len(recent.items)) - np.repeat(recent.offsets[:-1], recent.lengths)] = recent.items
+    table[recent.owners(), recent.ages()] = recent.items
     return len(np.unique(table, axis=0)) / len(table)
 
 

@@ -3,13 +3,12 @@
 import json
 import sys
 import time
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sasrec.config import Config
+from sasrec.config import Config, read_toml
 from sasrec.data.splits import Split
 from sasrec.errors import ConfigError, OutputError, TrainingError
 from sasrec.training.training import train
@@ -150,12 +149,7 @@ def read_space(path: str | Path) -> tuple[Space, Config]:
     Raises:
         ConfigError: The file cannot be read, or says anything else.
     """
-    try:
-        content = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: is not TOML: {error}") from None
+    content = read_toml(path)
     searched = content.pop("space", None)
     if not isinstance(searched, dict) or not searched:
         raise ConfigError(f"{path}: has no [space] with settings to search, such as dropout = [0.2, 0.5]")
@@ -187,7 +181,10 @@ def _check_space(space: Space) -> None:
                 )
         for one in ends:
             # Two settings that do not go together fail as a trial, not as a space.
-            Config.check(name, one, where="space")
+            try:
+                Config.check(name, one)
+            except ConfigError as error:
+                raise ConfigError(f"space: {error}") from None
 
 
 def _opened(path: str | Path | None, asked: dict[str, Any]) -> "Study":

@@ -14,6 +14,13 @@ MARGIN = 0.03
 
 Effect = Literal["none", "gain", "loss", "unclear"]
 
+_OF_SHUFFLING: dict[Effect, str] = {
+    "none": "does not matter to this network",
+    "loss": "matters",
+    "gain": "misleads this network (are the times right?)",
+    "unclear": "cannot be judged from so few users",
+}
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -55,12 +62,7 @@ def on_order(full: float, shuffled: Estimate) -> str:
         full: NDCG@10 of the whole network, > 0.
         shuffled: The same network, shown each history shuffled but for its last item.
     """
-    words = {
-        "none": "does not matter to this network",
-        "loss": "matters",
-        "gain": "misleads this network (are the times right?)",
-        "unclear": "cannot be judged from so few users",
-    }[shuffled.effect(full)]
+    words = _OF_SHUFFLING[shuffled.effect(full)]
     return f"Order {words}: shuffling all but the last item changes NDCG@10 by {_change(shuffled, full)}."
 
 
@@ -71,12 +73,7 @@ def on_last_item(full: float, shuffled: Estimate) -> str:
         full: NDCG@10 of the whole network, > 0.
         shuffled: The same network, shown each history shuffled as a whole.
     """
-    words = {
-        "none": "does not matter to this network",
-        "loss": "matters",
-        "gain": "misleads this network (are the times right?)",
-        "unclear": "cannot be judged from so few users",
-    }[shuffled.effect(full)]
+    words = _OF_SHUFFLING[shuffled.effect(full)]
     return f"Which item is the last {words}: shuffling it too changes NDCG@10 by {_change(shuffled, full)}."
 
 

@@ -38,7 +38,7 @@ class Negatives(NamedTuple):
     """What was drawn against the targets of a step.
 
     Attributes:
-        items: Item rows, -1 where there is none: N for each target, or N for all of them together.
+        items: Item rows, -1 where there is none: N for each target, or N for all of them together; N may be 0.
         log_counts: Logarithm of how often each is expected among the N; None where scores are not corrected by it.
     """
 

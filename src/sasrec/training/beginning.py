@@ -14,12 +14,13 @@ from sasrec.retrieval.content import feature_tensors
 from sasrec.retrieval.neural import Neural, widened
 from sasrec.training.batches import Batch
 from sasrec.training.dropout import Dropout
+from sasrec.training.losses import ExactCrossEntropy
 from sasrec.training.machine import keep_freed_memory
 from sasrec.training.negatives import Draw, NegativeSampling
 from sasrec.training.noise import swapped
 from sasrec.training.occurring import among, occurring_in
 from sasrec.training.optim import Adam
-from sasrec.training.steps import Training
+from sasrec.training.steps import Objective, Training
 from sasrec.training.touched import TouchedAdam
 
 
@@ -67,7 +68,13 @@ def begin(
         config=config,
         optimiser=(TouchedAdam if config.item_updates == "touched" else Adam)(network, config),
         drop=Dropout(float(config.dropout), noise),
-        negatives=None if config.loss == "softmax" else NegativeSampling(config, train, items=items, draw=draw),
+        objective=_objective(config, train, draw, items=items),
         swap=swap,
         whole=whole,
     )
+
+
+def _objective(config: Config, train: Sequences, draw: Draw | None, *, items: int) -> Objective:
+    if config.loss == "softmax":
+        return ExactCrossEntropy(getattr(torch, config.precision), smoothing=config.label_smoothing)
+    return NegativeSampling(config, train, items=items, draw=draw)

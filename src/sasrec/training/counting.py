@@ -1,18 +1,20 @@
 """Counting: models that need no training, each with the best of a few settings by validation."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from typing import Any, Literal, get_args
+
+import numpy as np
 
 from sasrec.data.features import Features
 from sasrec.data.sequences import Sequences
 from sasrec.data.splits import Split
 from sasrec.errors import ConfigError
-from sasrec.evaluation.metrics import hit_rate, ndcg
-from sasrec.evaluation.ranking import rank_targets
+from sasrec.evaluation.ranking import validated
 from sasrec.retrieval.content import Content, Recency, feature_tensors
 from sasrec.retrieval.counting import Markov, Popularity
-from sasrec.retrieval.linked import EASE, KNN, RULES, Linked
+from sasrec.retrieval.ease import EASE, ease
+from sasrec.retrieval.linked import KNN, RULES, Linked, Linking
 from sasrec.retrieval.recommender import Recommender
 from sasrec.retrieval.scorers import Scorer
 from sasrec.training.costs import Clock
@@ -73,8 +75,7 @@ def count(
     exclude_seen = not has_repeats(valid)
     found: list[tuple[dict[str, Any], Scorer]] = []
     for settings, scorer in _choices(model, train, features, items=len(data.log.items)):
-        ranks = rank_targets(scorer, valid, exclude_seen=exclude_seen).ranks
-        score, hits = float(ndcg(ranks, 10).mean()), float(hit_rate(ranks, 10).mean())
+        score, hits = validated(scorer, valid, exclude_seen=exclude_seen)
         found.append(({**settings, "ndcg": score, "hit_rate": hits}, scorer))
         words = "".join(f"{name}={value} " for name, value in settings.items())
         tell(f"{model}: {words}valid NDCG@10 {score:.4f}  HR@10 {hits:.4f}")
@@ -112,7 +113,7 @@ def _choices(
         yield {}, Popularity.of(train, items=items)
     elif model == "recent":
         for share in _LATEST:
-            yield {"recent": share}, Popularity.of(train, items=items, recent=share)
+            yield {"recent": share}, recently_popular(train, items=items, share=share)
     elif model == "markov":
         yield {}, Markov.of(train, items=items)
     elif model == "content":
@@ -123,6 +124,43 @@ def _choices(
         for settings in _GRIDS[model]:
             # Discount and decay are of how links are followed: they need no other ones.
             if made is None or settings.l2 != made.settings.l2:
-                made = Linked.of(train, items=items, settings=settings)
+                made = _linked(settings, train, items=items)
             differing = {name: getattr(settings, name) for name in _SEARCHED[model]}
             yield differing, Linked(settings, made.links, made.counts)
+
+
+def recently_popular(train: Sequences, *, items: int, share: float) -> Popularity:
+    """Popularity of the latest events alone.
+
+    Args:
+        share: Share of the events to count, in (0, 1]: the latest of all, or where the histories have no times the
+            last ones of each history.
+    """
+    if train.times is not None:
+        counted = train.items[train.times >= np.quantile(train.times, 1 - share)]
+    else:
+        kept = np.ceil(train.lengths * share).astype(np.int64)
+        counted = train.slices(np.arange(len(train)), train.lengths - kept, train.lengths).items
+    return Popularity(np.bincount(counted, minlength=items).astype(np.float32))
+
+
+def _linked(settings: Linking, train: Sequences, *, items: int) -> Linked:
+    return (ease if settings.kind == "ease" else Linked.of)(train, items=items, settings=settings)
+
+
+def recounted(scorer: Scorer, train: Sequences, chosen: Mapping[str, Any]) -> Scorer | None:
+    """A counted scorer once more, of other histories of its catalogue; None where it is of another kind.
+
+    Args:
+        chosen: What validation chose of it, as records have it under "best".
+    """
+    items = scorer.items
+    if isinstance(scorer, Popularity):
+        if "recent" in chosen:
+            return recently_popular(train, items=items, share=chosen["recent"])
+        return Popularity.of(train, items=items)
+    if isinstance(scorer, Markov):
+        return Markov.of(train, items=items)
+    if isinstance(scorer, Linked):
+        return _linked(scorer.settings, train, items=items)
+    return scorer if isinstance(scorer, Content) else None  # content counts nothing of histories

@@ -5,11 +5,13 @@ Axes: P real positions, C positions of a chunk, D width, V catalogue.
 
 from typing import Any, final
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from sasrec.retrieval.topk import in_lines
+from sasrec.training.batches import Batch, Negatives
 
 CHUNK = 256  # positions scored together; measured, see docs/decisions
 # For bfloat16 torch calls oneDNN, which compiles and keeps a kernel for every number of rows: let there be few.
@@ -50,6 +52,14 @@ class ExactCrossEntropy:
         """Mean loss per position, in nats, weighted where weights are given; differentiable in `states` and `table`."""
         loss: Tensor = _Exact.apply(states, table, targets, weights, self)
         return loss
+
+    def draw(self, batch: Batch, rng: np.random.Generator) -> Negatives:  # noqa: ARG002  # as `Objective` has it
+        """Nothing: every item is scored."""
+        return Negatives(torch.empty(0, dtype=torch.int64))
+
+    def loss(self, states: Tensor, table: Tensor, batch: Batch, negatives: Negatives) -> Tensor:  # noqa: ARG002
+        """Mean loss of the batch's targets, in nats."""
+        return self(states, table, batch.targets, batch.weights)
 
     def buffer(self, name: str, shape: tuple[int, ...], like: Tensor) -> Tensor:
         """Memory kept under this name, of the kind of another tensor, at least of this size, viewed in this shape."""

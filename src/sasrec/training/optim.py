@@ -20,9 +20,7 @@ _MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # what torch's Adam keeps of a par
 class Optimiser(Protocol):
     """What moves the weights of a network, step by step."""
 
-    def reading(
-        self, batch: Batch, negatives: Negatives | None
-    ) -> AbstractContextManager[tuple[Batch, Negatives | None]]:
+    def reading(self, batch: Batch, negatives: Negatives) -> AbstractContextManager[tuple[Batch, Negatives]]:
         """A step's work, by the item rows that the network and the loss have inside the block."""
         ...
 
@@ -63,7 +61,7 @@ class Adam:
         )
 
     @contextmanager
-    def reading(self, batch: Batch, negatives: Negatives | None) -> Iterator[tuple[Batch, Negatives | None]]:
+    def reading(self, batch: Batch, negatives: Negatives) -> Iterator[tuple[Batch, Negatives]]:
         """The same work, by the rows of the whole catalogue."""
         yield batch, negatives
 

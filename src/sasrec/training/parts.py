@@ -7,10 +7,11 @@ import msgspec
 
 from sasrec.data.features import Features
 from sasrec.errors import BundleError
+from sasrec.retrieval.blend import Blend
 from sasrec.retrieval.content import Content
 from sasrec.retrieval.neural import Neural
 from sasrec.retrieval.recommender import Recommender
-from sasrec.retrieval.scorers import Composed, Scorer
+from sasrec.retrieval.scorers import Scorer
 
 
 class Part(NamedTuple):
@@ -36,7 +37,7 @@ class Part(NamedTuple):
 def parts_of(model: Recommender) -> list[Part]:
     """The parts of a blend, in its order; of another model itself."""
     scorer, record = model.scorer, model.record
-    if not isinstance(scorer, Composed):
+    if not isinstance(scorer, Blend):
         return [Part(scorer.kind, 1.0, scorer, record.get("best", {}))]
     chosen = {part["name"]: part.get("best", {}) for part in record.get("parts", ())}
     return [Part(name, weight, part, chosen.get(name, {})) for name, (weight, part) in scorer.parts.items()]

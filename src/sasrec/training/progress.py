@@ -15,18 +15,12 @@ Tell = Callable[[str], None]
 """Is told, in words, what is being done."""
 
 
-class Silent:
-    """Shows nothing."""
+@final
+class Lines:
+    """One line an epoch on standard error, for log files."""
 
     def step(self, epoch: int, loss: float) -> None:
-        """A step was made."""
-
-    def epoch(self, result: EpochResult) -> None:
-        """An epoch was trained and validated."""
-
-
-class Lines(Silent):
-    """One line an epoch on standard error, for log files."""
+        """Nothing: epochs are lines enough."""
 
     def epoch(self, result: EpochResult) -> None:
         """An epoch was trained and validated."""
@@ -40,7 +34,7 @@ class Lines(Silent):
 
 @final
 class Together:
-    """Tells several, in this order."""
+    """Tells several, in this order; of none, nobody."""
 
     def __init__(self, *watchers: Watcher) -> None:
         self._watchers = watchers
@@ -70,7 +64,7 @@ def watched(
     """
     terminal = sys.stderr.isatty()
     if show is False or (show is None and not terminal):
-        yield Silent()
+        yield Together()
     elif not terminal:
         yield Lines()
     else:
@@ -137,7 +131,7 @@ def noted(history: str | Path | None, *, again: bool = False) -> Iterator[Watche
         OutputError: The file cannot be written.
     """
     if history is None:
-        yield Silent()
+        yield Together()
         return
     refused = f"{history}: cannot be written: {{}}; choose another file"
     try:
@@ -148,7 +142,10 @@ def noted(history: str | Path | None, *, again: bool = False) -> Iterator[Watche
         lines.seek(0)
         before = set(filter(None, map(_epoch_in, lines))) if again else set()
 
-        class History(Silent):
+        class History:
+            def step(self, epoch: int, loss: float) -> None:
+                """Nothing: the file holds epochs."""
+
             def epoch(self, result: EpochResult) -> None:
                 if (result.epoch, result.loss) in before:
                     return

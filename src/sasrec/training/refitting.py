@@ -11,9 +11,10 @@ from sasrec.errors import ConfigError, DataError, TrainingError
 from sasrec.retrieval.blend import Blend, NewItems
 from sasrec.retrieval.neural import Neural
 from sasrec.retrieval.recommender import Recommender
-from sasrec.retrieval.scorers import Counted, Scorer
+from sasrec.retrieval.scorers import Scorer
 from sasrec.training.beginning import begin
 from sasrec.training.costs import Clock
+from sasrec.training.counting import recounted
 from sasrec.training.epochs import EpochResult
 from sasrec.training.machine import torch_threads
 from sasrec.training.negatives import Draw
@@ -84,8 +85,8 @@ class _Again:
 
     def made(self, part: Part) -> Scorer:
         """Args: part: What to make again, as it was chosen."""
-        if isinstance(part.scorer, Counted):
-            return part.scorer.recounted(self.train, part.chosen)
+        if (again := recounted(part.scorer, self.train, part.chosen)) is not None:
+            return again
         if not isinstance(part.scorer, Neural):
             raise ConfigError(f"model: a {part.scorer.kind} is neither trained nor counted; give what it was made from")
         epochs = int(part.chosen["epoch"])

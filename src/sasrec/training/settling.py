@@ -1,10 +1,9 @@
 """What is settled before the first step: that there is something to learn, and what every "auto" stands for."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
-
-import numpy as np
 
 from sasrec.config import Config
 from sasrec.data.features import Features
@@ -55,67 +54,42 @@ def settled(config: Config, train: Sequences, *, items: int) -> Config:
     Args:
         items: Catalogue size V.
     """
-    length, dropout, batch, positions = config.length, config.dropout, config.batch, config.positions
     long = _events_per_user(train) >= _LONG
-    if length == "auto":
-        length = 200 if long else 50
-    if positions == "auto":
-        positions = "both" if long and config.network == "sasrec" else "learned"
-    if dropout == "auto":
-        often = math.log(max(_events_per_item(train, items), 1.0) / 15) / math.log(300 / 15)
-        dropout = round(0.5 - 0.3 * min(max(often, 0.0), 1.0), 2)
-    if batch == "auto":
-        batch = 2 ** min(max(round(math.log2(max(len(train), 1) / 100)), 4), 7)
-    device = found_device() if config.device == "auto" else config.device
-    width = config.width
-    if width == "auto":
-        width = 128 if items <= _MANY_ITEMS else 64
-    inner = width + config.user_width
-    return replace(
-        config,
-        width=width,
-        length=length,
-        positions=positions,
-        dropout=dropout,
-        batch=batch,
-        attention_width=inner if config.attention_width == "auto" else config.attention_width,
-        feed_forward=inner if config.feed_forward == "auto" else config.feed_forward,
-        threads=granted_threads() if config.threads == "auto" else config.threads,
-        precision=("bfloat16" if device == "cpu" and has_fast_bfloat16() else "float32")
-        if config.precision == "auto"
-        else config.precision,
-        device=device,
-        **_settled_loss(config, items),
-    )
-
-
-def _settled_loss(config: Config, items: int) -> dict[str, Any]:
-    """The loss with everything that belongs to it: its negatives, and which item vectors follow it."""
-    loss = config.loss
-    if loss == "auto":
-        loss = "softmax" if items <= _MANY_ITEMS else "sampled-softmax"
-    share, logq, sampler, updates = config.share_negatives, config.logq, config.sampler, config.item_updates
-    if sampler == "auto":
-        share, logq = (True, True) if loss == "sampled-softmax" else (share, logq)
-        # Under swapped items the targets of a step have no known chance.
-        sampler = "unseen" if not (share or logq) else "uniform" if config.swap_items else "mixed"
-    if updates == "auto":
-        still = config.weight_decay + config.item_l2 == 0 and config.average in (0.0, "auto")
-        can = loss != "softmax" and still and config.beta2 >= 0.9
-        updates = "touched" if can and items > _MANY_ITEMS else "all"
-    negatives = (_SHARED_NEGATIVES if share else 1) if config.negatives == "auto" else config.negatives
-    average = config.average
-    if average == "auto":
-        average = _AVERAGE if updates == "all" else 0.0
-    return {
-        "loss": loss,
-        "negatives": negatives,
-        "sampler": sampler,
-        "share_negatives": share,
-        "logq": logq,
-        "item_updates": updates,
-        "average": average,
+    often = math.log(max(_events_per_item(train, items), 1.0) / 15) / math.log(300 / 15)
+    taken = {
+        "width": 128 if items <= _MANY_ITEMS else 64,
+        "length": 200 if long else 50,
+        "positions": "both" if long and config.network == "sasrec" else "learned",
+        "dropout": round(0.5 - 0.3 * min(max(often, 0.0), 1.0), 2),
+        "batch": 2 ** min(max(round(math.log2(max(len(train), 1) / 100)), 4), 7),
+        "threads": granted_threads(),
+        "device": found_device(),
     }
+    config = _filled(config, taken)
+    inner, fast = int(config.width) + config.user_width, config.device == "cpu" and has_fast_bfloat16()
+    taken = {"attention_width": inner, "feed_forward": inner, "precision": "bfloat16" if fast else "float32"}
+    return _with_loss_settled(_filled(config, taken), items)
+
+
+def _with_loss_settled(config: Config, items: int) -> Config:
+    """The loss settled with everything that belongs to it: its negatives, and which item vectors follow it."""
+    config = _filled(config, {"loss": "softmax" if items <= _MANY_ITEMS else "sampled-softmax"})
+    if config.sampler == "auto" and config.loss == "sampled-softmax":
+        config = replace(config, share_negatives=True, logq=True)
+    # Under swapped items the targets of a step have no known chance.
+    common = "uniform" if config.swap_items else "mixed"
+    sampler = common if config.share_negatives or config.logq else "unseen"
+    negatives = _SHARED_NEGATIVES if config.share_negatives else 1
+    still = config.weight_decay + config.item_l2 == 0 and config.average in (0.0, "auto")
+    can = config.loss != "softmax" and still and config.beta2 >= 0.9
+    updates = "touched" if can and items > _MANY_ITEMS else "all"
+    config = _filled(config, {"sampler": sampler, "negatives": negatives, "item_updates": updates})
+    return _filled(config, {"average": _AVERAGE if config.item_updates == "all" else 0.0})
+
+
+def _filled(config: Config, values: Mapping[str, Any]) -> Config:
+    """The settings with these values for those of them that are "auto"."""
+    return replace(config, **{name: value for name, value in values.items() if getattr(config, name) == "auto"})
 
 
 def reasons(asked: Config, taken: Config, train: Sequences, *, items: int) -> dict[str, str]:
@@ -195,7 +169,4 @@ def check_features(data: Split, features: Features | None) -> None:
 
 def has_repeats(holdout: Holdout) -> bool:
     """Whether users come back to items often enough that seen items must stay recommendable."""
-    owners = holdout.histories.owners()
-    had = np.zeros(len(holdout), dtype=bool)
-    had[owners[holdout.histories.items == holdout.targets[owners]]] = True
-    return float(had.mean()) > _REPEATS_MATTER
+    return float(holdout.repeated.mean()) > _REPEATS_MATTER

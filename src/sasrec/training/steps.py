@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, Protocol, final
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from sasrec.config import Config
@@ -26,18 +25,17 @@ from sasrec.training.batches import (
     rolling_windows,
 )
 from sasrec.training.dropout import Dropout
-from sasrec.training.losses import ExactCrossEntropy
 from sasrec.training.optim import Optimiser, rate
 
 Swap = Callable[[Batch, np.random.Generator], Batch]
 """Replaces some ids of a batch by random ones, if that is asked for."""
 
 
-class Sampling(Protocol):
-    """A loss of targets against items that are drawn."""
+class Objective(Protocol):
+    """The loss that a step lowers: of its targets against the whole catalogue, or against items that are drawn."""
 
     def draw(self, batch: Batch, rng: np.random.Generator) -> Negatives:
-        """Negatives for the targets of a batch."""
+        """Negatives for the targets of a batch; none where the loss is over the whole catalogue."""
         ...
 
     def loss(self, states: Tensor, table: Tensor, batch: Batch, negatives: Negatives) -> Tensor:
@@ -88,7 +86,7 @@ class Training:
         config: Config,
         optimiser: Optimiser,
         drop: Dropout,
-        negatives: Sampling | None,
+        objective: Objective,
         swap: Swap,
         whole: Callable[[Network], Scorer],
     ) -> None:
@@ -100,19 +98,18 @@ class Training:
             config: Settings without "auto"; see `settled`.
             optimiser: Moves the weights of the network.
             drop: Dropout.
-            negatives: The loss against what is drawn; None where it is over the whole catalogue.
+            objective: What is learned.
             swap: What is done to a batch before it is learned from.
             whole: Makes of the network what ranks the whole catalogue.
         """
         self.network, self.train, self.config = network, train, config
-        self.optimiser, self.drop, self.negatives, self._whole = optimiser, drop, negatives, whole
+        self.optimiser, self.drop, self.objective, self._whole = optimiser, drop, objective, whole
         self._swap, self.device = swap, network.items.weight.device
         self.rng = np.random.default_rng(config.seed)
         self.average = Average(network, decay=float(config.average)) if config.average else None
         self.steps = math.ceil(len(self._windows().rows) / int(config.batch))
         self.step = 0
         self.place: Place | None = None  # none between two epochs
-        self.cross_entropy = ExactCrossEntropy(getattr(torch, config.precision), smoothing=config.label_smoothing)
 
     def epoch(self, number: int, told: Callable[[int, float], None] = _unwatched) -> float:
         """Learn from every window once; the mean loss of the steps. An epoch that was left in the middle goes on.
@@ -175,7 +172,7 @@ class Training:
         """Learn from one batch; its loss, from which nothing is learned unless it is finite."""
         config = self.config
         batch = self._swap(batch, self.rng)
-        drawn = None if self.negatives is None else self.negatives.draw(batch, self.rng)
+        drawn = self.objective.draw(batch, self.rng)
         with self.optimiser.reading(batch, drawn) as (batch, drawn):
             loss = self._loss(batch, drawn)
             value = loss.item()
@@ -186,10 +183,7 @@ class Training:
                     self.average.add(self.step)
         return value
 
-    def _loss(self, batch: Batch, drawn: Negatives | None = None) -> Tensor:
+    def _loss(self, batch: Batch, drawn: Negatives) -> Tensor:
         read = self.network.last if self.config.learn == "last" else self.network
         states = read(batch.items, batch.layout, self.drop, batch.users)
-        table = self.network.table()
-        if self.negatives is None or drawn is None:
-            return self.cross_entropy(states, table, batch.targets, batch.weights)
-        return self.negatives.loss(states, table, batch, drawn)
+        return self.objective.loss(states, self.network.table(), batch, drawn)

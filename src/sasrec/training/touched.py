@@ -38,7 +38,7 @@ class TouchedAdam:
         self._taken: Taken | None = None
 
     @contextmanager
-    def reading(self, batch: Batch, negatives: Negatives | None) -> Iterator[tuple[Batch, Negatives | None]]:
+    def reading(self, batch: Batch, negatives: Negatives) -> Iterator[tuple[Batch, Negatives]]:
         """See `Optimiser`."""
         whole = self._network.items
         items, batch, negatives = narrowed(batch, negatives)
@@ -69,18 +69,14 @@ class TouchedAdam:
         self._rest.restore(tensors)
 
 
-def narrowed(batch: Batch, negatives: Negatives | None) -> tuple[Int[Tensor, "I"], Batch, Negatives | None]:
+def narrowed(batch: Batch, negatives: Negatives) -> tuple[Int[Tensor, "I"], Batch, Negatives]:
     """The items that a step reads, ascending, and the step itself with places among these in place of item rows."""
-    read = [batch.items, batch.targets]
-    if negatives is not None:
-        read.append(negatives.items.to(batch.items.device).flatten())
+    read = [batch.items, batch.targets, negatives.items.to(batch.items.device).flatten()]
     rows, places = torch.cat(read).unique(return_inverse=True)
     missing = int(rows[0] < 0)  # -1 stands for a negative that there is none to draw of, and stays
-    items, targets, drawn = (places - missing).split([*map(len, read), 0][:3])
+    items, targets, drawn = (places - missing).split([*map(len, read)])
     batch = replace(batch, items=items, targets=targets)
-    if negatives is not None:
-        negatives = negatives._replace(items=drawn.view(negatives.items.shape))
-    return rows[missing:], batch, negatives
+    return rows[missing:], batch, negatives._replace(items=drawn.view(negatives.items.shape))
 
 
 class Taken(NamedTuple):

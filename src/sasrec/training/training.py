@@ -1,15 +1,15 @@
 """Training: from a split to a recommender with the weights that were best on validation."""
 
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 from sasrec.config import Config
 from sasrec.data.features import Features
-from sasrec.data.splits import Holdout, Split
+from sasrec.data.splits import Split
 from sasrec.errors import TrainingError
-from sasrec.evaluation.metrics import hit_rate, ndcg
-from sasrec.evaluation.ranking import rank_targets
+from sasrec.evaluation.ranking import validated
 from sasrec.retrieval.recommender import Recommender
 from sasrec.retrieval.scorers import Scorer
 from sasrec.training.beginning import begin
@@ -98,7 +98,7 @@ def train(
             told(progress)(f"going on in epoch {len(course.results) + 1}, after {training.step:,} steps")
         bar = watched(progress, epochs=config.epochs, steps=training.steps, done=training.step, best=course.best)
         with noted(history, again=training.step > 0) as note, bar as watcher:
-            judge = _judge(valid, exclude_seen=exclude_seen)
+            judge = partial(validated, valid=valid, exclude_seen=exclude_seen)
             stopped = _interruptible(training, course, judge, Together(watcher, note), keeper)
         course.put_back(training.network)
     record = {
@@ -109,16 +109,6 @@ def train(
         **describe(),
     }
     return Recommender.of_log(training.scorer(), data.log, record=record)
-
-
-def _judge(valid: Holdout, *, exclude_seen: bool) -> Judge:
-    """Ranks the whole catalogue for every user of a holdout."""
-
-    def judge(scorer: Scorer) -> tuple[float, float]:
-        ranks = rank_targets(scorer, valid, exclude_seen=exclude_seen).ranks
-        return float(ndcg(ranks, 10).mean()), float(hit_rate(ranks, 10).mean())
-
-    return judge
 
 
 def _interruptible(training: Training, course: Course, judge: Judge, watcher: Watcher, keeper: Keeping | None) -> str:
