@@ -161,12 +161,13 @@ def _unsearched() -> Iterator[Callable[[], None]]:
     more than Python's 700 new objects: while they wait, and are no garbage, they would be searched several times.
 
     A server that begins beside another one leaves things as that one has them, and a caller who wants less or no
-    search keeps it so.
+    search keeps it so. What the caller had set aside stays so; then what is set aside here does too, for Python takes
+    back all or nothing.
     """
     if not _SEARCH.acquire(blocking=False):
         yield lambda: None
         return
-    enabled, (young, *older) = gc.isenabled(), gc.get_threshold()
+    enabled, frozen, (young, *older) = gc.isenabled(), gc.get_freeze_count(), gc.get_threshold()
 
     def search() -> None:
         gc.freeze()
@@ -178,7 +179,8 @@ def _unsearched() -> Iterator[Callable[[], None]]:
     try:
         yield search
     finally:  # whoever called may go on without a server
-        gc.unfreeze()
+        if not frozen:
+            gc.unfreeze()
         gc.set_threshold(young, *older)
         if enabled:
             gc.enable()
