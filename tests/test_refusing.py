@@ -19,7 +19,7 @@ BODY = json.dumps({"user": "u07", "deadline_ms": 10_000}).encode()
 
 def request(body=BODY, *, method="POST", path="/v1/recommend", version="1.1", **headers):
     """The bytes of a request."""
-    own = {"host": "x", "content-type": "application/json", "content-length": len(body)}
+    own = {"host": "localhost", "content-type": "application/json", "content-length": len(body)}
     lines = [f"{name.replace('_', '-')}: {value}\r\n" for name, value in (own | headers).items()]
     return f"{method} {path} HTTP/{version}\r\n{''.join(lines)}\r\n".encode() + body
 
@@ -183,7 +183,9 @@ def test_a_body_in_chunks_is_read_to_its_end_too(full, held):
 )
 def test_answers_to_requests_that_come_together_keep_their_order(full, held, sent, statuses):
     line = full.line()
-    named = [one.replace(b"host: x", b"host: x\r\nx-request-id: %d" % at) for at, one in enumerate(sent)]
+    named = [
+        one.replace(b"host: localhost", b"host: localhost\r\nx-request-id: %d" % at) for at, one in enumerate(sent)
+    ]
 
     line.send(b"".join(named))
     answers = [line.answer() for _ in sent]

@@ -186,7 +186,16 @@ def test_a_caller_who_wants_little_or_no_search_for_garbage_has_it_so_while_a_se
     assert (gc.isenabled(), gc.get_threshold()[0]) == (False, young)
 
 
-@pytest.mark.parametrize("wrong", [{"port": 70000}, {"threads": 0}, {"port": -1}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *({"port": 70000}, {"threads": 0}, {"port": -1}),
+        *(
+            {"known_as": one}
+            for one in ("shop.example", "shop", ("https://shop.example",), ("shop.example:443",), ("",))
+        ),
+    ],
+)
 def test_a_value_out_of_range_is_an_error(saved, wrong):
     with pytest.raises(ConfigError, match=rf"{next(iter(wrong))}: expected"):
         sasrec.serve(saved, sasrec.Place(**wrong))
