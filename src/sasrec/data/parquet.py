@@ -52,7 +52,7 @@ def pages(data: bytes) -> Iterator[Page]:
                         raise DataError("a page of the Parquet file has less than nothing in it")
                     yield Page(values, headers.at - at + unpacked)
                     at = headers.at + packed
-    except (IndexError, KeyError, TypeError, AttributeError):
+    except (IndexError, KeyError, TypeError, AttributeError, RecursionError):
         raise DataError("the headers of the Parquet file are damaged") from None
 
 
