@@ -11,6 +11,7 @@ import json
 import multiprocessing
 import os
 import resource
+import signal
 import subprocess
 import sys
 import time
@@ -128,31 +129,41 @@ def call(
     *,
     python: str = sys.executable,
     errors: Path | None = None,
+    patience: float | None = None,
 ) -> dict[str, Any]:
     """What "module:function" of this package answers in a fresh process.
 
     Args:
         python: The interpreter.
         errors: File for what the process says on standard error; None lets it through.
+        patience: Seconds after which it is killed, with all that it started; None waits for ever.
 
     Raises:
-        ChildProcessError: The process failed; what it said stands on standard error or in the file.
+        ChildProcessError: The process failed, or was killed; what it said stands on standard error or in the file.
     """
     threads = dict.fromkeys(_THREAD_VARIABLES, str(run.threads))
     request = json.dumps({"run": asdict(run), "settings": dict(settings)})
     with open(errors, "w", encoding="utf-8") if errors else nullcontext() as said:
-        done = subprocess.run(
+        process = subprocess.Popen(
             [python, "-m", "benchmarks.child", function, request],
-            check=False,
             cwd=ROOT,
             env={"GOMP_SPINCOUNT": "10000", **os.environ, **threads},  # as the command line has it
             stdout=subprocess.PIPE,
             stderr=said,
             text=True,
+            process_group=0,
         )
-    answers = [line for line in done.stdout.splitlines() if line.startswith(ANSWER)]
-    if done.returncode or not answers:
+        with process:
+            try:
+                out, _ = process.communicate(timeout=patience)
+            except BaseException as error:
+                os.killpg(process.pid, signal.SIGKILL)  # its helpers too, which would disturb the next sample
+                if isinstance(error, subprocess.TimeoutExpired):
+                    raise ChildProcessError(f"{function} did not end within {patience:,.0f} s") from None
+                raise
+    answers = [line for line in out.splitlines() if line.startswith(ANSWER)]
+    if process.returncode or not answers:
         words = errors.read_text(encoding="utf-8", errors="replace").split("\n") if errors else []
         last = next((f": {line.strip()}" for line in reversed(words) if line.strip()), "")
-        raise ChildProcessError(f"{function} left with code {done.returncode}{last}")
+        raise ChildProcessError(f"{function} left with code {process.returncode}{last}")
     return json.loads(answers[-1][len(ANSWER) :])

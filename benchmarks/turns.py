@@ -17,6 +17,7 @@ def measure(
     repeats: int,
     pythons: Mapping[str, str] | None = None,
     errors: Path | None = None,
+    patience: float | None = None,
 ) -> list[Row]:
     """A row for each case; one that failed has the reason in place of samples.
 
@@ -40,6 +41,7 @@ def measure(
                     case.settings,
                     python=(pythons or {}).get(case.name, sys.executable),
                     errors=errors / f"{case.name}.txt" if errors else None,
+                    patience=patience,
                 )
                 samples[case.name].append(Sample(**answer))
             except ChildProcessError as error:

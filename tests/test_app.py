@@ -440,7 +440,7 @@ def test_a_user_may_be_called_as_the_field_of_the_address_is(get):
     assert get("/v1/users/{user}/history")["user"] == "{user}"
 
 
-HEAD = "POST /v1/recommend HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+HEAD = "POST /v1/recommend HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
 
 
 def raw(running, data):
@@ -472,13 +472,13 @@ def test_a_body_that_grows_too_large_in_chunks_is_refused(running):
     ("data", "status"),
     [
         (b"hello\r\n\r\n", 400),
-        (b"GET /livez HTTP/1.1\r\nhost: x\r\nbad header\r\n\r\n", 400),
-        (b"GET /\xff HTTP/1.1\r\nhost: x\r\n\r\n", 400),
+        (b"GET /livez HTTP/1.1\r\nhost: localhost\r\nbad header\r\n\r\n", 400),
+        (b"GET /\xff HTTP/1.1\r\nhost: localhost\r\n\r\n", 400),
         (HEAD.encode() + b"content-length: 2\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n", 400),
         (HEAD.encode() + b"content-length: -1\r\n\r\n", 400),
         (HEAD.encode() + b"content-length: 1\r\ncontent-length: 2\r\n\r\nxx", 400),
-        (b"GET /livez HTTP/1.1\r\nhost: x\r\nlong: " + b"x" * 20_000 + b"\r\n\r\n", 431),
-        (b"GET /livez?" + b"x" * 20_000 + b" HTTP/1.1\r\nhost: x\r\n\r\n", 431),
+        (b"GET /livez HTTP/1.1\r\nhost: localhost\r\nlong: " + b"x" * 20_000 + b"\r\n\r\n", 431),
+        (b"GET /livez?" + b"x" * 20_000 + b" HTTP/1.1\r\nhost: localhost\r\n\r\n", 431),
         (b"GET /livez HTTP/1.1\r\n" + b"a: b\r\n" * 5_000 + b"\r\n", 431),
     ],
 )
@@ -499,7 +499,7 @@ def test_what_is_no_proper_http_is_a_problem_too(running, data, status):
     ],
 )
 def test_of_a_header_in_two_lines_neither_is_overlooked(running, lines):
-    head = "\r\n".join(["POST /v1/recommend HTTP/1.1", "host: x", "content-length: 2", *lines])
+    head = "\r\n".join(["POST /v1/recommend HTTP/1.1", "host: localhost", "content-length: 2", *lines])
 
     answer = raw(running, f"{head}\r\n\r\n{{}}".encode())
 
@@ -533,7 +533,7 @@ def test_a_connection_too_many_is_told_so_even_while_its_request_is_on_the_way(
     serving, small_model, tmp_path, monkeypatch
 ):
     monkeypatch.setattr("sasrec.serving.connections.CONNECTIONS", 0)
-    request = b"POST /v1/recommend HTTP/1.1\r\nhost: x\r\ncontent-length: 60000\r\n\r\n" + b"x" * 60_000
+    request = b"POST /v1/recommend HTTP/1.1\r\nhost: localhost\r\ncontent-length: 60000\r\n\r\n" + b"x" * 60_000
     answers = []
     with serving(small_model, data=tmp_path / "data") as running:
         address = urlsplit(running.url)

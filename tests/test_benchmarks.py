@@ -1,6 +1,8 @@
 """The harness of the benchmarks: what it starts, counts and says. Nothing is timed here."""
 
 import json
+import os
+import select
 import subprocess
 import sys
 from pathlib import Path
@@ -56,24 +58,43 @@ def test_the_process_that_starts_the_others_stays_small():
     assert not {"sasrec", "torch", "numpy", "polars"} & set(loaded.stdout.split())
 
 
-def test_a_child_is_told_its_threads_and_its_last_answer_counts(monkeypatch, tmp_path):
-    def run(arguments, **options):
-        assert arguments[1:4] == ["-m", "benchmarks.child", "some:thing"]
-        assert {options["env"][name] for name in ("OMP_NUM_THREADS", "POLARS_MAX_THREADS")} == {"2"}
-        return SimpleNamespace(returncode=0, stdout='chatter\nRESULT {"a": 1}\nRESULT {"a": 2}\n')
-
-    monkeypatch.setattr(measure.subprocess, "run", run)
-
-    assert measure.call("some:thing", Run(str(tmp_path), "log", False, threads=2, epochs=1), {}) == {"a": 2}
+def interpreter(folder, *lines):
+    """A program that is started in Python's place."""
+    program = folder / "python"
+    program.write_text("\n".join(("#!/bin/sh", *lines)))
+    program.chmod(0o755)
+    return str(program)
 
 
-@pytest.mark.parametrize(("code", "output"), [(1, "RESULT {}\n"), (0, "nothing to say\n")])
-def test_a_child_that_fails_or_is_silent_gives_no_sample(monkeypatch, tmp_path, code, output):
-    done = SimpleNamespace(returncode=code, stdout=output)
-    monkeypatch.setattr(measure.subprocess, "run", lambda *arguments, **options: done)
+def test_a_child_is_told_its_threads_and_its_last_answer_counts(tmp_path):
+    said = (
+        """echo 'RESULT {"a": 1}'; printf 'RESULT ["%s", %s, %s]\n' "$1 $2 $3" $OMP_NUM_THREADS $POLARS_MAX_THREADS"""
+    )
+    run = Run(str(tmp_path), "log", False, threads=2, epochs=1)
 
-    with pytest.raises(ChildProcessError, match="some:thing"):
-        measure.call("some:thing", run_on(tmp_path), {})
+    found = measure.call("some:thing", run, {}, python=interpreter(tmp_path, "echo chatter", said))
+
+    assert found == ["-m benchmarks.child some:thing", 2, 2]
+
+
+@pytest.mark.parametrize("line", ["echo 'RESULT {}'; exit 1", "echo nothing to say"])
+def test_a_child_that_fails_or_is_silent_gives_no_sample(tmp_path, line):
+    with pytest.raises(ChildProcessError, match="some:thing left with code"):
+        measure.call("some:thing", run_on(tmp_path), {}, python=interpreter(tmp_path, line))
+
+
+def test_a_child_that_never_ends_is_killed_with_its_helpers(tmp_path):
+    held = tmp_path / "held"
+    os.mkfifo(held)
+    reading = os.open(held, os.O_RDONLY | os.O_NONBLOCK)
+    hangs = interpreter(tmp_path, f"exec 3> {held}", "sleep 1000 & sleep 1000")
+
+    with pytest.raises(ChildProcessError, match="some:thing did not end within 1 s"):
+        measure.call("some:thing", run_on(tmp_path), {}, python=hangs, patience=1)
+
+    assert select.select([reading], [], [], 60)[0], "it ends once nobody holds the other end any more"
+    assert os.read(reading, 1) == b""
+    os.close(reading)
 
 
 def test_a_child_hands_run_and_settings_to_the_function_and_its_sample_back(monkeypatch, tmp_path):

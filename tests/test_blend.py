@@ -329,24 +329,6 @@ def test_the_table_is_that_of_the_first_model_that_tells_of_one(data, features):
     assert {name: record[name] for name in ("features", "item_table")} == features.record()
 
 
-@pytest.mark.parametrize(
-    "broken",
-    [{"item_table": "genre"}, {"item_table": ["genre"]}, {"item_table": {"sha256": 7}}, {"features": ["genre"]}],
-    ids=["text", "list", "digest", "words"],
-)
-def test_a_record_that_tells_of_features_as_no_model_does_is_a_damaged_one(data, features, broken):
-    content = sasrec.count(data, "content", features=features, progress=False)
-    model = sasrec.Recommender.of_log(content.scorer, data.log, record={**content.record, **broken})
-
-    for refused in (
-        lambda: sasrec.blend(data, [model, "rules"], progress=False),
-        lambda: sasrec.blend(data, [model, "rules"], features=features, progress=False),
-        lambda: sasrec.refit(model, data, features=features, progress=False),
-    ):
-        with pytest.raises(BundleError, match=rf"record\.json: .* features .*\$\.{next(iter(broken))}"):
-            refused()
-
-
 def test_features_that_a_given_model_was_not_made_with_are_refused(data, network, features, moved):
     content = sasrec.count(data, "content", features=features, progress=False)
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import pickle
+import re
 import resource
 import shutil
 from io import BytesIO
@@ -523,6 +524,52 @@ def test_a_record_that_holds_what_no_models_does_is_refused(saved, name, value):
         sasrec.load(saved)
 
 
+ADDS = {"difference": 0.1, "low": 0.0, "high": 0.2, "level": 0.95}
+PART = {"name": "rules", "kind": "rules", "weight": 0.5, "ndcg": 0.1, "adds": ADDS}
+NEW = {"items": 2, "weight": 0.5, "costs": ADDS}
+
+
+def without(whole, name):
+    return {other: value for other, value in whole.items() if other != name}
+
+
+@pytest.mark.parametrize(
+    ("changes", "where"),
+    [
+        ({"features": ["genre"]}, "features"),
+        ({"item_table": "genre"}, "item_table"),
+        ({"item_table": ["genre"]}, "item_table"),
+        ({"item_table": {"sha256": 7}}, "item_table.sha256"),
+        ({"parts": [PART, PART | {"adds": 0.1}]}, "parts[1].adds"),
+        ({"parts": [PART | {"adds": ADDS | {"more": 1}}]}, "parts[0].adds"),
+        ({"parts": [PART | {"best": {"ndcg": "high"}}]}, "parts[0].best.ndcg"),
+        *[({"parts": [without(PART, name)]}, "parts[0]") for name in PART],
+        *[({"parts": [PART | {"adds": without(ADDS, name)}]}, "parts[0].adds") for name in ADDS],
+        ({"new": NEW | {"costs": {"difference": "little"}}}, "new.costs.difference"),
+        *[({"new": without(NEW, name)}, "new") for name in NEW],
+    ],
+    ids=str,
+)
+def test_a_record_of_another_shape_within_is_refused(saved, changes, where):
+    record = json.loads((saved / "record.json").read_text())
+    (saved / "record.json").write_text(json.dumps(record | changes))
+    seal(saved)
+
+    with pytest.raises(
+        BundleError, match=re.escape("record.json holds what no model's does: ") + f".*{re.escape(where)}"
+    ):
+        sasrec.load(saved)
+
+
+@pytest.mark.parametrize("changes", [{"parts": [PART]}, {"new": NEW}, {"new": None}, {"item_table": {}}], ids=str)
+def test_a_record_of_the_right_shape_is_taken(saved, changes):
+    record = json.loads((saved / "record.json").read_text()) | changes
+    (saved / "record.json").write_text(json.dumps(record))
+    seal(saved)
+
+    assert sasrec.load(saved).record == record
+
+
 def test_a_huge_network_is_refused_before_it_takes_any_memory(saved):
     # 64 blocks of width 4096 would take 26 GB.
     (saved / "config.json").write_text('{"width": 4096, "blocks": 64, "length": 10000, "positions": "learned"}')
@@ -530,6 +577,32 @@ def test_a_huge_network_is_refused_before_it_takes_any_memory(saved):
 
     with pytest.raises(BundleError, match="weights do not fit the config"):
         sasrec.load(saved)
+
+
+@pytest.mark.parametrize("name", ["users.parquet", "items.parquet"])
+@pytest.mark.parametrize(
+    "ids",
+    [
+        pl.repeat("a", 10_000_000, dtype=pl.String, eager=True),
+        pl.repeat(1, 10_000_000, dtype=pl.Int64, eager=True),
+        pl.Series(["a" * 200_000_000]),
+    ],
+    ids=["many", "many integers", "long"],
+)
+def test_a_few_bytes_that_unfold_to_many_are_refused_before_they_take_any_memory(saved, monkeypatch, name, ids):
+    (saved / name).write_bytes(parquet(ids))
+    seal(saved)
+    monkeypatch.setattr(pl, "read_parquet", read_only_small)
+
+    with pytest.raises(BundleError, match=rf"{name} unfolds to more than the ids of [\d,]+ {name.split('.')[0]}"):
+        sasrec.load(saved)
+
+
+def read_only_small(file, read=pl.read_parquet):
+    """Fails where Parquet is unpacked that takes memory to speak of."""
+    frame = read(file)
+    assert frame.estimated_size() < 2**20
+    return frame
 
 
 @pytest.mark.parametrize("name", sorted(FILES - {"manifest.json"}))

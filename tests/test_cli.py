@@ -348,6 +348,20 @@ def test_training_shows_log_split_settings_progress_and_outcome(run, tmp_path):
     assert "\x1b" not in out + err
 
 
+def test_training_says_of_a_network_without_blocks_and_positions_nothing_that_only_others_have(run, tmp_path):
+    flags = ["--network", "stamp", "--learn", "last", "--width", 8, "--length", 10, "--epochs", 1, "--threads", 1]
+
+    code, trained, _ = run("train", "log.csv", "--out", tmp_path / "m", *flags)
+    told = run("info", tmp_path / "m")[1]
+
+    assert code == 0
+    for shown in (trained, told):
+        assert "network=stamp" in shown
+        assert "positions=none" in shown
+        assert re.findall(r"(?:blocks|heads|norm)=|learned", shown) == []
+    assert "positions: none, as stamp has no place for them" in trained
+
+
 def test_training_trains_as_the_library_does(folder):
     config = sasrec.Config(width=8, length=10, blocks=1, epochs=2, threads=1)
     data = sasrec.split(sasrec.read_log(folder / "log.csv"))

@@ -2,12 +2,14 @@
 
 import configparser
 import json
+import os
 import re
 import shlex
 import shutil
 import subprocess
 import sys
-from itertools import pairwise
+import tomllib
+from itertools import chain, pairwise
 from pathlib import Path
 
 import pytest
@@ -194,7 +196,24 @@ def test_the_container_file_copies_what_there_is():
 
     assert sorted(copied) == sorted(let_in)
     assert all((ROOT / name).exists() for name in copied)
-    assert ".[serve]" in text
+
+
+@pytest.mark.parametrize("extras", ["serve", "serve,postgres"])
+def test_the_container_file_installs_what_sasrec_asks_for_before_it_has_its_code(extras):
+    before, _, after = text_of_container().partition("COPY src ")
+    told, file = re.search(r'RUN (python -c ".*?") > (\S+) &&', before).groups()
+    own = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    asked = [own["dependencies"], *(own["optional-dependencies"][extra] for extra in extras.split(","))]
+
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    done = subprocess.run(
+        told, shell=True, cwd=ROOT, capture_output=True, text=True, check=True, env={"PATH": path, "EXTRAS": extras}
+    )
+
+    assert done.stdout.splitlines() == list(chain(*asked))
+    assert f"-r {file}" in before
+    assert "--no-deps" in after
+    assert "ARG EXTRAS=serve\n" in before
 
 
 def test_torch_for_the_cpu_is_the_version_that_is_pinned():

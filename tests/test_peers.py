@@ -417,11 +417,11 @@ def test_the_comparison_says_how_many_times_ours_and_which_part_was_timed():
 
 @pytest.fixture
 def asked(monkeypatch, configs):
-    """Answers for processes; holds what was asked for and with which Python."""
+    """Answers for processes; holds what was asked for, with which Python, and how long it is waited for."""
     seen = []
 
-    def answer(function, _run, chosen, **options):
-        seen.append((function, chosen.get("steps"), options.get("python")))
+    def answer(function, _run, chosen, *, python=None, errors=None, patience=None):
+        seen.append((function, chosen.get("steps"), python, patience))
         if chosen.get("driver") == "replay":
             raise ChildProcessError("replay left with code 1: ValueError: something else")
         machine = {"processor": "some", "bfloat16": False}
@@ -467,8 +467,15 @@ def test_without_a_failure_gaps_alone_leave_with_success(asked, tmp_path):
 def test_each_sample_is_taken_by_the_python_of_its_environment(asked, tmp_path):
     command.main(["--only", "same.softmax.sasrec", "preset.rectools", "--quick", "--json", str(tmp_path / "out.json")])
 
-    samples = [(steps, python) for function, steps, python in asked if function == "peers.epoch:sample"]
+    samples = [(steps, python) for function, steps, python, _ in asked if function == "peers.epoch:sample"]
     assert samples == [(2, sys.executable), (2, sys.executable), (2, "rectools/bin/python")]
+
+
+@pytest.mark.parametrize(("options", "seconds"), [([], 7200), (["--patience", "3"], 180)])
+def test_a_system_that_hangs_is_waited_for_as_long_as_was_asked(asked, tmp_path, options, seconds):
+    command.main(["--only", "same.softmax.sasrec", "--quick", "--json", str(tmp_path / "out.json"), *options])
+
+    assert [patience for function, _, _, patience in asked if function == "peers.epoch:sample"] == [seconds]
 
 
 def test_fewer_steps_shorten_whole_epochs_and_nothing_that_is_shorter(configs):

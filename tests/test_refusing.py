@@ -3,13 +3,14 @@
 import http.client
 import json
 import re
+import select
 import socket
 import threading
-import time
 from urllib.parse import urlsplit
 
 import pytest
 
+from sasrec.serving.connections import Connection
 from sasrec.serving.refusing import Refusals
 
 PATIENCE = 60  # seconds for what takes none on a quiet machine
@@ -18,7 +19,7 @@ BODY = json.dumps({"user": "u07", "deadline_ms": 10_000}).encode()
 
 def request(body=BODY, *, method="POST", path="/v1/recommend", version="1.1", **headers):
     """The bytes of a request."""
-    own = {"host": "x", "content-type": "application/json", "content-length": len(body)}
+    own = {"host": "localhost", "content-type": "application/json", "content-length": len(body)}
     lines = [f"{name.replace('_', '-')}: {value}\r\n" for name, value in (own | headers).items()]
     return f"{method} {path} HTTP/{version}\r\n{''.join(lines)}\r\n".encode() + body
 
@@ -98,18 +99,23 @@ def full(serving, small_model, held_model, tmp_path, monkeypatch):
         server.close()
 
 
+def told_of(monkeypatch, whose, name):
+    """A semaphore that is released after each call of a method, by objects that come from now on."""
+    count, method = threading.Semaphore(0), getattr(whose, name)
+
+    def counted(self, *arguments):
+        method(self, *arguments)
+        count.release()
+
+    monkeypatch.setattr(whose, name, counted)
+    return count
+
+
 @pytest.fixture
 def held(monkeypatch):
     """Nothing is told by the clock; a semaphore is released whenever a refusal is held."""
     monkeypatch.setattr("sasrec.serving.refusing._TICK", 3600.0)
-    count, hold = threading.Semaphore(0), Refusals.hold
-
-    def counted(self, tell):
-        hold(self, tell)
-        count.release()
-
-    monkeypatch.setattr(Refusals, "hold", counted)
-    return count
+    return told_of(monkeypatch, Refusals, "hold")
 
 
 def test_a_refused_request_is_told_to_come_again_and_its_connection_goes_on(full):
@@ -177,7 +183,9 @@ def test_a_body_in_chunks_is_read_to_its_end_too(full, held):
 )
 def test_answers_to_requests_that_come_together_keep_their_order(full, held, sent, statuses):
     line = full.line()
-    named = [one.replace(b"host: x", b"host: x\r\nx-request-id: %d" % at) for at, one in enumerate(sent)]
+    named = [
+        one.replace(b"host: localhost", b"host: localhost\r\nx-request-id: %d" % at) for at, one in enumerate(sent)
+    ]
 
     line.send(b"".join(named))
     answers = [line.answer() for _ in sent]
@@ -298,11 +306,12 @@ def test_a_client_that_goes_while_its_refusal_is_held_disturbs_nobody(full, held
 
 def test_a_refusal_that_is_due_does_not_end_the_connection_of_the_next_whose_body_is_on_its_way(full, monkeypatch):
     monkeypatch.setattr("sasrec.serving.refusing._TICK", 0.01)
+    ticked = told_of(monkeypatch, Refusals, "_tell")
     line, whole = full.line(), request()
 
     line.send(whole + whole[: -len(BODY)])
     first = line.answer()[0]
-    time.sleep(0.1)  # the first one's tick passes
+    assert ticked.acquire(timeout=PATIENCE)
     line.send(BODY + ALIVE)
     (second, headers, _), third = line.answer(), line.answer()
 
@@ -310,13 +319,14 @@ def test_a_refusal_that_is_due_does_not_end_the_connection_of_the_next_whose_bod
     assert "connection" not in headers
 
 
-def test_a_refused_body_that_is_no_body_is_told_apart_from_a_large_head(full, held):
+def test_a_refused_body_that_is_no_body_is_told_apart_from_a_large_head(full, held, monkeypatch):
+    read = told_of(monkeypatch, Connection, "data_received")
     line = full.line()
     head = request().partition(b"content-length")[0] + b"transfer-encoding: chunked\r\n\r\n"
 
     for part in (head, b"4000\r\n" + b"x" * 0x4000 + b"\r\n", b"zz\r\n"):
         line.send(part)
-        time.sleep(0.05)  # read one by one, as far as the machine is quick enough
+        assert read.acquire(timeout=PATIENCE)  # one by one
 
     assert (line.answer()[0], line.answer()) == (400, None)
 
@@ -340,16 +350,14 @@ def test_a_head_that_is_too_large_is_refused_before_its_end_even_if_it_comes_at_
 
 
 @pytest.mark.parametrize("sent", [b"GET / HTTP/1.1\r\nx: " + b"y" * 20_000 + b"\r\n\r\n", b"nonsense\r\n\r\n"])
-def test_a_connection_that_was_refused_is_closed_even_if_the_other_end_stays(full, sent):
-    line = full.line()
+def test_a_connection_that_was_refused_is_closed_even_if_the_other_end_stays(full, sent, monkeypatch):
+    lost = told_of(monkeypatch, Connection, "connection_lost")
+    line, resets = full.line(), select.poll()
 
     line.send(sent)
     assert line.answer()[0] in (400, 431)
 
-    for _ in range(20 * PATIENCE):
-        try:
-            line.send(b"x")
-        except OSError:
-            return
-        time.sleep(0.05)
-    pytest.fail("the server keeps the connection")
+    assert lost.acquire(timeout=PATIENCE)
+    line.send(b"x")
+    resets.register(line.socket, 0)
+    assert resets.poll(1000 * PATIENCE), "nobody reads it"

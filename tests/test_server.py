@@ -117,6 +117,18 @@ def test_a_server_leaves_the_search_for_garbage_as_it_was(saved, tmp_path):
     assert after == before
 
 
+def test_what_a_caller_had_set_aside_from_the_search_for_garbage_stays_so(serving, saved, tmp_path):
+    gc.freeze()
+    before = gc.get_freeze_count()
+    try:
+        with serving(saved, data=tmp_path / "data"):
+            pass
+
+        assert gc.get_freeze_count() > before / 2  # the few that were let go since are no longer counted
+    finally:
+        gc.unfreeze()
+
+
 def test_a_server_that_cannot_start_leaves_garbage_collected(tmp_path):
     gc.unfreeze()
     before = gc.isenabled(), gc.get_threshold(), gc.get_freeze_count()
@@ -174,7 +186,16 @@ def test_a_caller_who_wants_little_or_no_search_for_garbage_has_it_so_while_a_se
     assert (gc.isenabled(), gc.get_threshold()[0]) == (False, young)
 
 
-@pytest.mark.parametrize("wrong", [{"port": 70000}, {"threads": 0}, {"port": -1}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *({"port": 70000}, {"threads": 0}, {"port": -1}),
+        *(
+            {"known_as": one}
+            for one in ("shop.example", "shop", ("https://shop.example",), ("shop.example:443",), ("",))
+        ),
+    ],
+)
 def test_a_value_out_of_range_is_an_error(saved, wrong):
     with pytest.raises(ConfigError, match=rf"{next(iter(wrong))}: expected"):
         sasrec.serve(saved, sasrec.Place(**wrong))

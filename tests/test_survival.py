@@ -2,13 +2,15 @@
 
 import json
 import sys
+import threading
 from types import SimpleNamespace
 
 import pytest
 from benchmarks.survival import __main__ as command
 from benchmarks.survival import disk, writing
 from benchmarks.survival.claims import Claim, Try, table
-from benchmarks.survival.ground import Ground
+from benchmarks.survival.ground import PATIENCE, Ground
+from benchmarks.survival.load import Clients
 
 ALL = [pytest.param(name, id=name) for name in command.CLAIMS]
 FEW = [pytest.param(name, id=name) for name, claim in command.CLAIMS.items() if claim.few]
@@ -54,6 +56,18 @@ def test_a_disk_that_nobody_may_make_is_a_limit_on_files(ground):
     found = [*disk.saved(ground, 4, limited), *disk.stored(ground, 1, limited)]
 
     assert [one.failed for one in found] == [""] * 5
+
+
+def test_clients_that_all_break_off_are_not_waited_for(serving, small_model, tmp_path):
+    with serving(small_model, data=tmp_path / "data") as running:
+        clients = Clients(running.url, right={})  # no version is known, so that no answer can be judged
+        waiting = threading.Thread(target=clients.wait, args=[1], daemon=True)
+        waiting.start()
+        waiting.join(PATIENCE)
+        clients.end()
+
+    assert not waiting.is_alive()
+    assert clients.faults
 
 
 # How it is counted

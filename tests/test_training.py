@@ -346,7 +346,8 @@ def test_the_window_is_settled_by_the_mean_length_of_training_histories(mean, le
         (50, {}, "both"),
         (50, {"length": 10}, "both"),
         (50, {"positions": "none"}, "none"),
-        (50, {"network": "stamp", "learn": "last"}, "learned"),
+        (49, {"network": "stamp", "learn": "last"}, "none"),
+        (50, {"network": "stamp", "learn": "last"}, "none"),
     ],
 )
 def test_where_histories_are_long_positions_are_relative_too(mean, asked, positions):
@@ -673,6 +674,15 @@ def test_a_model_says_what_was_chosen_for_it_and_why(data, small_config):
         "loss": "exact cross-entropy (softmax), as 25 items are no more than 50,000",
     }
     assert sasrec.train(data, chosen).record["automatic"] == {}
+
+
+@pytest.mark.parametrize("mean", [10, 60])
+def test_a_network_without_positions_is_not_said_to_have_any(mean):
+    train = Sequences.of([[0] * mean])
+    asked = sasrec.Config(network="stamp", learn="last", width=8, batch=1)
+    taken = settling.settled(asked, train, items=9)
+
+    assert settling.reasons(asked, taken, train, items=9)["positions"] == "none, as stamp has no place for them"
 
 
 def test_a_catalogue_beyond_the_bound_is_trained_with_sampled_softmax(data, small_config, monkeypatch):

@@ -70,9 +70,9 @@ def _measured(chosen: Sequence[Case], runs: Mapping[str, Run], options: argparse
     found: dict[str, Row] = {name: Row(case, (), gaps[name]) for case in chosen if (name := case.name) in gaps}
     for log, run in runs.items():
         some = [case for case in chosen if _log(case) == log and case.name not in gaps]
-        found |= {
-            row.case.name: row for row in measure(some, run, repeats=options.repeats, pythons=pythons, errors=folder)
-        }
+        patience = 60.0 * options.patience
+        rows = measure(some, run, repeats=options.repeats, pythons=pythons, errors=folder, patience=patience)
+        found |= {row.case.name: row for row in rows}
     return [found[case.name] for case in chosen]
 
 
@@ -175,6 +175,13 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="cases, or what their names begin with: same, preset, ml1m, quality, preset.stamp, ... (all but quality)",
     )
     add("--repeats", type=at_least_one, default=3, metavar="N", help="processes of each case (3)")
+    add(
+        "--patience",
+        type=at_least_one,
+        default=120,
+        metavar="MINUTES",
+        help="after which a process that has not ended is killed, and its system is a gap in the table (120)",
+    )
     add("--threads", type=at_least_one, default=1, metavar="N", help="CPU threads (1)")
     add("--steps", type=at_least_one, metavar="N", help="time at most so many steps of an epoch, scaled to a whole one")
     add("--quick", action="store_true", help=f"one repeat, {QUICK} steps: does everything run?")

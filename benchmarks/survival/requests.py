@@ -30,7 +30,7 @@ NUMBERS = [0, 1, -1, 10, 500, 501, 2**31, 2**63, -(2**63) - 1, 10**400, 1.5, 1e3
 TIMES = [-1e11, -1, 0.5, 1_000_000_000, 1_700_000_000.25, 1e11]
 MISSING = 0.2  # seconds without an answer after which a request is taken for one that waits for more
 SLOW = 10.0  # seconds that the server gives a request to come
-HEAD = b"POST /v1/recommend HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json\r\n"
+HEAD = b"POST /v1/recommend HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-type: application/json\r\n"
 
 
 def odd_request(chances: random.Random, operation: Operation, document: Document) -> Asked:
@@ -165,7 +165,7 @@ MALFORMED: tuple[Callable[[random.Random], bytes], ...] = (
     lambda chances: HEAD + b"content-length: %d\r\n\r\n" % (BODY + chances.randrange(1, 10**12)),
     lambda chances: HEAD + b"transfer-encoding: chunked\r\n\r\n" + _CHUNK * chances.randrange(17, 40),
     lambda chances: HEAD + b"long: " + b"x" * chances.randrange(9_000, 200_000) + b"\r\n\r\n",
-    lambda chances: b"GET /livez?" + b"x" * chances.randrange(9_000, 200_000) + b" HTTP/1.1\r\nhost: x\r\n\r\n",
+    lambda chances: b"GET /livez?" + b"x" * chances.randrange(9_000, 200_000) + b" HTTP/1.1\r\nhost: localhost\r\n\r\n",
 )
 
 

@@ -21,8 +21,8 @@ class Config:
     presets (`sasrec.preset`) put it together as these systems do.
 
     Attributes:
-        network: "sasrec", or "stamp" (attention from the last item, without blocks), of which "stamp-memory" and
-            "stamp-last" keep one of the two halves alone.
+        network: "sasrec", or "stamp" (attention from the last item, without blocks and positions), of which
+            "stamp-memory" and "stamp-last" keep one of the two halves alone.
         width: Size of item vectors and states (the paper's d); "auto" takes 128, and 64 beyond 50,000 items.
         length: Most recent events of a history that the network looks at (the paper's n); "auto" takes it from the log:
             200 where users have 50 events or more on average, else 50.

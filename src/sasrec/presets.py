@@ -56,7 +56,7 @@ _NO_LEAK = (
 )
 _BEST_KEPT = "the weights of the best validation are kept; there those of the last epoch"
 
-# All have learned positions, keep the weights themselves and move every item in every step; most draw one negative.
+# All but STAMP have learned positions; all keep the weights themselves and move every item in every step; most draw one negative.
 _PUBLISHED = Config(positions="learned", negatives=1, item_updates="all", average=0.0)
 
 PRESETS = {
@@ -275,6 +275,7 @@ PRESETS = {
             network="stamp",
             width=64,
             length=50,
+            positions="none",
             dropout=0.0,
             windows="rolling",
             learn="last",

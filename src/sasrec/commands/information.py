@@ -9,6 +9,7 @@ from sasrec.commands.reading import LogFlags, Reading
 from sasrec.config import Config
 from sasrec.errors import ConfigError
 
+_OF_BLOCKS = ("blocks", "heads", "norm")  # which only SASRec has
 _USUAL = ("width", "length", "blocks", "heads", "dropout", "norm", "loss", "batch", "learning_rate", "seed")
 
 if TYPE_CHECKING:
@@ -96,7 +97,9 @@ def chosen(settings: Mapping[str, Any]) -> str:
     inner = settings.get("width", 0) + settings.get("user_width", 0)
     defaults |= {"attention_width": inner, "feed_forward": inner}
     defaults |= {"negatives": 1, "sampler": "unseen", "item_updates": "all"}
-    return in_words({name: value for name, value in settings.items() if name in _USUAL or value != defaults.get(name)})
+    shown = {name: value for name, value in settings.items() if name in _USUAL or value != defaults.get(name)}
+    without = () if settings.get("network", "sasrec") == "sasrec" else _OF_BLOCKS
+    return in_words({name: value for name, value in shown.items() if name not in without})
 
 
 def outcome(record: Mapping[str, Any]) -> str:

@@ -38,7 +38,7 @@ _USUAL_NAMES: dict[str, tuple[tuple[str, ...], ...]] = {
 }
 
 # Paths and addresses fit; what is longer is most often a piece of the file behind a stray quotation mark.
-_LONGEST_ID_BYTES = 4096
+LONGEST_ID_BYTES = 4096
 # The text of an integer that comes back from the integer unchanged; 007, +7 and -0 do not.
 _INTEGER = r"^(?:0|-?[1-9]\d{0,18}|1\d{19})$"
 _ISO = r"^\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d(?::?\d\d)?)?)?$"
@@ -180,10 +180,10 @@ def _ids(column: pl.Series, *, typed: bool, where: str) -> pl.Series:
     holds_nul = text.str.contains("\0", literal=True).fill_null(False)
     if holds_nul.any():
         raise DataError(f"{where}: an id holds a NUL character in {row_list(holds_nul.arg_true())}; clean the file")
-    too_long = (text.str.len_bytes() > _LONGEST_ID_BYTES).fill_null(False)
+    too_long = (text.str.len_bytes() > LONGEST_ID_BYTES).fill_null(False)
     if too_long.any():
         raise DataError(
-            f"{where}: an id is longer than {_LONGEST_ID_BYTES:,} bytes in {row_list(too_long.arg_true())}; "
+            f"{where}: an id is longer than {LONGEST_ID_BYTES:,} bytes in {row_list(too_long.arg_true())}; "
             "look for a quotation mark that swallowed other lines"
         )
     text = text.set(text == "", None)

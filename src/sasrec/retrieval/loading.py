@@ -12,7 +12,9 @@ import safetensors.numpy
 from safetensors import SafetensorError
 
 from sasrec.bundle import EXPORTED, FILES, Bundle, Entry, Manifest, entry_of, manifest, read, regular, weights_file
+from sasrec.data.columns import LONGEST_ID_BYTES
 from sasrec.data.log import FrameKind
+from sasrec.data.parquet import pages
 from sasrec.data.sequences import Sequences
 from sasrec.data.vocab import Vocabulary
 from sasrec.errors import BundleError, ConfigError, DataError
@@ -21,6 +23,7 @@ from sasrec.retrieval.exported import Exported
 from sasrec.retrieval.recommender import Recommender
 from sasrec.retrieval.scorers import Scorer
 
+_ID_BYTES = LONGEST_ID_BYTES + 16  # with its length and its place in a dictionary
 _LATEST = 2.0**62  # beyond any time that a log can hold
 _MAPPED_BYTES = 64 * 2**20  # weights of this size or more stay in their file
 _FAULTS = (
@@ -51,14 +54,30 @@ class _Taken(msgspec.Struct):
     through: int
 
 
+class _Interval(msgspec.Struct, forbid_unknown_fields=True):
+    difference: float
+    low: float
+    high: float
+    level: float
+
+
 class _Part(msgspec.Struct):
     name: str
+    kind: str
     weight: float
+    ndcg: float
+    adds: _Interval
+    best: _Best | msgspec.UnsetType = msgspec.UNSET
 
 
 class _New(msgspec.Struct):
     items: int
     weight: float
+    costs: _Interval
+
+
+class _Table(msgspec.Struct):
+    sha256: str = ""
 
 
 class _Record(msgspec.Struct):
@@ -80,6 +99,8 @@ class _Record(msgspec.Struct):
     refit: _Refit | msgspec.UnsetType = msgspec.UNSET
     events: _Taken | msgspec.UnsetType = msgspec.UNSET
     new: _New | None = None
+    features: str | None = None
+    item_table: _Table | None = None
 
 
 def load(path: str | Path, *, frame: FrameKind = "polars") -> Recommender:
@@ -134,7 +155,7 @@ def read_bundle(path: Path) -> Bundle:
     listed = manifest(path)
     contents = {name: _checked(path, name, listed) for name in FILES}
     try:
-        return _decode(listed.kind, contents, _tensors(path, listed))
+        return _decode(listed, contents, _tensors(path, listed))
     except _FAULTS as error:
         raise BundleError(f"{path}: its files are whole but do not fit together: {error}") from None
 
@@ -186,16 +207,18 @@ def _check_entry(file: Path, expected: Entry, found: Entry) -> None:
         raise BundleError(f"{file}: is damaged ({found.size:,} bytes do not match the manifest); save it again")
 
 
-def _decode(kind: str, contents: dict[str, bytes], tensors: dict[str, Any]) -> Bundle:
-    users = _ids_from_parquet(contents["users.parquet"], "user")
-    items = _ids_from_parquet(contents["items.parquet"], "item")
+def _decode(listed: Manifest, contents: dict[str, bytes], tensors: dict[str, Any]) -> Bundle:
     arrays = safetensors.numpy.load(contents["histories.safetensors"])
+    users = _ids_from_parquet(contents["users.parquet"], "user", most=arrays["offsets"].size)
+    # How many items the arrays are of is for the scorer to say; all have a number of 4 bytes of each at least.
+    weights = listed.files[weights_file(listed.kind)]
+    items = _ids_from_parquet(contents["items.parquet"], "item", most=weights.size // 4)
     histories = Sequences(arrays["items"], arrays["offsets"], arrays.get("times"))
     _check_histories(histories, users=len(users), items=len(items))
     record = msgspec.json.decode(contents["record.json"], type=dict[str, Any])
     _check_record(record)
     return Bundle(
-        kind=kind,
+        kind=listed.kind,
         config=msgspec.json.decode(contents["config.json"], type=dict[str, Any]),
         users=users,
         items=items,
@@ -229,7 +252,15 @@ def _check_record(record: dict[str, Any]) -> None:
         raise BundleError(f"record.json holds what no model's does: {error}") from None
 
 
-def _ids_from_parquet(data: bytes, kind: str) -> Vocabulary:
+def _ids_from_parquet(data: bytes, kind: str, *, most: int) -> Vocabulary:
+    """The ids of a file, which is not unpacked where they are more, or take more, than those of `most` can."""
+    ids = taken = 0
+    for page in pages(data):
+        ids, taken = ids + page.values, taken + page.bytes
+        if ids > most or taken > 2**20 + most * _ID_BYTES:
+            raise BundleError(
+                f"{kind}s.parquet unfolds to more than the ids of {most:,} {kind}s, the most that fit here"
+            )
     frame = pl.read_parquet(BytesIO(data))
     if frame.columns != ["id"]:
         raise BundleError(f"{kind}s.parquet holds {frame.columns}, expected one column 'id'")

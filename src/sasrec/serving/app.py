@@ -11,6 +11,7 @@ import msgspec
 
 from sasrec.serving import problems
 from sasrec.serving.answering import LOGGER
+from sasrec.serving.naming import Names, check_name
 from sasrec.serving.operations import OPERATIONS, Desk, Operation
 from sasrec.serving.pages import FILES, read_page
 from sasrec.serving.pages import HEADERS as PAGE_HEADERS
@@ -56,9 +57,9 @@ class _Gone(Exception):  # noqa: N818  # nobody's error
 class Application:
     """What every request passes: it gets an id, is answered, counted, and told when the server is about to stop."""
 
-    def __init__(self, desk: Desk) -> None:
-        """All operations of a desk, and the page that uses them."""
-        self._desk = desk
+    def __init__(self, desk: Desk, names: Names | None) -> None:
+        """All operations of a desk, and the page that uses them. Args: names: What requests may bear, if not any."""
+        self._desk, self._names = desk, names
         paths: dict[str, _Methods] = {}
         for one in OPERATIONS:
             paths.setdefault(one.path, {})[one.method] = one.route, _endpoint(one, desk)
@@ -74,6 +75,8 @@ class Application:
         route, status = "other", "500"
         try:
             try:
+                if self._names is not None:
+                    check_name(scope["headers"], self._names)
                 route, endpoint, parts = self._found(scope)
                 reply = await endpoint(_Asked(scope, receive, parts))
             except Problem as problem:

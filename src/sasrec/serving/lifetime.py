@@ -17,6 +17,7 @@ from sasrec.serving.app import Application
 from sasrec.serving.batching import Batcher
 from sasrec.serving.connections import Connection
 from sasrec.serving.metrics import Metrics
+from sasrec.serving.naming import names_of
 from sasrec.serving.operations import Desk
 from sasrec.serving.refusing import Refusals
 from sasrec.serving.service import Service
@@ -37,7 +38,7 @@ class Lifetime:
         self.service = Service(
             model, folder, events=place.events, titles=place.titles, threads=place.threads, overlap=place.overlap
         )
-        self._drain = place.drain
+        self._drain, self._host, self._known_as = place.drain, place.host, place.known_as
         self._server: _Server | None = None
 
     def run(self, listening: socket.socket, started: Callable[[], None]) -> None:
@@ -77,7 +78,7 @@ class Lifetime:
         metrics, batcher = Metrics(), Batcher(self.service.answer)
         desk = Desk(self.service, batcher, metrics)
         config = uvicorn.Config(
-            Application(desk),
+            Application(desk, names_of(listening.getsockname()[0], self._host, self._known_as)),
             http=partial(Connection, Refusals(desk)),  # type: ignore[arg-type]  # makes a connection, as the class does
             ws="none",
             lifespan="off",

@@ -23,6 +23,7 @@ from sasrec.serving.problems import (
     INVALID,
     LATE,
     MALFORMED,
+    MISDIRECTED,
     NO_JSON,
     NO_ROOM,
     SLOW,
@@ -40,7 +41,7 @@ from sasrec.serving.timing import microseconds
 
 _DAY = 86_400.0
 _LATEST = 100  # events that are remembered to be shown
-_QUERY = (MALFORMED, SLOW, INVALID, HEADERS, INTERNAL, BUSY)
+_QUERY = (MALFORMED, SLOW, MISDIRECTED, INVALID, HEADERS, INTERNAL, BUSY)
 _BODY = (*_QUERY, TOO_LARGE, NO_JSON)
 _SCORED = (*_BODY, LATE, AWAY)
 

@@ -48,6 +48,7 @@ SLOW = Kind("too-slow", 408, "The request came too slowly")
 CONFLICT = Kind("conflict", 409, "The id of an event belongs to another event")
 TOO_LARGE = Kind("too-large", 413, "The body is too large")
 NO_JSON = Kind("not-json", 415, "The body is not JSON")
+MISDIRECTED = Kind("misdirected", 421, "The request is for another server")
 INVALID = Kind("invalid", 422, "The request does not fit the schema")
 HEADERS = Kind("headers-too-large", 431, "The headers are too large")
 INTERNAL = Kind("internal", 500, "The server made a mistake")
@@ -58,8 +59,8 @@ LATE = Kind("too-late", 504, "The answer would have come after its deadline")
 NO_ROOM = Kind("not-stored", 507, "The disk refuses to store events")
 
 KINDS = (
-    *(MALFORMED, UNKNOWN_ITEM, NOT_FOUND, METHOD, SLOW, CONFLICT, TOO_LARGE, NO_JSON, INVALID, HEADERS),
-    *(INTERNAL, BUSY, DRAINING, AWAY, LATE, NO_ROOM),
+    *(MALFORMED, UNKNOWN_ITEM, NOT_FOUND, METHOD, SLOW, CONFLICT, TOO_LARGE, NO_JSON, MISDIRECTED, INVALID),
+    *(HEADERS, INTERNAL, BUSY, DRAINING, AWAY, LATE, NO_ROOM),
 )
 
 

@@ -1,6 +1,7 @@
 """From a saved model to a server that runs until it is told to stop."""
 
 import gc
+import re
 import socket
 import tempfile
 import threading
@@ -28,6 +29,9 @@ class Place:
     Attributes:
         host: Address to listen on. There is no authentication: beyond this machine, put a proxy in front.
         port: Port to listen on; 0 takes a free one.
+        known_as: Name that requests may bear, such as shop.example where a proxy passes it on; may be repeated. A
+            server on the loopback else answers to localhost, HOST and IP addresses alone, lest a page of another site
+            reach it by a name of its own; one on another address answers to any name unless one is given.
         data: Folder for events and model versions; by default the model's name with `.data` after it.
         events: Database for the events of several servers, as postgresql://HOST/DATABASE; what it does not say comes
             from libpq's environment and files, such as the password (PGPASSWORD, ~/.pgpass). Needs the extra: pip
@@ -42,6 +46,7 @@ class Place:
 
     host: str = "127.0.0.1"
     port: int = 8000
+    known_as: tuple[str, ...] = ()
     data: Path | None = None
     events: str | None = field(default=None, repr=False)  # it may hold a password
     titles: Path | None = None
@@ -52,6 +57,8 @@ class Place:
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:
             raise ConfigError(f"port: expected 0 to 65535, found {self.port}")
+        if not all(re.fullmatch(r"[A-Za-z0-9_.-]{2,}", name) for name in self.known_as):
+            raise ConfigError(f"known_as: expected names of hosts, as ('shop.example',), found {self.known_as!r}")
         if self.events is not None and not is_address(self.events):
             raise ConfigError("events: expected the address of a database, postgresql://HOST/DATABASE")
         if self.threads < 1:
@@ -161,12 +168,13 @@ def _unsearched() -> Iterator[Callable[[], None]]:
     more than Python's 700 new objects: while they wait, and are no garbage, they would be searched several times.
 
     A server that begins beside another one leaves things as that one has them, and a caller who wants less or no
-    search keeps it so.
+    search keeps it so. What the caller had set aside stays so; then what is set aside here does too, for Python takes
+    back all or nothing.
     """
     if not _SEARCH.acquire(blocking=False):
         yield lambda: None
         return
-    enabled, (young, *older) = gc.isenabled(), gc.get_threshold()
+    enabled, frozen, (young, *older) = gc.isenabled(), gc.get_freeze_count(), gc.get_threshold()
 
     def search() -> None:
         gc.freeze()
@@ -178,7 +186,8 @@ def _unsearched() -> Iterator[Callable[[], None]]:
     try:
         yield search
     finally:  # whoever called may go on without a server
-        gc.unfreeze()
+        if not frozen:
+            gc.unfreeze()
         gc.set_threshold(young, *older)
         if enabled:
             gc.enable()

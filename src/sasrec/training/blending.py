@@ -59,7 +59,6 @@ def blend(
     Raises:
         ConfigError: There are fewer than two models, one is a blend or was refit, or features are not all the same.
         DataError: A model was trained on another log or split, or features are of another catalogue.
-        BundleError: The record of a model tells of features as no model does.
     """
     clock, tell = Clock(), told(progress)
     made = _parts(data, models, features, progress=progress)

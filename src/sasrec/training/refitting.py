@@ -49,7 +49,6 @@ def refit(
     Raises:
         ConfigError: The model was refit already, or without the features that it was trained with.
         DataError: The model was trained on another log or split, or does not say on which.
-        BundleError: Its record tells of features as no model does.
         TrainingError: The loss is no longer finite, or Ctrl-C came: a refit is whole or nothing.
     """
     record = model.record

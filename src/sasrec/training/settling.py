@@ -44,7 +44,7 @@ def settled(config: Config, train: Sequences, *, items: int) -> Config:
 
     Length: 200 where users have 50 training events or more on average, else 50. Short histories fit into any window.
 
-    Positions: learned and relative where users have as many, else learned.
+    Positions: learned and relative where users have as many, else learned; none in a network without a place for them.
 
     Dropout: 0.5 up to 15 training events an item, 0.2 from 300 on, and in between by the logarithm. What occurs seldom
     is learnt by heart.
@@ -59,7 +59,7 @@ def settled(config: Config, train: Sequences, *, items: int) -> Config:
     taken = {
         "width": 128 if items <= _MANY_ITEMS else 64,
         "length": 200 if long else 50,
-        "positions": "both" if long and config.network == "sasrec" else "learned",
+        "positions": "none" if config.network != "sasrec" else "both" if long else "learned",
         "dropout": round(0.5 - 0.3 * min(max(often, 0.0), 1.0), 2),
         "batch": 2 ** min(max(round(math.log2(max(len(train), 1) / 100)), 4), 7),
         "threads": granted_threads(),
@@ -100,10 +100,11 @@ def reasons(asked: Config, taken: Config, train: Sequences, *, items: int) -> di
         items: Catalogue size V.
     """
     events = f"users have {_events_per_user(train):,.1f} training events on average"
+    placed = events if taken.network == "sasrec" else f"{taken.network} has no place for them"
     told = {
         "width": f"{taken.width}, as {_items_in_words(items)}",
         "length": f"{taken.length}, as {events}",
-        "positions": f"{'learned and relative' if taken.positions == 'both' else taken.positions}, as {events}",
+        "positions": f"{'learned and relative' if taken.positions == 'both' else taken.positions}, as {placed}",
         "dropout": f"{taken.dropout}, as items have {_events_per_item(train, items):,.1f} training events on average",
         "batch": f"{taken.batch}, as there are {len(train):,} users",
         "loss": _loss_in_words(taken, items),
