@@ -79,7 +79,7 @@ class Vocabulary:
         wanted = int if self.integer else str
         if not any(isinstance(_plain(one), wanted) for one in unknown):
             message += f", whose ids are {'integers' if self.integer else 'text'}"
-        return message
+        return f"{message}, such as {self.ids[0]!r}" if len(self) else message
 
     def raw(self, rows: np.ndarray) -> pl.Series:
         """Raw ids of the given rows, of whatever shape and each from 0 to below the number of ids, in their order."""
