@@ -200,6 +200,7 @@ def test_the_version_is_printed(run):
         ("recommend walk.model --all", 2, ["--all", "--out"]),
         ("recommend walk.model --user u01 --out new.parquet", 2, ["--all", "--out"]),
         ("recommend walk.model --all --out new.parquet --deny 1", 2, ["--all"]),
+        ("recommend walk.model --all new.parquet", 2, ["nothing takes new.parquet", "sasrec recommend --help"]),
         ("recommend walk.model --all --out log.csv", 6, ["log.csv", "exists already"]),
         ("recommend walk.model --all --out walk.model --replace", 6, ["walk.model", "is a folder"]),
         ("recommend walk.model --user nobody", 4, ["'nobody'", "knows 60 users"]),
@@ -339,7 +340,8 @@ def test_training_shows_log_split_settings_progress_and_outcome(run, tmp_path):
         "split: each user's last event is the test",
         "settings: width=8, length=10, blocks=1, heads=1, dropout=0.47,",
         "dropout: 0.47, as items have 20.0 training events on average",
-        "best is epoch",
+        "best is epoch 2 with validation NDCG@10",
+        "; as it is the last, more epochs may get further",
         f"saved to {tmp_path / 'm'}",
     ):
         assert words in out

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Sequence
 from io import TextIOWrapper
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
 
 from sasrec import __version__
 from sasrec.commands.defaults import fill
@@ -94,6 +94,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             warnings.showwarning = _show_warning  # type: ignore[assignment]  # all arguments come by position
             command_line(typed[0] if typed else None)(typed)
             sys.stdout.flush()
+    except UnusedCliTokensError as error:
+        surplus = shlex.join(error.unused_tokens or ())
+        return _refuse(f"nothing takes {surplus}; see sasrec {typed[0]} --help", ConfigError.exit_code)
     except CycloptsError as error:
         return _refuse(str(error), ConfigError.exit_code)
     except SasrecError as error:

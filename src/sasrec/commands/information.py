@@ -117,6 +117,8 @@ def outcome(record: Mapping[str, Any]) -> str:
             f"trained {record['epochs']:,} epochs ({record['steps']:,} steps) in {seconds:,.1f} s, "
             f"{record['stopped']}; best is epoch {best['epoch']} with {valid}"
         )
+        if best["epoch"] == record["epochs"]:
+            said += "; as it is the last, more epochs may get further"
     if "refit" in record:
         again = record["refit"]
         said += f"; then refit on train + validation, {again['events']:,} events, in {again['seconds']:,.1f} s"

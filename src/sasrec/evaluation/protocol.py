@@ -161,8 +161,8 @@ def evaluate_all(
     for model in models.values():
         if not model.items.ids.equals(data.log.items.ids):
             raise DataError(
-                f"the model knows {len(model.items):,} items, the log {data.log.source.name} holds "
-                f"{len(data.log.items):,} others; evaluate on the log that the model was trained on"
+                f"the {len(model.items):,} items of the model are not the {len(data.log.items):,} of the log "
+                f"{data.log.source.name}; evaluate on the log that the model was trained on, read as then"
             )
     holdout = data.test if on == "test" else data.valid
     if not all(model.users.ids.equals(data.log.users.ids) for model in models.values()):
