@@ -75,8 +75,8 @@ class Report:
         return means[metric]
 
     def row(self, model: str) -> Row:
-        """A model's line, by its name."""
-        return next(row for row in self.rows if row.model == model)
+        """A model's line, by its name; KeyError where there is none of that name."""
+        return {row.model: row for row in self.rows}[model]
 
     def groups(self) -> dict[str, tuple[Row, ...]]:
         """The lines for users whose target never occurs in training, and for the others, where there are both."""

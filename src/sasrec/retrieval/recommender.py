@@ -65,6 +65,9 @@ class Recommender:
         self.index = index
         self._frame = frame
 
+    def __repr__(self) -> str:
+        return f"Recommender({self.scorer.kind}: {len(self.items):,} items, {len(self.users):,} users)"
+
     @classmethod
     def of_log(cls, scorer: Scorer, log: Log, *, record: dict[str, Any]) -> "Recommender":
         """For all users, items and complete histories of a log, answering in its kind of frame."""
