@@ -140,7 +140,7 @@ def test_the_summary_counts_what_a_hand_counts(write):
         "time: 2024-01-01 00:00:00 to 2024-01-03 00:00:00 (unit us); 66.7% of steps are ties\n"
         "repeats: 2 events (33.3%) with an item the user had before\n"
         "left out of 7 rows: 1 blank\n"
-        "note: events with the user, item and time of an earlier row: 1; was a part exported twice?\n"
+        "note: events with the user, item and time of an earlier row: 1; exported twice, or are times coarse?\n"
         f"content: sha256 {log.content_hash}"
     )
 
@@ -309,7 +309,7 @@ def test_events_that_stand_in_several_rows_are_noted(write):
 
     assert sasrec.read_log(write(f"user,item,time\n{once}")).source.notes == ()
     assert doubled.source.notes == (
-        "events with the user, item and time of an earlier row: 5; was a part exported twice?",
+        "events with the user, item and time of an earlier row: 5; exported twice, or are times coarse?",
     )
 
 

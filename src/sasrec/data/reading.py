@@ -130,4 +130,4 @@ def _notes_on_times(events: Events, columns: Columns, table: Table, *, looked_fo
     moments = np.append(0, np.cumsum(~tied))[: len(events)]
     again = len(events) - pl.Series(pair_numbers(moments, events.items)).n_unique()
     if again:
-        yield f"events with the user, item and time of an earlier row: {again:,}; was a part exported twice?"
+        yield f"events with the user, item and time of an earlier row: {again:,}; exported twice, or are times coarse?"
