@@ -409,6 +409,14 @@ def test_a_blend_says_what_each_part_is_worth(run, tmp_path):
     assert "to the others" in " ".join(run("info", tmp_path / "blend")[1].split())
 
 
+def test_a_blend_counts_nothing_twice(run, tmp_path):
+    run("count", "log.csv", "--model", "rules", "--out", tmp_path / "counted")
+
+    assert run("blend", "log.csv", "walk.model", tmp_path / "counted", "--out", tmp_path / "blend")[0] == 0
+
+    assert [part["name"] for part in sasrec.load(tmp_path / "blend").record["parts"]] == ["sasrec", "rules", "knn"]
+
+
 def test_a_page_about_a_blend_that_was_refit_is_written(run, tmp_path):
     assert run("blend", "log.csv", "walk.model", "--out", tmp_path / "blend", "--quiet")[0] == 0
     assert run("refit", tmp_path / "blend", "log.csv", "--out", tmp_path / "again", "--quiet")[0] == 0
