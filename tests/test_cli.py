@@ -326,6 +326,16 @@ def test_layers_are_shown_with_shapes_and_parameters(run, folder):
     assert counts[-1] == sum(counts[:-1]) == sum(one.numel() for one in network.parameters())
 
 
+def test_what_a_model_was_read_with_stands_in_one_order(run, tmp_path):
+    flags = ["--bad-rows", "drop", "--item-core", "2", "--user-core", "1", "--time", "timestamp", "--share", "0.2"]
+    run("count", "log.csv", "--model", "markov", "--out", tmp_path / "m", *flags)
+
+    _, out, _ = run("info", tmp_path / "m")
+
+    expected = "read with bad_rows=drop, item_core=2, share=0.2, time=timestamp, user_core=1 split"
+    assert expected in " ".join(out.split())
+
+
 def test_a_log_has_no_layers(run):
     assert run("info", "log.csv", "--layers")[0] == 2
 

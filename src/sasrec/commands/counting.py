@@ -10,6 +10,7 @@ from sasrec.commands.information import outcome
 from sasrec.commands.output import in_bytes, say, suggest
 from sasrec.commands.reading import LogFlags, LogFlagsAsTrained, Reading
 from sasrec.commands.training import FeatureFlags
+from sasrec.errors import ConfigError
 
 if TYPE_CHECKING:
     from sasrec.data.log import Log
@@ -71,6 +72,8 @@ def count(
     """
     from sasrec.training import counting
 
+    if model == "content" and categories.features is None:
+        raise ConfigError("--model content ranks by what items are; pass --features FILE with their table")
     saved.check()
     content = reading.log(log)
     data, features = reading.divided(content), categories.read(content.items)
