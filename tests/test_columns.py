@@ -86,6 +86,11 @@ def test_a_column_that_cannot_be_told_is_asked_for(columns, named, message):
         choose(*columns.split(), **named)
 
 
+def test_a_name_that_holds_a_comma_is_told_from_two():
+    with pytest.raises(DataError, match=re.escape("columns are who, 'game, title', ' when'; pass user")):
+        choose("who", "game, title", " when")
+
+
 @pytest.mark.parametrize(
     "values",
     [

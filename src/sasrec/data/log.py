@@ -44,7 +44,7 @@ class Source:
         time_unit: What the times count; None where there are none and the order of rows is the order of events.
         rows_read: Rows found. The log's events are these less all of `dropped`.
         dropped: Rows left out, by reason.
-        notes: What a reader of the log should know about its ids.
+        notes: What a reader of the log should know about its ids and times.
     """
 
     name: str
