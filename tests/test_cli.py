@@ -257,6 +257,8 @@ def test_a_folder_that_is_no_model_is_refused_before_anything_is_read_even_with_
         ('use filters=Filters(bad_rows="drop") or time="" now', "use --bad-rows drop or --time '' now"),
         ("set learning_rate='a b'", "set --learning-rate 'a b'"),
         ("or pass format= with one of csv", "or pass --format with one of csv"),
+        ("pass replace=True to replace it", "pass --replace to replace it"),
+        ("share_negatives=True needs", "--share-negatives needs"),
         ("heads=3 and 'width'", "heads=3 and 'width'"),
         ("one\n  line", "one line"),
     ],

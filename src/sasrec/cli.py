@@ -134,5 +134,5 @@ def _in_flags(message: str) -> str:
         return f"--{name.replace('_', '-')} {shlex.quote(found['value'])}"
 
     line = re.sub(r"\b(?:filters=Filters\()?\b(?P<name>[a-z_]+)=(['\"])(?P<value>[^'\"]*)\2\)?", flag, line)
-    line = re.sub(r"\b([a-z]+)=True\b", r"--\1", line)
+    line = re.sub(r"\b([a-z_]+)=True\b", lambda found: f"--{found[1].replace('_', '-')}", line)
     return re.sub(r"\b(pass|set) ([a-z_]+)=(?= |$)", r"\1 --\2", line)
