@@ -113,7 +113,8 @@ def test_values_that_the_model_does_not_know_say_nothing_of_an_item(model):
         schema_overrides={"text": pl.List(pl.Float64)},
     )
 
-    added = sasrec.add_items(model, frame)
+    with pytest.warns(UserWarning, match="left out 1 new items of which .* knows, such as 'new 2'"):
+        added = sasrec.add_items(model, frame)
 
     assert len(added.items) == 26, "an item of which nothing is known cannot be ranked"
     assert added.items.rows(["new 1", "new 2"]).tolist()[1] == -1

@@ -119,7 +119,9 @@ def test_a_disk_that_is_full_is_one_clear_error_and_leaves_the_state_before_whol
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
     assert str(error.value).startswith(f"{written.path}: the state of the training cannot be written: ")
-    assert str(error.value).endswith("the state written before is whole: make room, then go on with it (--resume)")
+    assert str(error.value).endswith(
+        "the state written before is whole: make room, then pass resume=True to go on with it"
+    )
     assert str(error.value).count("cannot be written") == 1
     assert written.path.read_bytes() == before
     assert os.listdir(written.path.parent) == ["books.training"], "nothing temporary is left"

@@ -200,6 +200,7 @@ def test_the_version_is_printed(run):
         ("recommend walk.model --all", 2, ["--all", "--out"]),
         ("recommend walk.model --user u01 --out new.parquet", 2, ["--all", "--out"]),
         ("recommend walk.model --all --out new.parquet --deny 1", 2, ["--all"]),
+        ("recommend walk.model --all new.parquet", 2, ["nothing takes new.parquet", "sasrec recommend --help"]),
         ("recommend walk.model --all --out log.csv", 6, ["log.csv", "exists already"]),
         ("recommend walk.model --all --out walk.model --replace", 6, ["walk.model", "is a folder"]),
         ("recommend walk.model --user nobody", 4, ["'nobody'", "knows 60 users"]),
@@ -256,6 +257,8 @@ def test_a_folder_that_is_no_model_is_refused_before_anything_is_read_even_with_
         ('use filters=Filters(bad_rows="drop") or time="" now', "use --bad-rows drop or --time '' now"),
         ("set learning_rate='a b'", "set --learning-rate 'a b'"),
         ("or pass format= with one of csv", "or pass --format with one of csv"),
+        ("pass replace=True to replace it", "pass --replace to replace it"),
+        ("share_negatives=True needs", "--share-negatives needs"),
         ("heads=3 and 'width'", "heads=3 and 'width'"),
         ("one\n  line", "one line"),
     ],
@@ -325,6 +328,16 @@ def test_layers_are_shown_with_shapes_and_parameters(run, folder):
     assert counts[-1] == sum(counts[:-1]) == sum(one.numel() for one in network.parameters())
 
 
+def test_what_a_model_was_read_with_stands_in_one_order(run, tmp_path):
+    flags = ["--bad-rows", "drop", "--item-core", "2", "--user-core", "1", "--time", "timestamp", "--share", "0.2"]
+    run("count", "log.csv", "--model", "markov", "--out", tmp_path / "m", *flags)
+
+    _, out, _ = run("info", tmp_path / "m")
+
+    expected = "read with bad_rows=drop, item_core=2, share=0.2, time=timestamp, user_core=1 split"
+    assert expected in " ".join(out.split())
+
+
 def test_a_log_has_no_layers(run):
     assert run("info", "log.csv", "--layers")[0] == 2
 
@@ -339,7 +352,8 @@ def test_training_shows_log_split_settings_progress_and_outcome(run, tmp_path):
         "split: each user's last event is the test",
         "settings: width=8, length=10, blocks=1, heads=1, dropout=0.47,",
         "dropout: 0.47, as items have 20.0 training events on average",
-        "best is epoch",
+        "best is epoch 2 with validation NDCG@10",
+        "; as it is the last, more epochs may get further",
         f"saved to {tmp_path / 'm'}",
     ):
         assert words in out
@@ -405,6 +419,14 @@ def test_a_blend_says_what_each_part_is_worth(run, tmp_path):
         assert re.search(rf"^{name} \({name}\): weight .*(to the others|left out)", err, re.MULTILINE)
         assert f"{name} " in out
     assert "to the others" in " ".join(run("info", tmp_path / "blend")[1].split())
+
+
+def test_a_blend_counts_nothing_twice(run, tmp_path):
+    run("count", "log.csv", "--model", "rules", "--out", tmp_path / "counted")
+
+    assert run("blend", "log.csv", "walk.model", tmp_path / "counted", "--out", tmp_path / "blend")[0] == 0
+
+    assert [part["name"] for part in sasrec.load(tmp_path / "blend").record["parts"]] == ["sasrec", "rules", "knn"]
 
 
 def test_a_page_about_a_blend_that_was_refit_is_written(run, tmp_path):

@@ -86,6 +86,11 @@ def test_a_column_that_cannot_be_told_is_asked_for(columns, named, message):
         choose(*columns.split(), **named)
 
 
+def test_a_name_that_holds_a_comma_is_told_from_two():
+    with pytest.raises(DataError, match=re.escape("columns are who, 'game, title', ' when'; pass user")):
+        choose("who", "game, title", " when")
+
+
 @pytest.mark.parametrize(
     "values",
     [
@@ -194,6 +199,29 @@ def test_a_named_unit_overrules_the_guess():
     assert times([5, 1700000000], unit="s") == ([5, 1700000000], "s")
 
 
+@pytest.mark.parametrize(
+    "values",
+    [
+        ["31/12/2024 8:05", "1/2/2025 23:59"],
+        ["31.12.2024 08:05", "01.02.2025 23:59"],
+        ["31-12-2024 08:05", "01-02-2025 23:59"],
+        ["12/31/2024 8:05", "2/1/2025 23:59"],
+        ["2024/12/31 08:05", "2025/2/1 23:59"],
+        ["2024-12-31 8:05", "2025-2-1 23:59"],
+    ],
+)
+def test_dates_of_spreadsheets_are_read_where_one_number_can_only_be_the_day(values):
+    expected = [dt.datetime(2024, 12, 31, 8, 5), dt.datetime(2025, 2, 1, 23, 59), None]
+
+    found, unit = times([*values, None])
+
+    assert (found, unit) == (pl.Series(expected, dtype=pl.Datetime("us")).to_physical().to_list(), "us")
+
+
+def test_a_day_that_no_month_has_is_no_time():
+    assert times(["31/02/2024", "28/02/2024"])[0] == [None, 1_709_078_400_000_000]
+
+
 def test_an_order_column_is_a_place_and_no_date():
     assert times([0, 1, 2], name="order") == ([0, 1, 2], "order")
 
@@ -206,7 +234,15 @@ def test_an_order_column_is_a_place_and_no_date():
         (["2024-01-01", "1700000000"], None, "mixes dates and numbers, e.g. '2024-01-01' and '1700000000'"),
         (["2024-01-01", "2024-01-01 10:00"], None, "mixes forms of dates, e.g. '2024-01-01' and '2024-01-01 10:00'"),
         (["2024-01-01 10:00Z", "2024-01-01 10:00"], None, "all with a zone or none"),
-        (["31/12/2024"], None, "times such as '31/12/2024' are neither numbers nor ISO dates"),
+        (["31 Dec 2024"], None, "times such as '31 Dec 2024' are neither numbers nor dates like 2024-12-31"),
+        (["2024-1-2 3:04:05.6"], None, "times such as '2024-1-2 3:04:05.6' are neither"),
+        (["03/04/2011 08:26", "12/12/2011 09:00"], None, "'03/04/2011 08:26' may begin with the day or with the month"),
+        (
+            ["1/4/2011", "13/4/2011", "4/13/2011"],
+            None,
+            "'13/4/2011' begins with the day and '4/13/2011' with the month",
+        ),
+        (["13/4/2011", "14/4/2011 9:00"], None, "mixes forms of dates, e.g. '13/4/2011' and '14/4/2011 9:00'"),
         (["2024-01-01"], "s", "holds dates, which have no unit to choose"),
         ([1], "min", "unknown time unit 'min'; units are s, ms, us, ns, steps, order"),
         ([True], None, "times must be numbers or dates, found Boolean"),

@@ -69,6 +69,21 @@ def test_settings_survive_a_toml_file(tmp_path_factory, settings):
 
 
 @pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("width", "wide", "width: Expected a number, or 'auto', found 'wide'"),
+        ("width", 0, "width: Expected int >= 1, or 'auto', found 0"),
+        ("windows", "sliding", "windows: Expected a name (one of 'last', 'random', 'rolling'), found 'sliding'"),
+    ],
+)
+def test_an_error_says_what_a_setting_can_be(name, value, message):
+    with pytest.raises(ConfigError) as error:
+        Config(**{name: value})
+
+    assert str(error.value) == message
+
+
+@pytest.mark.parametrize(
     ("name", "values"),
     {
         "width": [0, -8, 4097],

@@ -249,4 +249,4 @@ def test_it_is_counted_widened_refit_and_told_of_on_the_command_line(walks, tabl
     assert "new items (5 in the catalogue): by content alone, times" in said
     assert json.loads((tmp_path / "again" / "config.json").read_text())["new"] > 0
     assert main(["count", log, "--model", "content", "--out", str(tmp_path / "none")]) == 2
-    assert "features: content ranks by what items are" in capsys.readouterr().err
+    assert "--model content ranks by what items are; pass --features FILE" in capsys.readouterr().err

@@ -1,6 +1,7 @@
 """A diagnosis finds what was put into a log: order that matters, and order that does not."""
 
 import json
+from copy import copy
 from dataclasses import replace
 
 import numpy as np
@@ -81,6 +82,28 @@ def test_what_a_log_needs_two_items_for_cannot_be_had_from_one(ordered):
     assert ndcg_of(ordered, "shown the last 2").mean == pytest.approx(whole, abs=0.01)
 
 
+def test_a_network_is_set_beside_rules_too(quick, small_model, walks):
+    report = sasrec.evaluate(small_model, sasrec.split(walks), k=[1, 10])
+    rules = next(line for line in quick.lines if line.name == "Rules")
+
+    for name, found in rules.metrics.items():
+        assert found.mean == pytest.approx(report.row("Rules").metrics[name][0])
+
+
+def test_a_network_that_might_have_got_further_is_noted(walks, small_model, small_config):
+    last = small_model.record["best"]["epoch"]
+    cut_short, went_on = copy(small_model), copy(small_model)
+    cut_short.record, went_on.record = (small_model.record | {"epochs": last + more} for more in (0, 1))
+
+    (less, more) = (
+        sasrec.diagnose(sasrec.split(walks), small_config, model=one, progress=False) for one in (cut_short, went_on)
+    )
+
+    (note,) = set(less.notes) - set(more.notes)
+    assert note.startswith(f"the whole network was at its best in its last epoch, number {last}: ")
+    assert less.lines == more.lines
+
+
 def test_order_that_a_log_does_not_have_is_not_found(memoryless):
     sentences = "\n".join(memoryless.verdict)
 
@@ -95,6 +118,7 @@ def test_lines_stand_beside_the_whole_network_each_with_all_metrics(quick):
         ("whole", None),
         *[("shuffled", None)] * 2,
         *[("shown", length) for length in (1, 2, 3, 5)],
+        ("counted", None),
         ("counted", 1),
         ("counted", 0),
         *[("retrained", length) for length in (1, 2, 3, 5)],

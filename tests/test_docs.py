@@ -9,6 +9,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from sasrec.cli import command_line, main
+
 ROOT = Path(__file__).parents[1]
 PAGES = (
     "README.md",
@@ -67,6 +69,46 @@ def test_every_block_of_the_pages_runs(reader):
 
     assert Path("books.sasrec/manifest.json").is_file()
     assert len(pl.read_parquet("recommendations.parquet")) == 10 * len(users)
+
+
+def typed(page: str) -> list[list[str]]:
+    """The arguments of every `sasrec` in the shell blocks of a page."""
+    shown = "\n".join(
+        re.findall(r"^```sh\n(.*?)^```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    )
+    lines = (shlex.split(line, comments=True) for line in shown.replace("\\\n", " ").splitlines())
+    return [line[1:] for line in lines if line[:1] == ["sasrec"]]
+
+
+COMMANDS = [
+    pytest.param(line, id=f"{page}: {shlex.join(line)}")
+    for page in ("README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")))
+    for line in typed(page)
+]
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_the_program_understands_every_command_of_the_pages(line):
+    app = command_line()
+    app.config = ()  # which reads the models that a command names
+
+    called, bound, *_ = app.parse_args(line, exit_on_error=False, print_error=False)
+
+    assert called.__name__ == line[0].replace("-", "_")
+    assert bound.args
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_readme_do_what_it_says(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    rows = [(user, f"film {(user + step) % 9}", step, 4.0 + step % 2) for user in range(60) for step in range(8)]
+    pl.DataFrame(rows, schema=["user", "item", "time", "stars"], orient="row").write_csv("ratings.csv")
+
+    codes = {" ".join(line): main(line) for line in typed("README.md") if line[0] != "serve"}
+
+    assert len(codes) == 7
+    assert set(codes.values()) == {0}, capsys.readouterr().err
+    assert Path("report.html").is_file()
 
 
 @pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")

@@ -98,7 +98,7 @@ def test_a_taken_path_is_refused_unless_it_may_be_replaced(tmp_path, taken):
         "broken link": lambda: path.symlink_to("nowhere"),
     }[taken]()
 
-    with pytest.raises(OutputError, match=r"a: exists already; choose another name or allow it to be replaced"):
+    with pytest.raises(OutputError, match=r"a: exists already; choose another name, or pass replace=True"):
         check_free(path, replace=False)
     with pytest.raises(OutputError, match="exists already"), durable_file(path, replace=False):
         pass

@@ -96,6 +96,16 @@ def test_quoted_separators_quotes_and_line_breaks_are_part_of_the_field(write):
     assert read(path)[1] == [("a,b", 'say "hi"'), ("two\nlines", "x")]
 
 
+@pytest.mark.parametrize("separator", [",", ";", "|", "\t"])
+def test_what_parts_the_names_of_a_header_parts_the_fields(write, separator):
+    names = ['"who, what; | or\twhen"', "item"]
+
+    with open_file(write("a.csv", f"{separator.join(names)}\na{separator}b\n")) as table:
+        rows = table.read(table.columns).rows()
+
+    assert (table.columns, rows) == (("who, what; | or\twhen", "item"), [("a", "b")])
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [

@@ -137,9 +137,10 @@ def test_the_summary_counts_what_a_hand_counts(write):
         "a.csv (csv): user 'user', item 'item', time 'time'\n"
         "3 users, 2 items, 6 events\n"
         "events a user: 1 to 3, median 2, mean 2.0\n"
-        "time: 2024-01-01 00:00:00.000000 to 2024-01-03 00:00:00.000000 (unit us); 66.7% of steps are ties\n"
+        "time: 2024-01-01 00:00:00 to 2024-01-03 00:00:00 (unit us); 66.7% of steps are ties\n"
         "repeats: 2 events (33.3%) with an item the user had before\n"
         "left out of 7 rows: 1 blank\n"
+        "note: events with the user, item and time of an earlier row: 1; exported twice, or are times coarse?\n"
         f"content: sha256 {log.content_hash}"
     )
 
@@ -275,6 +276,41 @@ def test_float_ids_are_noted():
 
     assert log.users.ids.to_list() == [1, 2]
     assert log.source.notes == ("user ids came as floating-point numbers without a fraction and are read as integers",)
+
+
+def test_integers_that_a_frame_with_gaps_wrote_are_text_and_noted(write):
+    log = sasrec.read_log(write("user,item\n12347.0,7\n12348.0,8.0\n"))
+
+    assert log.users.ids.to_list() == ["12347.0", "12348.0"]
+    assert log.source.notes == (
+        "user ids end in .0, as pandas writes integers of a column with gaps, and stay so: '12347.0'",
+    )
+
+
+@pytest.mark.parametrize(
+    ("columns", "time", "notes"),
+    [
+        ("user,item,when?,a b", None, ("no column has a usual name of a time; not used are when?, a b",)),
+        ("user,item,when?,a b", "", ()),
+        ("user,item,when?,a b", "when?", ()),
+        ("user,item,time,a b", None, ()),
+    ],
+)
+def test_a_column_that_might_be_the_time_is_named_where_none_was_found(write, columns, time, notes):
+    log = sasrec.read_log(write(f"{columns}\nu,x,1,2\n"), time=time)
+
+    assert log.source.notes == notes
+
+
+def test_events_that_stand_in_several_rows_are_noted(write):
+    once = "a,x,3\na,y,3\nb,x,3\na,x,4\n"
+
+    doubled = sasrec.read_log(write(f"user,item,time\n{once}{once}a,y,3\n"))
+
+    assert sasrec.read_log(write(f"user,item,time\n{once}")).source.notes == ()
+    assert doubled.source.notes == (
+        "events with the user, item and time of an earlier row: 5; exported twice, or are times coarse?",
+    )
 
 
 def test_one_event_is_a_log(write):

@@ -308,3 +308,8 @@ def test_a_model_with_added_items_is_ranked_among_all_of_them(described, walks):
         own = scores[row, place[target]]
         expected = (scores[row] > own).sum() + ((scores[row] == own).sum() - 1) / 2
         assert report.rows[0].ranks[row] == pytest.approx(expected, abs=0.5), "equal scores may differ by rounding"
+
+
+def test_a_row_that_is_not_there_is_a_key_error(small_model, walks):
+    with pytest.raises(KeyError, match="Nobody"):
+        sasrec.evaluate(small_model, sasrec.split(walks)).row("Nobody")

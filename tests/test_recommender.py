@@ -414,6 +414,20 @@ def test_a_file_that_is_there_is_replaced_only_when_told_to(texts, tmp_path):
     assert texts.recommend_all(path, replace=True) == len(pl.read_parquet(path)) == 3
 
 
+def test_a_model_shows_what_it_is(texts):
+    assert repr(texts) == f"Recommender(popularity: {len(texts.items)} items, 3 users)"
+
+
+def test_everybodys_items_are_csv_where_the_name_says_so(log_of, tmp_path):
+    model = popular(log_of({"ada, the first": ["x", 'y "z"'], "bob": ["x"], "cyd": ["x"]}))
+
+    model.recommend_all(tmp_path / "all.csv", exclude_seen=False)
+
+    assert (tmp_path / "all.csv").read_text().startswith("user_id,item_id,score,rank\n")
+    found = pl.read_csv(tmp_path / "all.csv", schema_overrides={"score": pl.Float32, "rank": pl.Int32})
+    assert found.equals(model.recommend(model.users.ids, exclude_seen=False))
+
+
 def test_a_file_of_everybody_keeps_large_integers(log_of, tmp_path):
     model = popular(log_of({2**53 + 1: [2**62 + 1, 5], 2**53: [5]}))
 

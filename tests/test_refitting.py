@@ -157,7 +157,7 @@ def test_what_cannot_be_refit_is_refused(again, small_model, data, walks):
     for model, error, words in (
         (again, ConfigError, "was refit already"),
         (unsaid, DataError, "does not say how"),
-        (featured, ConfigError, "features: a refit needs those"),
+        (featured, ConfigError, r"features: a refit needs those .*; pass features= as then \(2 values"),
     ):
         with pytest.raises(error, match=words):
             sasrec.refit(model, data)

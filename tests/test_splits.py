@@ -72,6 +72,15 @@ def test_the_text_of_a_split_counts_everybody(log_of):
     ]
 
 
+def test_the_text_of_a_split_by_time_says_why_users_are_not_tested():
+    # Of ten events the last is the test, by ada; bob is over before, cyd has nothing but that.
+    data = sasrec.split(
+        timed_log([("ada", 1), *(("bob", time) for time in range(2, 9)), ("ada", 10), ("cyd", 10)]), "time"
+    )
+
+    assert str(data).endswith("not tested: 2 users (no test event, or none before it)")
+
+
 def test_what_one_user_lends_can_be_looked_at(log_of):
     data = sasrec.split(log_of({"ada": ["x", "y", "z", "w"], "bob": ["x", "y"]}))
 

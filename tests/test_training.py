@@ -589,6 +589,7 @@ def test_lines_of_progress_appear_only_when_asked_for(data, small_config, capsys
     assert (silent.out, silent.err, shown.out) == ("", "", "")
     assert [line.split()[:2] for line in shown.err.splitlines()] == [["epoch", "1"], ["epoch", "2"]]
     assert "valid NDCG@10" in shown.err
+    assert "  best so far" in shown.err.splitlines()[0]
 
 
 def test_a_model_of_a_pandas_log_answers_in_pandas(small_config):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shlex
 
 import pytest
 
@@ -182,9 +183,10 @@ def test_a_file_that_says_something_else_is_refused(tmp_path, text, words):
 def test_the_command_line_searches_goes_on_and_writes_settings_that_train(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     rows = [f"u{user},i{(user + step) % 9}" for user in range(30) for step in range(5)]
-    (tmp_path / "log.csv").write_text("user_id,item_id\n" + "\n".join(rows) + "\n")
+    (tmp_path / "log.csv").write_text("the user,item_id\n" + "\n".join(rows) + "\n")
     (tmp_path / "space.toml").write_text("width = 8\nepochs = 1\n[space]\ndropout = [0.1, 0.3]\n")
     typed = ["tune", "log.csv", "--space", "space.toml", "--study", "study", "--out", "best.toml"]
+    typed += ["--user", "the user", "--item-core", "2"]
 
     assert main([*typed, "--trials", "1"]) == 0
     assert main([*typed, "--trials", "2"]) == 6, "the settings are there already"
@@ -193,6 +195,8 @@ def test_the_command_line_searches_goes_on_and_writes_settings_that_train(tmp_pa
     shown = capsys.readouterr()
     assert "2 trials by validation NDCG@10 (the test part was not looked at)" in shown.out
     assert "2 of 2: " in shown.err
-    assert main(["train", "log.csv", "--config", "best.toml", "--out", "m", "--quiet"]) == 0
-    assert sasrec.load("m").scorer.config.dropout in (0.1, 0.3)
+    _, *suggested = shlex.split(shown.out.rpartition("next, try:\n")[2])
+    assert main(suggested) == 0
+    assert sasrec.load("best.sasrec").scorer.config.dropout in (0.1, 0.3)
+    assert sasrec.load("best.sasrec").record["reading"].items() >= {"user": "the user", "item_core": 2}.items()
     assert all(json.loads(line) for line in (tmp_path / "study").read_text().splitlines())

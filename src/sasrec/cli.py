@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Sequence
 from io import TextIOWrapper
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
 
 from sasrec import __version__
 from sasrec.commands.defaults import fill
@@ -94,6 +94,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             warnings.showwarning = _show_warning  # type: ignore[assignment]  # all arguments come by position
             command_line(typed[0] if typed else None)(typed)
             sys.stdout.flush()
+    except UnusedCliTokensError as error:
+        surplus = shlex.join(error.unused_tokens or ())
+        return _refuse(f"nothing takes {surplus}; see sasrec {typed[0]} --help", ConfigError.exit_code)
     except CycloptsError as error:
         return _refuse(str(error), ConfigError.exit_code)
     except SasrecError as error:
@@ -131,4 +134,5 @@ def _in_flags(message: str) -> str:
         return f"--{name.replace('_', '-')} {shlex.quote(found['value'])}"
 
     line = re.sub(r"\b(?:filters=Filters\()?\b(?P<name>[a-z_]+)=(['\"])(?P<value>[^'\"]*)\2\)?", flag, line)
+    line = re.sub(r"\b([a-z_]+)=True\b", lambda found: f"--{found[1].replace('_', '-')}", line)
     return re.sub(r"\b(pass|set) ([a-z_]+)=(?= |$)", r"\1 --\2", line)

@@ -5,7 +5,7 @@ import json
 import tomllib
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_type_hints
+from typing import Annotated, Any, Literal, Self, get_args, get_type_hints
 
 import msgspec
 from msgspec import Meta
@@ -283,7 +283,8 @@ def _checked(name: str, value: object, hint: Any) -> object:
     try:
         return msgspec.convert(value, hint)
     except msgspec.ValidationError as error:
-        parts = (hint, *getattr(hint, "__args__", ()))
-        words = [repr(word) for part in parts for word in getattr(part, "__args__", ()) if isinstance(word, str)]
+        words = [repr(word) for part in (hint, *get_args(hint)) for word in get_args(part) if isinstance(word, str)]
         choice = f" (one of {', '.join(words)})" if len(words) > 1 else "".join(f", or {word}" for word in words)
-        raise ConfigError(f"{name}: {str(error).replace('`', '')}{choice}, found {value!r}") from None
+        wanted = f"Expected a {'name' if len(words) > 1 else 'number'}"
+        reason = wanted if "enum value" in str(error) else str(error).replace("`", "")
+        raise ConfigError(f"{name}: {reason}{choice}, found {value!r}") from None

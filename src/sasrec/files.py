@@ -51,7 +51,7 @@ def check_apart(*paths: Path | None) -> None:
 def _check_free(path: Path, *, replace: bool, folder: bool) -> None:
     # os.path, as pathlib raises where a folder on the way must not be entered.
     if os.path.lexists(path) and not replace:
-        raise OutputError(f"{path}: exists already; choose another name or allow it to be replaced (--replace)")
+        raise OutputError(f"{path}: exists already; choose another name, or pass replace=True to replace it")
     if os.path.isdir(path) and not folder:
         raise OutputError(f"{path}: is a folder, which no file takes the place of; choose another name")
     parent = path.absolute().parent

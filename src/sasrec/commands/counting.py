@@ -10,6 +10,7 @@ from sasrec.commands.information import outcome
 from sasrec.commands.output import in_bytes, say, suggest
 from sasrec.commands.reading import LogFlags, LogFlagsAsTrained, Reading
 from sasrec.commands.training import FeatureFlags
+from sasrec.errors import ConfigError
 
 if TYPE_CHECKING:
     from sasrec.data.log import Log
@@ -71,6 +72,8 @@ def count(
     """
     from sasrec.training import counting
 
+    if model == "content" and categories.features is None:
+        raise ConfigError("--model content ranks by what items are; pass --features FILE with their table")
     saved.check()
     content = reading.log(log)
     data, features = reading.divided(content), categories.read(content.items)
@@ -101,7 +104,7 @@ def blend(
     Args:
         log: The log that the models were trained on.
         models: Folders that `sasrec train` or `sasrec count` wrote, from this log and split.
-        counts: Models to count for the blend, as `sasrec count --model`.
+        counts: Models to count for the blend, as `sasrec count --model`, unless one of the kind is given.
         quiet: Print nothing but warnings and errors.
     """
     from sasrec.retrieval.loading import load
@@ -111,7 +114,9 @@ def blend(
     made = [load(path) for path in models]
     content = reading.log(log)
     data, features = reading.divided(content), categories.read(content.items)
-    found = blending.blend(data, [*made, *counts], features=features, progress=not quiet)
+    given = {model.scorer.kind for model in made}  # counted again, such a one would be the same
+    lacking = [name for name in counts if name not in given]
+    found = blending.blend(data, [*made, *lacking], features=features, progress=not quiet)
     saved.write(found, log, reading, quiet=quiet)
 
 

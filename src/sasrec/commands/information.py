@@ -54,6 +54,7 @@ def _about(model: "Recommender", path: Path) -> str:
 
     config = model.scorer.to_parts()[0]
     record = model.record
+    reading, usual = record.get("reading", {}), Reading().to_dict()
     known = {
         "model": f"{path} ({in_bytes(path)}), every byte verified",
         "kind": f"{model.scorer.kind}, {extent(model.scorer)}",
@@ -64,9 +65,9 @@ def _about(model: "Recommender", path: Path) -> str:
         "settings": in_words({part["name"]: part["weight"] for part in config["parts"]})
         if "parts" in config
         else chosen(config),
-        "features": record.get("features") or "",
+        "features": (record.get("features") or "").removeprefix("features: "),
         "log": record.get("log", "") + _and_events(record),
-        "read with": in_words(dict(record.get("reading", {}).items() - Reading().to_dict().items())),
+        "read with": in_words({name: value for name, value in reading.items() if usual.get(name) != value}),
         "split": record.get("split", ""),
         "times": f"in {record['time_unit']!r}; the time of a request is {record['request_time']}"
         if "request_time" in record
@@ -117,6 +118,8 @@ def outcome(record: Mapping[str, Any]) -> str:
             f"trained {record['epochs']:,} epochs ({record['steps']:,} steps) in {seconds:,.1f} s, "
             f"{record['stopped']}; best is epoch {best['epoch']} with {valid}"
         )
+        if best["epoch"] == record["epochs"]:
+            said += "; as it is the last, more epochs may get further"
     if "refit" in record:
         again = record["refit"]
         said += f"; then refit on train + validation, {again['events']:,} events, in {again['seconds']:,.1f} s"

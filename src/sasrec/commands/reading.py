@@ -83,6 +83,11 @@ class Reading:
         made = splits.split(log, self.split, share=self.share)
         return made if self.new_items is None else hold_out_items(made, self.new_items, seed=self.new_seed)
 
+    def flags(self) -> list[str]:
+        """What to type for a log to be read and split so."""
+        given = self.to_dict().items() - Reading().to_dict().items()
+        return [part for name, value in sorted(given) for part in (f"--{name.replace('_', '-')}", str(value))]
+
     def to_dict(self) -> dict[str, str | int | float]:
         """The value of every flag that has one, by its name."""
         flags = asdict(self)

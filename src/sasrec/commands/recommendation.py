@@ -31,7 +31,7 @@ class Whom:
     Attributes:
         user: Known users.
         history: Items that somebody had, oldest first; the user need not be known.
-        everybody: Every known user, streamed to the Parquet file of --out.
+        everybody: Every known user, streamed to the file of --out.
         times: For a model that looks at times, that of each item of --history: as the log counts it, or a date.
         at: For a model that looks at times, when the recommendation is asked for, as --times; else now.
     """
@@ -77,13 +77,15 @@ def recommend(
 
     Args:
         model: Folder that `sasrec train` wrote.
-        out: Parquet file for --all, with columns user_id, item_id, score and rank.
+        out: File for --all, with columns user_id, item_id, score and rank: CSV if its name ends in .csv, else Parquet.
         replace: Take the place of a file that is there already.
     """
     if bool(whom.user) + bool(whom.history) + whom.everybody != 1:
         raise ConfigError("name whom to recommend to: either --user ID ..., --history ITEM ... or --all")
     if whom.everybody != (out is not None):
-        raise ConfigError("--all writes to a file and needs --out FILE.parquet; --out goes with --all alone")
+        raise ConfigError(
+            "--all writes to a file and needs --out FILE.parquet or FILE.csv; --out goes with --all alone"
+        )
     if whom.times and not whom.history:
         raise ConfigError("--times goes with --history alone; of known users the model knows the times")
     from sasrec.retrieval.loading import load

@@ -50,4 +50,4 @@ def tune(
         with durable_file(out, replace=replace) as draft:
             draft.write_text(found.best.to_toml(), encoding="utf-8")
         say("", f"best settings written to {out}", "")
-        suggest(["train", log, "--config", out, "--out", "best.model"])
+        suggest(["train", log, *reading.flags(), "--config", out, "--out", "best.sasrec"])

@@ -42,6 +42,8 @@ LONGEST_ID_BYTES = 4096
 # The text of an integer that comes back from the integer unchanged; 007, +7 and -0 do not.
 _INTEGER = r"^(?:0|-?[1-9]\d{0,18}|1\d{19})$"
 _ISO = r"^\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d(?::?\d\d)?)?)?$"
+# Dates as spreadsheets write them, once every number of one digit has been given its zero.
+_YEAR_FIRST, _YEAR_LAST = r"^(\d{4})[/.](\d\d)[/.](\d\d)\b", r"^(\d\d)[/.-](\d\d)[/.-](\d{4})\b"
 # 1e8 seconds are 1973, 1e11 seconds the year 5138: the dates of each unit end where those of the next begin.
 _LEAST_TIMES: dict[TimeUnit, float] = {"ns": 1e17, "us": 1e14, "ms": 1e11, "s": 1e8}
 # Above this, neighbouring integers share one float.
@@ -84,7 +86,7 @@ def _required(table: Table, role: str, name: str | None) -> str:
         bare = any(re.fullmatch(r"-?\d+(\.\d+)?", one) for one in table.columns)
         hint = "; the first line looks like data: add a header line" if bare else ""
         raise DataError(
-            f"{table.name}: no column has a usual name of a {role}; columns are {_listed(table.columns)}; "
+            f"{table.name}: no column has a usual name of a {role}; columns are {listed(table.columns)}; "
             f'pass {role}="..."{hint}'
         )
     return found
@@ -104,13 +106,13 @@ def find_column(table: Table, role: str, name: str | None) -> str | None:
             near = {_plain(one): one for one in reversed(table.columns)}
             close = difflib.get_close_matches(_plain(name), near, n=1)
             hint = f'; pass {role}="{near[close[0]]}"' if close else f'; pass {role}="..." with one of them'
-            raise DataError(f"{table.name}: no column {name!r}; columns are {_listed(table.columns)}{hint}")
+            raise DataError(f"{table.name}: no column {name!r}; columns are {listed(table.columns)}{hint}")
         return name
     for group in _USUAL_NAMES[role]:
         found = [one for one in table.columns if _plain(one) in group]
         if len(found) > 1:
             choice = " or ".join(f'{role}="{one}"' for one in found)
-            raise DataError(f"{table.name}: {_listed(found)} could each be the {role}; pass {choice}")
+            raise DataError(f"{table.name}: {listed(found)} could each be the {role}; pass {choice}")
         if found:
             return found[0]
     return None
@@ -120,8 +122,9 @@ def _plain(name: str) -> str:
     return re.sub(r"[\s._-]", "", name).lower()
 
 
-def _listed(names: tuple[str, ...] | list[str]) -> str:
-    shown = ", ".join(one if one.strip() == one and one else repr(one) for one in names[:20])
+def listed(names: tuple[str, ...] | list[str]) -> str:
+    """Column names for a message, in quotation marks where they could be mistaken; the first 20."""
+    shown = ", ".join(one if one.strip() == one and one and "," not in one else repr(one) for one in names[:20])
     return shown + (f" and {len(names) - 20} more" if len(names) > 20 else "")
 
 
@@ -231,12 +234,15 @@ def _times(column: pl.Series, *, unit: TimeUnit | None, where: str) -> tuple[pl.
 def _text_times(text: pl.Series, where: str) -> pl.Series:
     integers, numbers = text.cast(pl.Int64, strict=False), text.cast(pl.Float64, strict=False)
     usable = numbers.is_finite().fill_null(False)
-    dates = text.str.contains(_ISO).fill_null(False)
+    given, dates = text, text.str.contains(_ISO).fill_null(False)
+    if not dates.any() and not usable.any():
+        text = _as_iso(text, where)
+        dates = text.str.contains(_ISO).fill_null(False)
     if not dates.any():
-        if not usable.any() and text.null_count() < len(text):
+        if not usable.any() and given.null_count() < len(given):
             raise DataError(
-                f"{where}: times such as {text.drop_nulls()[0]!r} are neither numbers nor ISO dates like "
-                "2024-12-31, 2024-12-31 23:59:59 or 2024-12-31T23:59:59Z; convert them"
+                f"{where}: times such as {given.drop_nulls()[0]!r} are neither numbers nor dates like 2024-12-31, "
+                "2024-12-31 23:59:59, 2024-12-31T23:59:59Z or 31/12/2024 23:59; convert them"
             )
         return integers if integers.is_not_null().sum() == usable.sum() else numbers
     if usable.any():
@@ -249,10 +255,35 @@ def _text_times(text: pl.Series, where: str) -> pl.Series:
     forms = clocks.str.replace_all(r"\d+", "0")
     found = forms.drop_nulls().unique(maintain_order=True)
     if len(found) > 1:
-        shown = " and ".join(repr(iso.filter(forms == form)[0]) for form in found.head(2))
+        shown = " and ".join(repr(given.filter(forms == form)[0]) for form in found.head(2))
         raise DataError(f"{where}: mixes forms of dates, e.g. {shown}; save all in one form, all with a zone or none")
     clock = found[0].replace("0:0:0", "%H:%M:%S%.f").replace("0:0", "%H:%M").replace("+", "%#z")
     return iso.str.strptime(pl.Datetime("us"), f"%Y-%m-%d{clock}", strict=False)
+
+
+def _as_iso(text: pl.Series, where: str) -> pl.Series:
+    """Text in which dates such as 31/12/2024 8:05, 12/31/2024 and 2024/12/31 are ISO dates.
+
+    Day and month are told apart by the numbers above 12, which stand in one of the two places alone.
+
+    Raises:
+        DataError: They stand in neither place or in both.
+    """
+    # The 5 of 23:59:59.5 is no number of its own; spreadsheets write no such.
+    padded = text.set(text.str.contains(r":\d+\."), None).str.replace_all(r"\b(\d)\b", "0$1")
+    padded = padded.str.replace(_YEAR_FIRST, "$1-$2-$3")
+    days, months = (text.filter(padded.str.extract(_YEAR_LAST, place).cast(pl.Int8) > 12) for place in (1, 2))
+    if len(days) and len(months):
+        raise DataError(
+            f"{where}: {days[0]!r} begins with the day and {months[0]!r} with the month; save all as year-month-day"
+        )
+    unclear = text.filter(padded.str.contains(_YEAR_LAST)) if days.is_empty() and months.is_empty() else days.clear()
+    if len(unclear):
+        raise DataError(
+            f"{where}: dates such as {unclear[0]!r} may begin with the day or with the month, as neither is ever above "
+            "12; save them as year-month-day"
+        )
+    return padded.str.replace(_YEAR_LAST, "$3-$2-$1" if len(days) else "$3-$1-$2")
 
 
 def _instants(column: pl.Series) -> tuple[pl.Series, TimeUnit]:

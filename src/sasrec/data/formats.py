@@ -1,6 +1,6 @@
 """Log files of every accepted format, opened and parsed into columns; nothing here knows what a user is.
 
-    csv tsv        a header line, then one event a line; a .csv may also be separated by ; or tab
+    csv tsv        a header line, then one event a line; a .csv may also be separated by ; | or tab
     parquet        Apache Parquet
     jsonl          one JSON object a line: an event, or one id with a list of events
     inter          RecBole's atomic file: separated by tab, its header of `name:type`
@@ -142,8 +142,9 @@ def _parse(path: Path, name: str, format: str) -> Table:
     if format == "jsonl":
         return _table(_json_lines(path), name, format, typed=True)
     if format == "csv":
-        # Where a comma is the decimal sign, spreadsheets separate by semicolon.
-        separator = next((one for one in ",;\t" if one in first_line), ",")
+        # Where a comma is the decimal sign, spreadsheets separate by semicolon. A quoted name may hold any of these.
+        bare = re.sub(r'"[^"]*"', "", first_line)
+        separator = max(",;\t|", key=bare.count)
         return _table(_delimited(path, name, separator, '"'), name, format)
     if format == "tsv":
         return _table(_delimited(path, name, "\t", '"'), name, format)

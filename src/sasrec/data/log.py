@@ -44,7 +44,7 @@ class Source:
         time_unit: What the times count; None where there are none and the order of rows is the order of events.
         rows_read: Rows found. The log's events are these less all of `dropped`.
         dropped: Rows left out, by reason.
-        notes: What a reader of the log should know about its ids.
+        notes: What a reader of the log should know about its ids and times.
     """
 
     name: str
@@ -162,11 +162,12 @@ class LogSummary:
     content_hash: str
 
     def __str__(self) -> str:
-        source, unit = self.source, self.source.time_unit
+        source = self.source
         columns = ", ".join(f"{role} {name!r}" for role, name in source.columns.by_role().items())
         order = "time: none, rows are taken in their order"
         if self.span is not None:
-            order = f"time: {self.span[0]} to {self.span[1]} (unit {unit}); {self.ties:.1%} of steps are ties"
+            first, last = (time.removesuffix(".000000") for time in self.span)
+            order = f"time: {first} to {last} (unit {source.time_unit}); {self.ties:.1%} of steps are ties"
         lines = [
             f"{source.name} ({source.format}): {columns}",
             f"{self.users:,} users, {self.items:,} items, {self.events:,} events",

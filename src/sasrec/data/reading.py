@@ -7,11 +7,12 @@ import numpy as np
 import polars as pl
 from narwhals.stable.v2.typing import IntoFrame
 
-from sasrec.data.columns import choose_columns, read_fields
+from sasrec.data.columns import choose_columns, listed, read_fields
 from sasrec.data.filters import Events, Filters, apply_filters, without_bad_rows
+from sasrec.data.formats import Table
 from sasrec.data.frames import opened
-from sasrec.data.log import Log, Source, TimeUnit
-from sasrec.data.sequences import Sequences, offsets_of
+from sasrec.data.log import Columns, Log, Source, TimeUnit
+from sasrec.data.sequences import Sequences, offsets_of, pair_numbers
 from sasrec.data.vocab import Vocabulary
 from sasrec.errors import DataError
 
@@ -57,7 +58,11 @@ def read_log(
     usable, dropped = without_bad_rows(fields, blank=blank, filters=filters, name=table.name)
     events, users, items = encoded(usable)
     events, filtered = apply_filters(events, filters, name=table.name)
-    notes = (*_notes(users, rows[columns.user], "user"), *_notes(items, rows[columns.item], "item"))
+    notes = (
+        *_notes(users, rows[columns.user], "user"),
+        *_notes(items, rows[columns.item], "item"),
+        *_notes_on_times(events, columns, table, looked_for=time is None),
+    )
     origin = Source(table.name, table.format, table.frame, columns, unit, len(rows), dropped | filtered, notes)
     if not len(events):
         raise DataError(f"{table.name}: no event is left; {origin.left_out}; loosen the filters")
@@ -103,10 +108,26 @@ def assembled(events: Events, users: pl.Series, items: pl.Series, source: Source
 def _notes(ids: pl.Series, column: pl.Series, kind: str) -> Iterator[str]:
     if column.dtype.is_float():
         yield f"{kind} ids came as floating-point numbers without a fraction and are read as integers"
-    if ids.dtype == pl.String:
+    if ids.dtype == pl.String and len(ids):
+        if ids.str.contains(r"^-?\d+\.0$").all():
+            yield f"{kind} ids end in .0, as pandas writes integers of a column with gaps, and stay so: {ids[0]!r}"
         broken = int(ids.str.contains("\n", literal=True).sum())
         if broken:
             yield f"{kind} ids that hold a line break: {broken:,}; look for a quotation mark that swallowed other lines"
         alike = len(ids) - ids.str.strip_chars().str.normalize("NFC").n_unique()
         if alike:
             yield f"{kind} ids that differ from another one only in outer spaces or Unicode form: {alike:,}"
+
+
+def _notes_on_times(events: Events, columns: Columns, table: Table, *, looked_for: bool) -> Iterator[str]:
+    if events.times is None:
+        others = [name for name in table.columns if name not in columns.by_role().values()]
+        if looked_for and others:
+            yield f"no column has a usual name of a time; not used are {listed(others)}"
+        return
+    # Events are sorted by user and time, so those that a second row tells of are among neighbours of one time.
+    tied = (np.diff(events.users) == 0) & (np.diff(events.times) == 0)
+    moments = np.append(0, np.cumsum(~tied))[: len(events)]
+    again = len(events) - pl.Series(pair_numbers(moments, events.items)).n_unique()
+    if again:
+        yield f"events with the user, item and time of an earlier row: {again:,}; exported twice, or are times coarse?"

@@ -124,13 +124,12 @@ class Split:
         return found.take(np.flatnonzero(before.lengths)) if len(self.new) else found
 
     def __str__(self) -> str:
-        tested, validated, train = len(self.test), len(self.valid), self.train
-        users = len(self.log.users)
+        users, tested, validated, train = len(self.log.users), len(self.test), len(self.valid), self.train
+        why = "too short; they still train" if self.how == "last-item" else "no test event, or none before it"
         return (
             f"split: {self.rule}\n"
             f"train: {len(train.items):,} events of {int((train.lengths > 0).sum()):,} users\n"
-            f"valid: {validated:,} users   test: {tested:,} users   "
-            f"not tested: {users - tested:,} users (too short; they still train)"
+            f"valid: {validated:,} users   test: {tested:,} users   not tested: {users - tested:,} users ({why})"
         )
 
 

@@ -76,10 +76,9 @@ class Vocabulary:
         shown = ", ".join(repr(_plain(one)) for one in unknown[:5]) + (", ..." if len(unknown) > 5 else "")
         plural = "" if len(unknown) == 1 else "s"
         message = f"{len(unknown)} unknown {self.kind}{plural}: {shown}; the model knows {len(self):,} {self.kind}s"
-        wanted = int if self.integer else str
-        if not any(isinstance(_plain(one), wanted) for one in unknown):
+        if not any(isinstance(_plain(one), int if self.integer else str) for one in unknown):
             message += f", whose ids are {'integers' if self.integer else 'text'}"
-        return message
+        return f"{message}, such as {self.ids[0]!r}" if len(self) else message
 
     def raw(self, rows: np.ndarray) -> pl.Series:
         """Raw ids of the given rows, of whatever shape and each from 0 to below the number of ids, in their order."""

@@ -75,8 +75,8 @@ class Report:
         return means[metric]
 
     def row(self, model: str) -> Row:
-        """A model's line, by its name."""
-        return next(row for row in self.rows if row.model == model)
+        """A model's line, by its name; KeyError where there is none of that name."""
+        return {row.model: row for row in self.rows}[model]
 
     def groups(self) -> dict[str, tuple[Row, ...]]:
         """The lines for users whose target never occurs in training, and for the others, where there are both."""
@@ -161,8 +161,8 @@ def evaluate_all(
     for model in models.values():
         if not model.items.ids.equals(data.log.items.ids):
             raise DataError(
-                f"the model knows {len(model.items):,} items, the log {data.log.source.name} holds "
-                f"{len(data.log.items):,} others; evaluate on the log that the model was trained on"
+                f"the {len(model.items):,} items of the model are not the {len(data.log.items):,} of the log "
+                f"{data.log.source.name}; evaluate on the log that the model was trained on, read as then"
             )
     holdout = data.test if on == "test" else data.valid
     if not all(model.users.ids.equals(data.log.users.ids) for model in models.values()):

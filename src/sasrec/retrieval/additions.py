@@ -3,6 +3,7 @@
 Axes: V catalogue, W wider catalogue.
 """
 
+import warnings
 from dataclasses import replace
 from typing import Any
 
@@ -37,7 +38,7 @@ def add_items(model: Recommender, source: Source) -> Recommender:
     Args:
         model: A network that was trained with features, content kNN, or a blend with it.
         source: A table like the one that it was made with; see `sasrec.read_features`. Items of it that have no
-            value that the model knows, and no vector, are left out.
+            value that the model knows, and no vector, are left out with a warning.
 
     Raises:
         ConfigError: The model knows nothing of items but who had them.
@@ -49,7 +50,13 @@ def add_items(model: Recommender, source: Source) -> Recommender:
     others = read_items(source, model.items, item=recipe.item)
     if len(others):
         found = read_more(source, others, recipe)
-        described = np.flatnonzero(~found.bare)
+        described, bare = np.flatnonzero(~found.bare), np.flatnonzero(found.bare)
+        if len(bare) and len(described):
+            warnings.warn(
+                f"left out {len(bare):,} new items of which the table tells nothing that the model knows, such as "
+                f"{others.ids[int(bare[0])]!r}",
+                stacklevel=2,
+            )
         others, found = Vocabulary(others.raw(described), "item"), found.take(described)
     if not len(others):
         raise DataError("the table has no new item with a feature that the model knows; there is nothing to add")

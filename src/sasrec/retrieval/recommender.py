@@ -22,7 +22,7 @@ from sasrec.retrieval.answers import Ids, Unknown, framed, listed
 from sasrec.retrieval.counting import Popularity
 from sasrec.retrieval.scorers import Scorer
 from sasrec.retrieval.search import Ranking, Selection, Shortcut, scoring, search
-from sasrec.retrieval.stream import write_parquet
+from sasrec.retrieval.stream import write_frames
 from sasrec.retrieval.topk import best, check_finite, hide_items
 
 _REQUEST_TIME = "that of the event to predict, in training, validation and evaluation"
@@ -64,6 +64,9 @@ class Recommender:
             raise BundleError("the model looks at times, and does not know those of its histories, or their unit")
         self.index = index
         self._frame = frame
+
+    def __repr__(self) -> str:
+        return f"Recommender({self.scorer.kind}: {len(self.items):,} items, {len(self.users):,} users)"
 
     @classmethod
     def of_log(cls, scorer: Scorer, log: Log, *, record: dict[str, Any]) -> "Recommender":
@@ -232,7 +235,7 @@ class Recommender:
         replace: bool = False,
         at: When | None = None,
     ) -> int:
-        """Recommendations for every known user, streamed to a Parquet file in bounded memory.
+        """Recommendations for every known user, streamed to a file in bounded memory: CSV (`.csv`) or else Parquet.
 
         The file has the columns of `recommend`, users in the order of their ids. It appears whole or not at all.
         `at` is that of `recommend`.
@@ -245,7 +248,7 @@ class Recommender:
         """
         selection = self._selection(k, exclude_seen=exclude_seen)
         ranked = self._search(self._asked(self.histories, at), np.arange(len(self.users)), selection)
-        return write_parquet(Path(path), (self._named(some, self.users.ids) for some in ranked), replace=replace)
+        return write_frames(Path(path), (self._named(some, self.users.ids) for some in ranked), replace=replace)
 
     def with_index(self, index: Shortcut) -> "Recommender":
         """The same model, which finds its answers by an index of its item vectors; see `sasrec.indexed`."""

@@ -1,4 +1,4 @@
-"""Frames one after the other into one Parquet file, never all in memory."""
+"""Frames one after the other into one file, never all in memory."""
 
 from collections.abc import Iterator
 from itertools import chain
@@ -10,8 +10,8 @@ from polars.io.plugins import register_io_source
 from sasrec.files import durable_file
 
 
-def write_parquet(path: Path, frames: Iterator[pl.DataFrame], *, replace: bool) -> int:
-    """Write frames of one schema as one file, which appears whole or not at all.
+def write_frames(path: Path, frames: Iterator[pl.DataFrame], *, replace: bool) -> int:
+    """Write frames of one schema as one file, CSV by its suffix or else Parquet, which appears whole or not at all.
 
     Returns:
         Rows written.
@@ -35,5 +35,6 @@ def write_parquet(path: Path, frames: Iterator[pl.DataFrame], *, replace: bool) 
                 written += len(frame)
                 yield frame
 
-        register_io_source(source, schema=first.schema).sink_parquet(draft)
+        rows = register_io_source(source, schema=first.schema)
+        rows.sink_csv(draft) if path.suffix == ".csv" else rows.sink_parquet(draft)
     return written

@@ -27,7 +27,10 @@ def open_store(place: str | Path, *, writable: bool = True) -> EventStore:
         from sasrec.serving.sqlite import SqliteStore
 
         if not writable and not Path(place).is_file():
-            raise ServingError(f"{place}: there is no store of events; say where they are (--events, or --data)")
+            raise ServingError(
+                f"{place}: there is no store of events; say where they are (--events, or --data), "
+                "or train on the log alone (sasrec train)"
+            )
         return SqliteStore(Path(place), writable=writable)
     try:
         from sasrec.serving.postgres import PostgresStore

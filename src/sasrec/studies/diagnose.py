@@ -16,6 +16,7 @@ from sasrec.data.features import Features
 from sasrec.data.splits import Split
 from sasrec.errors import ConfigError, DataError
 from sasrec.retrieval.counting import Markov, Popularity
+from sasrec.retrieval.linked import Linked
 from sasrec.retrieval.neural import Neural
 from sasrec.retrieval.recommender import Recommender
 from sasrec.studies.facts import Facts
@@ -119,9 +120,20 @@ def diagnose(
         for name, settings in smaller.items():
             made = _trained(common, settings, features, name, tell, progress)
             trials.run(name, "retrained", made.scorer, length=int(settings.length))
-    unlike = features is None and bool(model.record.get("features"))
-    notes = ("what was trained for a line knows no categories of items, unlike the whole network",) if unlike else ()
-    return _concluded(trials, data, network.length, notes, seed=config.seed)
+    return _concluded(trials, data, network.length, _notes_on(model, features), seed=config.seed)
+
+
+def _notes_on(model: Recommender, features: Features | None) -> list[str]:
+    """What there is to know of the whole network."""
+    notes, record = [], model.record
+    if features is None and record.get("features"):
+        notes.append("what was trained for a line knows no categories of items, unlike the whole network")
+    if record.get("best") and record["best"].get("epoch") == record.get("epochs"):
+        notes.append(
+            f"the whole network was at its best in its last epoch, number {record['epochs']:,}: "
+            "trained for longer, it may answer otherwise"
+        )
+    return notes
 
 
 def _rank_as_it_is(trials: Trials, network: Neural, data: Split, *, seed: int) -> None:
@@ -137,6 +149,7 @@ def _rank_as_it_is(trials: Trials, network: Neural, data: Split, *, seed: int) -
         trials.run(
             f"shown the last {one}", "shown", Neural(network.network, replace(network.config, length=one)), length=one
         )
+    trials.run("Rules", "counted", Linked.of(data.train, items=items))
     trials.run("Markov", "counted", Markov.of(data.train, items=items), length=1)
     trials.run("Popularity", "counted", Popularity.of(data.train, items=items), length=0)
 
@@ -189,7 +202,7 @@ def _plan(data: Split, config: Config, *, trainings: int) -> str:
     )
 
 
-def _concluded(trials: Trials, data: Split, length: int, more: tuple[str, ...], *, seed: int) -> Diagnosis:
+def _concluded(trials: Trials, data: Split, length: int, more: list[str], *, seed: int) -> Diagnosis:
     lines = trials.lines(seed)
     protocol = (
         f"protocol: {data.how} split, test; {len(data.test):,} users, whole catalogue of {len(data.log.items):,} items "
@@ -201,7 +214,7 @@ def _concluded(trials: Trials, data: Split, length: int, more: tuple[str, ...], 
         *more,
     ]
     if len(data.test) < _ENOUGH_USERS:
-        notes.append(f"intervals of fewer than {_ENOUGH_USERS} users are too narrow")
+        notes.append(f"intervals of fewer than {_ENOUGH_USERS} users are too narrow: do not rely on what follows")
     return Diagnosis(protocol, Facts.of(data, LENGTHS), lines, tuple(notes), verdict(lines, length=length))
 
 

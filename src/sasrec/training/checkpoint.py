@@ -66,10 +66,11 @@ class Checkpoint:
         """
         path = Path(self.path)
         if self.resume and not os.path.lexists(path):
-            raise BundleError(f"{path}: there is no stopped training to go on with; start one without --resume")
+            raise BundleError(f"{path}: there is no stopped training to go on with; start one without resume=True")
         if os.path.lexists(path) and not self.resume:
             raise OutputError(
-                f"{path}: holds a training that was stopped; go on with it (--resume), or remove the file to start anew"
+                f"{path}: holds a training that was stopped; pass resume=True to go on with it, or remove the file to "
+                "start anew"
             )
         check_free(path, replace=self.resume)
         if self.resume:
@@ -105,7 +106,7 @@ class Checkpoint:
             what = str(error).removeprefix(f"{path}: ").removeprefix("cannot be written: ")
             rest = "make room and train again"
             if path.exists():
-                rest = "the state written before is whole: make room, then go on with it (--resume)"
+                rest = "the state written before is whole: make room, then pass resume=True to go on with it"
             raise OutputError(f"{path}: the state of the training cannot be written: {what}; {rest}") from None
 
     def read(self) -> State:

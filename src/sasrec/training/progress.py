@@ -24,7 +24,7 @@ class Lines:
 
     def epoch(self, result: EpochResult) -> None:
         """An epoch was trained and validated."""
-        mark = " *" if result.best else ""
+        mark = "  best so far" if result.best else ""
         valid = ""
         if result.ndcg is not None:
             valid = f"  valid NDCG@10 {result.ndcg:.4f}  HR@10 {result.hit_rate:.4f}"

@@ -63,7 +63,9 @@ def refit(
         )
     given = {} if features is None else features.record()
     if (features is None) != (record.get("features") is None) or not same_features([record, given]):
-        raise ConfigError("features: a refit needs those that the model was trained with, and no others")
+        trained = record.get("features")
+        advice = f"pass features= as then ({trained.removeprefix('features: ')})" if trained else "it had none"
+        raise ConfigError(f"features: a refit needs those that the model was trained with, and no others; {advice}")
     clock = Clock()
     again = _Again(data.refit.train, len(data.log.items), features, draw, progress)
     made = {part.name: (part.weight, again.made(part)) for part in parts_of(model)}
