@@ -76,6 +76,8 @@ class Sequences:
 
     def last(self, length: int) -> "Sequences":
         """The last `length` events of every sequence; shorter ones stay whole."""
+        if len(self.items) <= length:  # so is none of them longer
+            return self
         starts = np.maximum(self.lengths - length, 0)
         return self.slices(np.arange(len(self)), starts, self.lengths) if starts.any() else self
 
