@@ -66,9 +66,8 @@ def multiply(
     """The product of every state and every vector of the table, written into `out`."""
     import torch  # what has vectors has torch anyway
 
-    if len(states) <= _FEW:
-        return torch.mm(states, table.t(), out=out)
-    for part, items in zip(out.split(_PART, dim=1), table.split(_PART), strict=True):
+    size = _PART if len(states) > _FEW else len(table)
+    for part, items in zip(out.split(size, dim=1), table.split(size), strict=True):
         torch.mm(states, items.t(), out=part)
     return out
 
@@ -99,8 +98,7 @@ def _highest(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """As `best`, with equal scores in any order, at a fraction of the cost where k is far below the number of scores.
 
     Columns are put into groups. The k highest scores lie in the k groups with the highest maxima, and to find a maximum
-    is a plain pass over the scores; only these few groups are sorted out, and found the same way. A NaN is its group's
-    maximum.
+    is a plain pass over the scores; only these are sorted out, and found the same way. A NaN is its group's maximum.
     """
     size = math.isqrt(scores.shape[1] // (4 * max(k, 1)))  # about the best of six tried at 12,101 scores and k = 10
     if size < 2:
