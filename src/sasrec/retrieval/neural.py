@@ -159,8 +159,7 @@ class Neural:
 
 @lru_cache(maxsize=256)
 def _alone(length: int, device: torch.device) -> Layout:
-    """The layout of one history. It is the same for all of a length, and most of what reading one costs by itself."""
-    with torch.inference_mode(False):
+    with torch.inference_mode(False):  # kept: it is the same for all of a length, and dear where a request comes alone
         return Layout.of(np.array([length]), device)
 
 

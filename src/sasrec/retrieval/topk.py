@@ -83,12 +83,11 @@ def best(scores: Float[np.ndarray, "B V"], k: int) -> tuple[Float[np.ndarray, "B
     Of equal scores the lower place comes first, so that neither k nor what else is in the block decides. Only among
     scores of -inf, which mark what is hidden, any may stand.
     """
-    count = min(k, scores.shape[1])
-    values, places = _highest(scores, min(count + 1, scores.shape[1]))
+    values, places = _highest(scores, min(k + 1, scores.shape[1]))
     # Of equal scores any may have been found; they are rare where a network scores, so only their rows are done again.
     equal = (values[:, 1:] == values[:, :-1]) & (values[:, 1:] > -np.inf)
     tied = np.flatnonzero(equal.any(axis=1))
-    values, places = values[:, :count], places[:, :count]
+    values, places = values[:, :k], places[:, :k]
     if len(tied):
         places[tied] = _lowest_first(scores[tied], values[tied], places[tied])
     return values, places
@@ -128,13 +127,11 @@ def _sorted_out(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
 def _lowest_first(scores: np.ndarray, values: np.ndarray, places: np.ndarray) -> np.ndarray:
     """Where the same best scores are, at the lowest of all places that have them, in ascending order among equals."""
     count, width = values.shape[1], scores.shape[1]
-    worst = values[:, -1:]
-    # Those that share the worst of the best scores: their lowest places, in ascending order.
+    worst = values[:, -1:]  # those that share it: their lowest places, in ascending order
     sharing = np.where(scores == worst, np.arange(width, dtype=np.int32), np.int32(width))
     lowest = np.sort(np.partition(sharing, count - 1, axis=1)[:, :count], axis=1)
-    above = (values != worst).sum(axis=1, keepdims=True)
-    order = np.arange(count)
-    places = np.where(order < above, places, np.take_along_axis(lowest, np.maximum(order - above, 0), axis=1))
+    order = np.arange(count) - (values != worst).sum(axis=1, keepdims=True)  # below 0 for what is above the worst
+    places = np.where(order < 0, places, np.take_along_axis(lowest, np.maximum(order, 0), axis=1))
     return np.take_along_axis(places, np.lexsort((places, -values)), axis=1)
 
 
