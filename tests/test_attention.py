@@ -107,7 +107,7 @@ def test_attention_side_by_side_is_that_of_bins(heads, causal, lasts_ask):
     even, mixed = Layout.of(np.array([5, 5])), Layout.of(np.array([5, 5, 2]))
     states = states_of([5, 5, 2])
     if lasts_ask:
-        even, mixed = even.asked_by_lasts(), mixed.asked_by_lasts()
+        even, mixed = even.ends, mixed.ends
 
     found = layer(even.asking(states[:10]), states[:10], even, keep_all)
     expected = layer(mixed.asking(states), states, mixed, keep_all)
@@ -209,7 +209,7 @@ def test_where_lasts_ask_they_are_answered_as_among_all(causal, drop):
     attention = attention_of(causal=causal)
     lengths = [4, 9, 1, 70]
     memory, layout = states_of(lengths).requires_grad_(), Layout.of(np.array(lengths))
-    queries, ends = states_of(lengths, seed=1), layout.asked_by_lasts()
+    queries, ends = states_of(lengths, seed=1), layout.ends
     factors = states_of([len(lengths)], seed=2)
 
     among_all = attention(queries, memory, layout, drop)[layout.lasts]

@@ -5,6 +5,7 @@ import os
 import select
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 from xml.etree import ElementTree
@@ -13,7 +14,7 @@ import numpy as np
 import polars as pl
 import pytest
 from benchmarks import __main__ as command
-from benchmarks import child, growth, guard, inputs, measure, plot, startup, training, turns
+from benchmarks import child, growth, guard, inputs, measure, million, plot, startup, training, turns
 from benchmarks.measure import Case, Sample
 from benchmarks.report import Row, Spread, plain, table
 from benchmarks.run import Run
@@ -344,3 +345,17 @@ def test_vectors_of_titles_keep_the_likeness_of_their_words(tmp_path):
     np.testing.assert_allclose(rows[2], rows[3], atol=1e-6)
     np.testing.assert_allclose(np.linalg.norm(rows, axis=1), [1, 1, 1, 1, 0], atol=1e-6)
     assert abs(rows[0] @ rows[2]) < 1e-6
+
+
+@pytest.mark.slow
+def test_the_log_of_many_items_goes_on_where_it_was_and_every_way_is_measured(tmp_path):
+    sizes = {"items": 1_000, "users": 400, "events": 12}
+    histories = million.generated(**sizes)
+    follows = Counter(zip(histories.items[:-1].tolist(), histories.items[1:].tolist(), strict=True))
+
+    lines = [line.split(" | ") for line in million.measured(run_on(tmp_path), **sizes)]
+
+    assert histories.lengths.tolist() == [12] * 400
+    assert max(follows.values()) > 5  # 4,799 steps drawn evenly among a million pairs would seldom have one twice
+    assert [line[4] for line in lines] == ["all scored", "exact index", "coarse index"]
+    assert [line[-1] for line in lines[:2]] == ["0.0000 |"] * 2

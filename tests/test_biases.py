@@ -104,7 +104,7 @@ def test_where_lasts_ask_the_same_is_added_as_among_all(drop, causal, kind):
     attention, lengths = attention_of(kind, heads=2, causal=causal), [4, 9, 1, 70]
     queries, memory, factors = states_of(lengths), states_of(lengths, seed=1), states_of([len(lengths)], seed=2)
     layout = Layout.of(np.array(lengths), times=times_of(lengths))
-    ends = layout.asked_by_lasts()
+    ends = layout.ends
 
     alone = attention(ends.asking(queries), memory, ends, drop)
     among_all = attention(queries, memory, layout, drop)[layout.lasts]

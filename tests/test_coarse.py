@@ -52,7 +52,7 @@ def test_the_items_of_one_spot_are_found_by_looking_at_a_few_lists(spots):
     assert coarse.overlap >= 0.99
 
 
-@pytest.mark.parametrize("overlap", [0.3, 0.6, 0.9])
+@pytest.mark.parametrize("overlap", [0.1, 0.3, 0.6, 0.9])
 def test_the_overlap_that_is_told_is_the_overlap_that_is_found(shuffled, overlap):
     table, states = shuffled
 
@@ -68,6 +68,16 @@ def test_all_is_found_where_all_lists_are_looked_at(shuffled):
 
     assert coarse.probes == 30
     assert coarse.overlap == 1.0
+
+
+def test_everything_is_searched_where_more_than_a_quarter_of_the_lists_would_be(shuffled):
+    table, states = shuffled
+    exact = Index(table)
+
+    coarse = Coarse(table, states, overlap=0.6, k=7)  # ten of thirty lists would do
+
+    assert (coarse.probes, coarse.overlap) == (30, 1.0)
+    assert all(torch.equal(best(coarse, one, 7)[1], best(exact, one, 7)[1]) for one in states)
 
 
 def test_what_is_found_has_exact_scores_in_exact_order(shuffled):

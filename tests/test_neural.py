@@ -46,6 +46,17 @@ def test_states_come_in_the_order_of_the_histories_however_they_are_read(monkeyp
     torch.testing.assert_close(found, torch.stack(alone))
 
 
+def test_what_is_kept_of_one_history_can_be_learned_from(many):
+    scorer, histories = many
+    one = histories.take(np.array([0]))
+    scorer.states(one)  # what is made here, in inference mode, could not be
+
+    items, layout, users = scorer.given(one)
+    scorer.network.last(items, layout, users=users).sum().backward()
+
+    assert scorer.network.items.weight.grad[one.items].abs().sum(dim=1).all()
+
+
 @pytest.mark.parametrize("rows", [1, 2, 3, 100])
 def test_blocks_of_scores_are_those_of_everybody_once(monkeypatch, many, rows):
     scorer, histories = many

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from sasrec.data.sequences import Sequences
 from sasrec.errors import ScoreError
-from sasrec.retrieval.topk import best, blocks, check_finite, hide, hide_items
+from sasrec.retrieval.topk import best, blocks, check_finite, hide
 
 rows_of_scores = st.integers(1, 12).flatmap(
     lambda items: st.lists(
@@ -62,6 +62,22 @@ def test_the_best_of_many_are_those_of_a_full_sort(seed, items, k):
     assert all(len({*row}) == len(row) for row in places.tolist())
 
 
+@pytest.mark.parametrize("rows", [1, 2, 40])
+@pytest.mark.parametrize("items", [60, 1_201, 12_101])
+@pytest.mark.parametrize("k", [1, 10, 100])
+def test_the_best_of_scores_that_all_differ_are_where_a_full_sort_puts_them(rows, items, k):
+    rng = np.random.default_rng(items + k)
+    scores = rng.permuted(np.tile(np.arange(items, dtype=np.float32), (rows, 1)), axis=1)
+    scores[0, rng.permutation(items)[: items // 2]] = -np.inf
+
+    values, places = best(scores, k)
+
+    expected = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    kept = values > -np.inf
+    assert np.array_equal(places[kept], expected[kept])
+    assert np.array_equal(values, np.take_along_axis(scores, expected, axis=1))
+
+
 @pytest.mark.parametrize("place", [0, 77, 399])
 def test_a_score_among_many_that_is_nan_is_noticed(place):
     scores = np.random.default_rng(0).normal(size=(2, 400)).astype(np.float32)
@@ -93,15 +109,6 @@ def test_every_item_of_a_history_is_hidden_in_its_own_row_alone():
     hide(scores, Sequences.of([[1, 1, 3], [], [0]]))
 
     assert np.isneginf(scores).tolist() == [[False, True, False, True], [False] * 4, [True, False, False, False]]
-
-
-def test_hidden_items_are_hidden_for_everybody():
-    scores = np.zeros((2, 3), dtype=np.float32)
-
-    hide_items(scores, np.array([0, 2]))
-    hide_items(scores, np.array([], dtype=np.int64))
-
-    assert np.isneginf(scores).tolist() == [[True, False, True]] * 2
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

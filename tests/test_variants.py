@@ -167,7 +167,7 @@ def states_with_gradients():
 )
 def test_a_branch_is_its_formula_and_so_are_its_gradients(branch, formula, causal, lasts_alone):
     layer, states, layout = beside(branch, share=0.7, causal=causal), states_with_gradients(), Layout.of(LENGTHS)
-    layout = layout.asked_by_lasts() if lasts_alone else layout
+    layout = layout.ends if lasts_alone else layout
     weight = getattr(layer.branch, "weight", torch.zeros(5, requires_grad=True))
     plain = [
         formula(history, place, weight)

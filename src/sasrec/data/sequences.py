@@ -76,8 +76,9 @@ class Sequences:
 
     def last(self, length: int) -> "Sequences":
         """The last `length` events of every sequence; shorter ones stay whole."""
-        starts = np.maximum(self.lengths - length, 0)
-        return self.slices(np.arange(len(self)), starts, self.lengths) if starts.any() else self
+        if len(self.items) <= length or not (starts := np.maximum(self.lengths - length, 0)).any():
+            return self
+        return self.slices(np.arange(len(self)), starts, self.lengths)
 
     def without(self, items: np.ndarray) -> "Sequences":
         """The same sequences without the events of some item rows; some sequences may be left empty."""

@@ -87,13 +87,14 @@ class Layout:
         clock = [torch.from_numpy(one.astype(np.int64)).to(device) for one in times or ()]
         return cls(ages_, lasts, shapes, sources_, slots_, owners_, times=(clock[0], clock[1]) if clock else None)
 
-    def asked_by_lasts(self) -> "Layout":
+    @cached_property
+    def ends(self) -> "Layout":
         """The same batch where only the last position of every sequence asks."""
         return replace(self, ages=self.ages[self.lasts], lasts_ask=True)
 
     def asking(self, states: Shaped[Tensor, "P *rest"]) -> Shaped[Tensor, "Q *rest"]:
         """The states of the positions that ask."""
-        return states[self.lasts] if self.lasts_ask else states
+        return states.index_select(0, self.lasts) if self.lasts_ask else states
 
     def spread(self, values: Shaped[Tensor, "B *rest"]) -> Shaped[Tensor, "P *rest"]:
         """For every real position, the value of its sequence."""

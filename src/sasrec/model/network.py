@@ -79,7 +79,7 @@ class SASRec(nn.Module):
     ) -> Float[Tensor, "B state"]:
         """The state after the last position of every history; the last block computes no other."""
         states, own = self._entered(items, layout, drop, users)
-        ends = layout.asked_by_lasts()
+        ends = layout.ends
         for number, block in enumerate(self.blocks, 1):
             states = block(states, ends if number == len(self.blocks) else layout, drop)
         if not self.blocks:

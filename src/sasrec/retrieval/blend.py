@@ -21,7 +21,6 @@ from sasrec.retrieval.counting import Markov, Popularity
 from sasrec.retrieval.linked import Family, Linked
 from sasrec.retrieval.neural import Neural
 from sasrec.retrieval.scorers import Informed, Scorer, Scoring
-from sasrec.retrieval.topk import hide_items
 
 PARTS: dict[str, type[Scorer]] = {
     **{one.kind: one for one in (Neural, Popularity, Markov, Content)},
@@ -66,7 +65,7 @@ def support(
     if isinstance(scorer, Content):
         scores.mul_(_SHARPNESS)
     if without is not None:
-        hide_items(scores.numpy(), without)
+        scores[:, torch.from_numpy(without)] = -torch.inf
     if isinstance(scorer, Neural | Content):
         return torch.softmax(scores, dim=1).sqrt_()
     scores.clamp_(min=0)

@@ -19,6 +19,7 @@ _ROUNDS = 8
 _SAMPLE = 64  # vectors for each list that directions are found from
 _CHUNK = 16_384  # vectors compared with all directions at a time
 _MARGIN = 2  # so many times the lists that the measured states needed
+_WORTH = 4  # lists beyond this part of all take as long to bring together as a pass over everything
 _MANY = 16  # where more than this part of the catalogue is hidden, the measurement says nothing
 
 
@@ -32,7 +33,8 @@ class Coarse:
     states of real histories.
 
     Where it cannot know as much it searches everything: for more items than it was measured for, where much of the
-    catalogue is hidden, and where the lists hold fewer items than asked for.
+    catalogue is hidden, and where the lists hold fewer items than asked for. So it does where more than a quarter of
+    the lists would be looked at, as for vectors that have learned little: that would take longer.
 
     Attributes:
         exact: The index of all items, list after list.
@@ -71,7 +73,8 @@ class Coarse:
         needed = self._needed(states, owners)
         choosing, telling = needed[::2].flatten(), needed[1::2].flatten()
         enough = choosing.sort().values[math.ceil(overlap * len(choosing)) - 1]
-        self.probes = min(_MARGIN * int(enough), len(self._bounds))
+        probes, lists = _MARGIN * int(enough), len(self._bounds)
+        self.probes = probes if _WORTH * probes <= lists else lists
         self.overlap, self.states = float((telling <= self.probes).double().mean()), len(needed[1::2])
 
     @torch.inference_mode()
@@ -89,7 +92,8 @@ class Coarse:
     def _found(
         self, state: Float[Tensor, "D"], k: int, hidden: Int[Tensor, "R"]
     ) -> tuple[Float[Tensor, "K"], Int[Tensor, "K"]]:
-        if k <= self.k and _MANY * len(hidden) <= len(self.exact.table):
+        few = self.probes < len(self._bounds)
+        if few and k <= self.k and _MANY * len(hidden) <= len(self.exact.table):
             lists = self._nearest(state.unsqueeze(0), self.probes)[0].sort().values
             values, items = self.exact.best_in([self._bounds[one] for one in lists.tolist()], state, k, hidden=hidden)
             if len(values) == k:

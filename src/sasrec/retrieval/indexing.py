@@ -8,7 +8,7 @@ from sasrec.errors import ConfigError, check_whole
 from sasrec.retrieval.coarse import Coarse
 from sasrec.retrieval.index import Index
 from sasrec.retrieval.recommender import Recommender
-from sasrec.retrieval.scorers import Factored
+from sasrec.retrieval.scorers import has_vectors
 
 _MEASURED = 512  # users whose best items tell how much a coarse index finds
 
@@ -27,7 +27,7 @@ def indexed(model: Recommender, *, overlap: float | None = None, k: int = 10) ->
         ScoreError: The vectors are not finite.
     """
     scorer = model.scorer
-    if not isinstance(scorer, Factored):
+    if not has_vectors(scorer):
         raise ConfigError(f"a model of kind {scorer.kind!r} has no item vectors to index; use it as it is")
     check_whole("k", k, least=1)
     if overlap is None:

@@ -3,6 +3,7 @@
 Axes: B histories, P real positions, L latest events of one history, D width, V catalogue.
 """
 
+from functools import lru_cache
 from typing import Any, Self, final
 
 import numpy as np
@@ -71,6 +72,8 @@ class Neural:
         device = self.network.items.weight.device
         users = None if recent.users is None else torch.from_numpy(recent.users).to(device)
         items = torch.from_numpy(recent.items.astype(np.int64)).to(device)
+        if len(recent) == 1 and not self.reads_times:
+            return items, _alone(len(items), device), users
         return items, Layout.of(recent.lengths, device, times=self._times(recent)), users
 
     def _times(self, recent: Sequences) -> tuple[np.ndarray, np.ndarray] | None:
@@ -152,6 +155,12 @@ class Neural:
         network.load_state_dict(tensors, assign=True)
         network.items.settle()
         return cls(network, settings)
+
+
+@lru_cache(maxsize=256)
+def _alone(length: int, device: torch.device) -> Layout:
+    with torch.inference_mode(False):  # kept: it is the same for all of a length, and dear where a request comes alone
+        return Layout.of(np.array([length]), device)
 
 
 class _Sizes(FeatureTensors):

@@ -23,7 +23,7 @@ from sasrec.retrieval.counting import Popularity
 from sasrec.retrieval.scorers import Scorer
 from sasrec.retrieval.search import Ranking, Selection, Shortcut, scoring, search
 from sasrec.retrieval.stream import write_frames
-from sasrec.retrieval.topk import best, check_finite, hide_items
+from sasrec.retrieval.topk import best, check_finite
 
 _REQUEST_TIME = "that of the event to predict, in training, validation and evaluation"
 
@@ -193,7 +193,7 @@ class Recommender:
         selection = self._selection(k, exclude_seen=False, allow=allow, deny=deny)
         scores = self.scorer.similarities(row)[np.newaxis]
         scores[0, row] = -np.inf
-        hide_items(scores, selection.hidden(len(self.items)))
+        scores[:, selection.hidden(len(self.items))] = -np.inf
         answer = Ranking.of(*best(scores, selection.k), np.zeros(1, np.int64))
         return framed(self._named(answer), self._frame)
 

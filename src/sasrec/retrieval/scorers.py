@@ -5,7 +5,7 @@ Scores are NumPy arrays, whatever made them, so that a model can be asked withou
 Axes: B histories, V catalogue, `state` numbers in a state.
 """
 
-from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeGuard, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
@@ -64,7 +64,6 @@ class Scorer(Scoring, Protocol):
         ...
 
 
-@runtime_checkable
 class Factored(Scorer, Protocol):
     """A scorer whose score of an item is the product of a history's state and the item's vector.
 
@@ -97,6 +96,11 @@ class Informed(Protocol):
     def likeness(self) -> Scoring | None:
         """What ranks by that alone, and has to be beaten; None where nothing more is known."""
         ...
+
+
+def has_vectors(scorer: Scoring) -> TypeGuard[Factored]:
+    """Whether a scorer is `Factored`. Every request asks, and `isinstance` of a protocol takes as long as its top-k."""
+    return hasattr(scorer, "states")
 
 
 class Model(Protocol):

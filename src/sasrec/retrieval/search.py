@@ -11,8 +11,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from sasrec.data.sequences import Sequences, offsets_of
-from sasrec.retrieval.scorers import Factored, Scorer
-from sasrec.retrieval.topk import best, blocks, check_finite, hide, hide_items, scored_blocks
+from sasrec.retrieval.scorers import Factored, Scorer, has_vectors
+from sasrec.retrieval.topk import best, blocks, check_finite, hide, scored_blocks
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -140,7 +140,7 @@ def search(
         ScoreError: A score is NaN or infinite.
     """
     listed = selection.allowed
-    if index is not None and isinstance(scorer, Factored) and (listed is None or _SHORT * len(listed) > scorer.items):
+    if index is not None and has_vectors(scorer) and (listed is None or _SHORT * len(listed) > scorer.items):
         hidden = selection.hidden(scorer.items)
         for rows in blocks(len(histories), items=_LEAST):
             yield _by_index(scorer, index, histories.take(rows), places[rows], selection, hidden)
@@ -148,7 +148,7 @@ def search(
         for rows, block, scores in scored_blocks(scorer, histories):
             if selection.exclude_seen:
                 hide(scores, block)
-            hide_items(scores, selection.denied)
+            scores[:, selection.denied] = -np.inf
             yield Ranking.of(*best(scores, selection.k), places[rows])
     else:
         yield from _by_list(scorer, histories, places, selection, listed)
@@ -156,7 +156,7 @@ def search(
 
 def scoring(scorer: Scorer, items: Int[np.ndarray, "A"]) -> Callable[[Sequences], Float[np.ndarray, "B A"]]:
     """A function that scores the given item rows after each history, and where it can no others."""
-    if isinstance(scorer, Factored):
+    if has_vectors(scorer):
         vectors = scorer.table()[items].detach().t()
         return lambda histories: (scorer.states(histories) @ vectors).cpu().numpy()
     return lambda histories: scorer.scores(histories)[:, items]
@@ -166,7 +166,7 @@ def _by_list(
     scorer: Scorer, histories: Sequences, places: np.ndarray, selection: Selection, listed: Int[np.ndarray, "A"]
 ) -> Iterator[Ranking]:
     scores_of = scoring(scorer, listed)
-    width = len(listed) if isinstance(scorer, Factored) else scorer.items
+    width = len(listed) if has_vectors(scorer) else scorer.items
     for rows in blocks(len(histories), items=max(width, _LEAST)):
         block = histories.take(rows)
         scores = scores_of(block)

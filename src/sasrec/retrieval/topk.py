@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 
 from sasrec.data.sequences import Sequences
 from sasrec.errors import ScoreError
-from sasrec.retrieval.scorers import Factored, Scoring
+from sasrec.retrieval.scorers import Scoring, has_vectors
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _BLOCK_BYTES = 8 * 2**20  # scores that stay in a CPU's cache between the passes over them
 _PART = 1024  # items a product, of states that are more than a few
 _FEW = 16
+_NARROW = 256  # scores of a row that are sorted in less time than they are parted in
 _READ = 16_384  # histories that a factored scorer is asked about at a time
 
 
@@ -38,15 +39,14 @@ def scored_blocks(
     The scores are the caller's to change until the next block, which may take their memory: products that are written
     where the caches still hold what was there take half the time.
     """
-    if len(histories) == 1 or not isinstance(scorer, Factored):  # one gains nothing from what is for many
+    if len(histories) == 1 or not has_vectors(scorer):  # one gains nothing from what is for many
         for rows in blocks(len(histories), items=scorer.items):
-            block = histories.take(rows)
+            block = histories if len(rows) == len(histories) else histories.take(rows)
             yield rows, block, scorer.scores(block)
         return
     table, memory = scorer.table().detach(), None
-    for some in np.split(np.arange(len(histories)), range(_READ, len(histories), _READ)):
-        if not len(some):
-            continue
+    for start in range(0, len(histories), _READ):
+        some = np.arange(start, min(start + _READ, len(histories)))
         states = scorer.states(histories.take(some)).detach()
         for rows in blocks(len(some), items=scorer.items):
             if memory is None or len(memory) < len(rows):
@@ -77,25 +77,19 @@ def hide(scores: Float[np.ndarray, "B V"], histories: Sequences) -> None:
     scores[histories.owners(), histories.items] = -np.inf
 
 
-def hide_items(scores: Float[np.ndarray, "B V"], items: Int[np.ndarray, "hidden"]) -> None:
-    """Set the scores of the same item rows to -inf for everybody, in place."""
-    scores[:, items] = -np.inf
-
-
 def best(scores: Float[np.ndarray, "B V"], k: int) -> tuple[Float[np.ndarray, "B K"], Int[np.ndarray, "B K"]]:
     """The k highest scores of each row, best first, and where they are; fewer where the catalogue is smaller.
 
     Of equal scores the lower place comes first, so that neither k nor what else is in the block decides. Only among
     scores of -inf, which mark what is hidden, any may stand.
     """
-    count = min(k, scores.shape[1])
-    values, places = _highest(scores, min(count + 1, scores.shape[1]))
+    values, places = _highest(scores, min(k + 1, scores.shape[1]))
     # Of equal scores any may have been found; they are rare where a network scores, so only their rows are done again.
     equal = (values[:, 1:] == values[:, :-1]) & (values[:, 1:] > -np.inf)
     tied = np.flatnonzero(equal.any(axis=1))
-    values, places = values[:, :count], places[:, :count]
+    values, places = values[:, :k], places[:, :k]
     if len(tied):
-        values[tied], places[tied] = _lowest_first(scores[tied], values[tied], places[tied])
+        places[tied] = _lowest_first(scores[tied], values[tied], places[tied])
     return values, places
 
 
@@ -103,7 +97,7 @@ def _highest(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """As `best`, with equal scores in any order, at a fraction of the cost where k is far below the number of scores.
 
     Columns are put into groups. The k highest scores lie in the k groups with the highest maxima, and to find a maximum
-    is a plain pass over the scores; only these few groups are sorted out. A NaN is its group's maximum.
+    is a plain pass over the scores; only these are sorted out, and found the same way. A NaN is its group's maximum.
     """
     size = math.isqrt(scores.shape[1] // (4 * max(k, 1)))  # about the best of six tried at 12,101 scores and k = 10
     if size < 2:
@@ -111,37 +105,34 @@ def _highest(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     groups, rows = scores.shape[1] // size, np.arange(len(scores))[:, np.newaxis]
     # Group g holds the columns g, g + groups, ...: then the maxima of neighbouring groups are found side by side.
     maxima = scores[:, : groups * size].reshape(len(scores), size, groups).max(axis=1)
-    chosen = np.argpartition(maxima, groups - k, axis=1)[:, groups - k :]
-    columns = (chosen[:, :, np.newaxis] + groups * np.arange(size)).reshape(len(scores), k * size)
-    rest = np.arange(groups * size, scores.shape[1])
-    columns = np.concatenate([columns, np.broadcast_to(rest, (len(scores), len(rest)))], axis=1)
+    chosen = (_sorted_out if len(scores) == 1 else _highest)(maxima, k)[1]  # one gains nothing from two levels
+    columns = np.empty((len(scores), k * size + scores.shape[1] - groups * size), np.int64)
+    columns[:, : k * size] = (chosen[:, :, np.newaxis] + groups * np.arange(size)).reshape(len(scores), k * size)
+    columns[:, k * size :] = np.arange(groups * size, scores.shape[1])  # what is in no group
     values, places = _sorted_out(scores[rows, columns], k)
     return values, columns[rows, places]
 
 
 def _sorted_out(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """The k highest scores of each row, and where they are. A NaN is the highest."""
-    rows = np.arange(len(scores))[:, np.newaxis]  # for one row a third of what `take_along_axis` takes
-    places = np.argpartition(scores, -k, axis=1)[:, -k:] if k else np.empty((len(scores), 0), np.int64)
-    values = scores[rows, places]
-    order = rows, values.argsort(axis=1)[:, ::-1]
-    return values[order], places[order]
+    rows, width = np.arange(len(scores))[:, np.newaxis], scores.shape[1]  # a third of what `take_along_axis` takes
+    if width > _NARROW:
+        some = scores.argpartition(width - k, axis=1)[:, width - k :]
+        places = some[rows, scores[rows, some].argsort(axis=1)[:, ::-1]]
+    else:
+        places = scores.argsort(axis=1)[:, width - k :][:, ::-1].copy()  # torch takes no array backwards
+    return scores[rows, places], places
 
 
-def _lowest_first(scores: np.ndarray, values: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The same best scores with the lowest of all places that have them, in ascending order among equals."""
+def _lowest_first(scores: np.ndarray, values: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Where the same best scores are, at the lowest of all places that have them, in ascending order among equals."""
     count, width = values.shape[1], scores.shape[1]
-    worst = values[:, -1:]
-    # Those that share the worst of the best scores: their lowest places, in ascending order.
+    worst = values[:, -1:]  # those that share it: their lowest places, in ascending order
     sharing = np.where(scores == worst, np.arange(width, dtype=np.int32), np.int32(width))
     lowest = np.sort(np.partition(sharing, count - 1, axis=1)[:, :count], axis=1)
-    above = (values != worst).sum(axis=1, keepdims=True)
-    order = np.arange(count)
-    places = np.where(order < above, places, np.take_along_axis(lowest, np.maximum(order - above, 0), axis=1))
-    places = np.sort(places, axis=1)
-    values = np.take_along_axis(scores, places, axis=1)
-    order = np.argsort(-values, axis=1, kind="stable")
-    return np.take_along_axis(values, order, axis=1), np.take_along_axis(places, order, axis=1)
+    order = np.arange(count) - (values != worst).sum(axis=1, keepdims=True)  # below 0 for what is above the worst
+    places = np.where(order < 0, places, np.take_along_axis(lowest, np.maximum(order, 0), axis=1))
+    return np.take_along_axis(places, np.lexsort((places, -values)), axis=1)
 
 
 def check_finite(scores: Float[np.ndarray, "..."]) -> None:

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 
 from sasrec.data.sequences import Sequences
 from sasrec.retrieval.recommender import Recommender
-from sasrec.retrieval.scorers import Factored, Scorer
+from sasrec.retrieval.scorers import Factored, Scorer, has_vectors
 from sasrec.retrieval.search import Shortcut
 from sasrec.retrieval.topk import best, blocks, check_finite
 
@@ -67,7 +67,6 @@ class Finder:
         """Args: popularity: What ranks where there is no history."""
         self._index, self._indexed = model.index, model.scorer
         self._items, self._popularity = len(model.items), popularity
-        self._factored: dict[Scorer, Factored | None] = {}
 
     def best(self, questions: Sequence[Question]) -> list[Found]:
         """The best items for each question, at most as many as it asks for.
@@ -118,22 +117,16 @@ class Finder:
     ) -> Iterator[tuple[list[int], Callable[[Sequence[Question]], Iterable[Found]]]]:
         """Places of questions that are answered together, and what answers them."""
         for scorer, places in self._members(questions).items():
-            others, factored = places, self._with_vectors(scorer)
-            if factored is not None:
+            others = places
+            if has_vectors(scorer):
                 listed = [at for at in places if questions[at].allowed is not None]
                 others = [at for at in places if questions[at].allowed is None]
-                yield listed, partial(_by_list, factored)
-            if factored is not None and self._index is not None and scorer is self._indexed:
-                yield others, partial(_by_index, factored, self._index)
-            else:
-                for some in self._in_blocks(others):
-                    yield some, self._by_scores
-
-    def _with_vectors(self, scorer: Scorer) -> Factored | None:
-        # Told once: `isinstance` of a protocol takes longer than to encode an answer.
-        if scorer not in self._factored:
-            self._factored[scorer] = scorer if isinstance(scorer, Factored) else None
-        return self._factored[scorer]
+                yield listed, partial(_by_list, scorer)
+                if self._index is not None and scorer is self._indexed:
+                    yield others, partial(_by_index, scorer, self._index)
+                    continue
+            for some in self._in_blocks(others):
+                yield some, self._by_scores
 
     def _by_scores(self, questions: Sequence[Question]) -> Iterator[Found]:
         values, items = best(self.scores(questions), max(one.k for one in questions))

@@ -9,7 +9,7 @@ from sasrec.errors import BundleError, SasrecError, ScoreError, ServingError
 from sasrec.retrieval.exported import Exported
 from sasrec.retrieval.loading import load
 from sasrec.retrieval.recommender import Recommender
-from sasrec.retrieval.scorers import Factored, Scorer
+from sasrec.retrieval.scorers import Scorer, has_vectors
 from sasrec.serving.answering import LOGGER, Answer, Request, Served
 from sasrec.serving.opening import open_store
 from sasrec.serving.problems import Problem
@@ -159,7 +159,7 @@ class Service:
 
 def _quick(model: Recommender, overlap: float | None) -> Recommender:
     """The model with an index where its catalogue is so large that it answers sooner by one."""
-    if len(model.items) < LARGE or not isinstance(model.scorer, Factored):
+    if len(model.items) < LARGE or not has_vectors(model.scorer):
         return model
     from sasrec.retrieval.indexing import indexed  # for what has vectors: an exported network has no torch
 
