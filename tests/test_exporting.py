@@ -37,6 +37,7 @@ HISTORIES = dataclasses.replace(
     times=TIMES,
     asked=TIMES[ONES.offsets[1:] - 1] + np.array([0, 1, 59, 10**5, 10**9, 10**14, 2**60]),
 )
+BRANCHES = ("identity", "mean", "convolution")
 VARIANTS = [
     {},
     {"blocks": 0},
@@ -60,6 +61,14 @@ VARIANTS = [
     {"times": "relative", "bidirectional": True, "learn": "last", "heads": 1},
     {"times": "both", "blocks": 0},
     {"times": "both", "positions": "both", "blocks": 1, "user_width": 4},
+    *({"branch": branch} for branch in BRANCHES),
+    *(
+        {"branch": branch, "branch_share": 0.4, "norm": norm, "blocks": 3}
+        for branch in BRANCHES
+        for norm in ("pre", "post", "query-only", "key")
+    ),
+    *({"branch": branch, "bidirectional": True, "learn": "last"} for branch in BRANCHES),
+    {"branch": "convolution", "times": "both", "positions": "both", "user_width": 4, "attention_width": 10},
 ]
 
 
@@ -88,6 +97,20 @@ def test_scores_are_those_of_torch_whatever_the_settings(variant):
     scorer = network_of(Config(**({"width": 8, "length": 6, "positions": "learned", "heads": 2} | variant)))
 
     assert_same(scorer, exported(scorer))
+
+
+@pytest.mark.parametrize("length", [2, 6])
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("branch", BRANCHES)
+def test_a_branch_sees_no_padding_however_short_a_history_and_whoever_is_beside_it(branch, share, length):
+    histories = [[5], [1, 2], [7, 0, 7], [9, 8, 3, 4], list(range(10, 20))]
+    batches = [*([one] for one in histories), histories, histories[:3], histories[3::-1]]
+    scorer = network_of(Config(width=8, length=length, positions="learned", branch=branch, branch_share=share))
+    made = exported(scorer)
+
+    for batch in map(Sequences.of, batches):
+        expected = scorer.scores(batch)
+        np.testing.assert_allclose(made.scores(batch), expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("name", sorted(PRESETS.keys() - {"stamp"}))
@@ -173,13 +196,6 @@ def test_a_network_without_blocks_to_read_is_refused_by_its_name():
     config = Config(network="stamp", learn="last", width=8, length=6, positions="none")
 
     with pytest.raises(ConfigError, match="network: a network with 'stamp' cannot be exported; what can is 'sasrec'"):
-        exported(network_of(config))
-
-
-def test_a_branch_beside_attention_is_refused_by_its_name():
-    config = Config(width=8, length=6, positions="learned", branch="mean")
-
-    with pytest.raises(ConfigError, match="branch: a network with 'mean' cannot be exported; what can is 'none'"):
         exported(network_of(config))
 
 

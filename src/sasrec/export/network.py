@@ -20,7 +20,16 @@ from sasrec.model.attention import Attention, Bias
 from sasrec.model.biases import LearnedTimes, PlacesAndTimes, RelativePositions, RelativeTimes
 from sasrec.model.blocks import FeedForward, PaperBlock, PreNormBlock
 from sasrec.model.network import SASRec
-from sasrec.model.variants import KeyNormBlock, PositionNorm, PostNormBlock, QueryOnlyBlock
+from sasrec.model.variants import (
+    BesideAttention,
+    Convolution,
+    Identity,
+    KeyNormBlock,
+    Mean,
+    PositionNorm,
+    PostNormBlock,
+    QueryOnlyBlock,
+)
 
 _FAR = -1e9  # added to the score of what must not be looked at
 
@@ -36,6 +45,7 @@ _ONE_OF = {
     "activation": ("relu", "gelu", "swiglu"),
     "positions": ("learned", "sinusoidal", "none", "relative", "both"),
     "similarity": ("dot", "cosine"),
+    "branch": ("none", "identity", "mean", "convolution"),
 }
 _TRAINING = set(
     "dropout initial given_start windows shortest learn weighted swap_items swap_users loss label_smoothing "
@@ -158,8 +168,11 @@ class _Reader:
 
     def attention(self, layer: nn.Module, queries: str, memory: str, *, keys: str | None = None) -> str:
         """What positions take from their history; see `sasrec.model.attention.Attention`."""
+        if isinstance(layer, BesideAttention):
+            taken = self.attention(layer.attention, queries, memory, keys=keys)
+            return self.between(taken, self.branch(layer.branch, memory), self.graph.number(layer.share))
         if not isinstance(layer, Attention):
-            raise ConfigError(f"branch: a {type(layer).__name__} cannot be exported; what can is 'none'")
+            raise ConfigError(f"attention: a {type(layer).__name__} cannot be exported")
         graph, inner = self.graph, layer.query.out_features
         # The scores' divisor is a part of the weights.
         scale = (inner // layer.heads) ** -0.5
@@ -180,6 +193,34 @@ class _Reader:
         mixed = graph.node("Transpose", graph.node("MatMul", weights, value_), attributes={"perm": (0, 2, 1, 3)})
         taken = graph.node("Reshape", mixed, graph.whole(0, 0, inner))
         return taken if layer.project is None else self.linear(layer.project, taken)
+
+    def branch(self, branch: nn.Module, states: str) -> str:
+        """What a branch beside attention makes of the states; see `sasrec.model.variants`."""
+        graph, own = self.graph, self.ending(states)
+        if isinstance(branch, Identity):
+            return own
+        if isinstance(branch, Mean):
+            # Looked at alike, all up to each position; no branch looks ahead.
+            mask = graph.node("Squeeze", self.padding if self.last else self.causal, graph.whole(1))
+            mean = graph.node("MatMul", graph.node("Softmax", mask, attributes={"axis": -1}), states)
+            return self.between(own, mean, graph.array(_numbers(branch.weight)))
+        if isinstance(branch, Convolution):
+            return self.convolution(branch, own, states)
+        raise ConfigError(f"branch: a {type(branch).__name__} cannot be exported")
+
+    def convolution(self, branch: Convolution, own: str, states: str) -> str:
+        """The states that ask, and the few before each times their weights; before the first there is nothing."""
+        graph, earlier, axis = self.graph, len(branch.weight), self.graph.whole(1)
+        empty = graph.node("Unsqueeze", _empty(graph), graph.whole(2))
+        real = graph.node("Where", empty, graph.number(0.0), states)
+        first = graph.node("Gather", real, graph.whole(*[0] * earlier), attributes={"axis": 1})
+        real = graph.node("Concat", graph.node("Mul", first, graph.number(0.0)), real, attributes={"axis": 1})
+        if self.last:
+            real = graph.node("Slice", real, graph.whole(-1 - earlier), graph.whole(np.iinfo(np.int64).max), axis)
+        for back, weight in enumerate(_numbers(branch.weight), start=1):
+            moved = graph.node("Slice", real, graph.whole(earlier - back), graph.whole(-back), axis)
+            own = self.sum(own, graph.node("Mul", moved, graph.array(weight)))
+        return own
 
     def bias(self, bias: Bias) -> str:
         """What is added to the scores of every head, (B or 1, H, Q, L)."""
@@ -238,6 +279,10 @@ class _Reader:
         """The sum of two values."""
         return self.graph.node("Add", one, other)
 
+    def between(self, one: str, other: str, share: str) -> str:
+        """As far from the one to the other as the share says."""
+        return self.sum(one, self.graph.node("Mul", self.graph.node("Sub", other, one), share))
+
     def ending(self, states: str, *, axis: int = 1) -> str:
         """The states of the positions that ask."""
         if not self.last:
@@ -264,10 +309,14 @@ def _biases(bias: Bias | None) -> list[Bias]:
     return [] if bias is None else [bias]
 
 
+def _empty(graph: Graph) -> str:
+    """Where there is no event; (B, L)."""
+    return graph.node("Less", "items", graph.array(np.array(0, dtype=np.int64)))
+
+
 def _padding(graph: Graph) -> str:
     """0 where there is an event, and far below where there is none; (B, 1, 1, L)."""
-    empty = graph.node("Less", "items", graph.array(np.array(0, dtype=np.int64)))
-    far = graph.node("Mul", graph.node("Cast", empty, attributes={"to": 1}), graph.number(_FAR))
+    far = graph.node("Mul", graph.node("Cast", _empty(graph), attributes={"to": 1}), graph.number(_FAR))
     return graph.node("Unsqueeze", far, graph.whole(1, 2))
 
 
