@@ -254,7 +254,9 @@ def test_a_stopped_training_is_never_overwritten_by_a_new_one(data, config, path
     stopped(data, config, path, cut, 2)
     before = path.read_bytes()
 
-    with pytest.raises(sasrec.OutputError, match=r"holds a training that was stopped; pass resume=True to go on with it"):
+    with pytest.raises(
+        sasrec.OutputError, match=r"holds a training that was stopped; pass resume=True to go on with it"
+    ):
         sasrec.train(data, config, checkpoint=sasrec.Checkpoint(path))
 
     assert path.read_bytes() == before
