@@ -421,12 +421,21 @@ def test_a_blend_says_what_each_part_is_worth(run, tmp_path):
     assert "to the others" in " ".join(run("info", tmp_path / "blend")[1].split())
 
 
-def test_a_blend_counts_nothing_twice(run, tmp_path):
-    run("count", "log.csv", "--model", "rules", "--out", tmp_path / "counted")
+@pytest.mark.parametrize(
+    ("given", "asked", "parts"),
+    [
+        ("rules", ["rules", "knn"], ["sasrec", "rules", "knn"]),
+        ("recent", ["recent"], ["sasrec", "popularity"]),
+        ("recent", ["popularity"], ["sasrec", "popularity", "popularity 2"]),  # of one kind, and not the same
+    ],
+)
+def test_a_blend_counts_nothing_twice(run, tmp_path, given, asked, parts):
+    run("count", "log.csv", "--model", given, "--out", tmp_path / "counted")
 
-    assert run("blend", "log.csv", "walk.model", tmp_path / "counted", "--out", tmp_path / "blend")[0] == 0
+    command = ["blend", "log.csv", "walk.model", tmp_path / "counted", "--counts", *asked]
+    assert run(*command, "--out", tmp_path / "blend")[0] == 0
 
-    assert [part["name"] for part in sasrec.load(tmp_path / "blend").record["parts"]] == ["sasrec", "rules", "knn"]
+    assert [part["name"] for part in sasrec.load(tmp_path / "blend").record["parts"]] == parts
 
 
 def test_a_page_about_a_blend_that_was_refit_is_written(run, tmp_path):

@@ -26,13 +26,16 @@ def test_scores_are_the_products_of_states_and_item_vectors(items):
     torch.testing.assert_close(torch.from_numpy(found).double(), expected, rtol=1e-5, atol=1e-6)
 
 
+def network_of(*, length=9, positions="learned"):
+    config = Config(width=8, length=length, positions=positions)
+    return Neural(build(config, items=50, generator=torch.Generator().manual_seed(3)), config)
+
+
 @pytest.fixture
 def many():
     """A network and histories of many lengths, two of them longer than what is read at a time."""
-    config = Config(width=8, length=9, positions="learned")
-    scorer = Neural(build(config, items=50, generator=torch.Generator().manual_seed(3)), config)
     rng = np.random.default_rng(0)
-    return scorer, Sequences.of([rng.integers(50, size=size) for size in [3, 12, 1, 3, 9, 2, 2, 11, 5, 1, 3]])
+    return network_of(), Sequences.of([rng.integers(50, size=size) for size in [3, 12, 1, 3, 9, 2, 2, 11, 5, 1, 3]])
 
 
 @pytest.mark.parametrize("positions", [1, 5, 10**6])
@@ -46,15 +49,27 @@ def test_states_come_in_the_order_of_the_histories_however_they_are_read(monkeyp
     torch.testing.assert_close(found, torch.stack(alone))
 
 
-def test_what_is_kept_of_one_history_can_be_learned_from(many):
-    scorer, histories = many
-    one = histories.take(np.array([0]))
+@pytest.mark.parametrize("positions", ["learned", "both"])
+def test_what_is_given_of_one_history_can_be_learned_from(positions):
+    scorer = network_of(positions=positions)
+    one = Sequences.of([np.arange(7)])
     scorer.states(one)  # what is made here, in inference mode, could not be
 
     items, layout, users = scorer.given(one)
-    scorer.network.last(items, layout, users=users).sum().backward()
+    scorer.network.last(items, layout, users=users)[0, 0].backward()  # a sum of what is normalised would be the same
 
     assert scorer.network.items.weight.grad[one.items].abs().sum(dim=1).all()
+
+
+def test_layouts_are_kept_up_to_a_length_where_they_are_small():
+    scorer = network_of(length=300)
+
+    with torch.inference_mode():
+        histories = [Sequences.of([np.zeros(length, int)]) for length in (200, 200, 201, 201)]
+        short, short_again, long, long_again = (scorer.given(one)[1] for one in histories)
+
+    assert short is short_again
+    assert long is not long_again
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 100])

@@ -418,13 +418,14 @@ def test_a_model_shows_what_it_is(texts):
     assert repr(texts) == f"Recommender(popularity: {len(texts.items)} items, 3 users)"
 
 
-def test_everybodys_items_are_csv_where_the_name_says_so(log_of, tmp_path):
+@pytest.mark.parametrize("name", ["all.csv", "ALL.CSV"])
+def test_everybodys_items_are_csv_where_the_name_says_so(log_of, tmp_path, name):
     model = popular(log_of({"ada, the first": ["x", 'y "z"'], "bob": ["x"], "cyd": ["x"]}))
 
-    model.recommend_all(tmp_path / "all.csv", exclude_seen=False)
+    model.recommend_all(tmp_path / name, exclude_seen=False)
 
-    assert (tmp_path / "all.csv").read_text().startswith("user_id,item_id,score,rank\n")
-    found = pl.read_csv(tmp_path / "all.csv", schema_overrides={"score": pl.Float32, "rank": pl.Int32})
+    assert (tmp_path / name).read_text().startswith("user_id,item_id,score,rank\n")
+    found = pl.read_csv(tmp_path / name, schema_overrides={"score": pl.Float32, "rank": pl.Int32})
     assert found.equals(model.recommend(model.users.ids, exclude_seen=False))
 
 

@@ -114,7 +114,7 @@ def blend(
     made = [load(path) for path in models]
     content = reading.log(log)
     data, features = reading.divided(content), categories.read(content.items)
-    given = {model.scorer.kind for model in made}  # counted again, such a one would be the same
+    given = [model.record.get("counted") for model in made]  # counted again, such a one would be the same
     lacking = [name for name in counts if name not in given]
     found = blending.blend(data, [*made, *lacking], features=features, progress=not quiet)
     saved.write(found, log, reading, quiet=quiet)

@@ -24,6 +24,7 @@ from sasrec.retrieval.topk import in_lines, multiply
 
 _POSITIONS = 2048  # read at a time: so few that what is made of them stays in the caches
 _ROWS = 65_536  # of a table, looked at together
+_KEPT = 200  # positions: masks grow with their square, and those of all lengths up to here take 21 MB
 
 
 @final
@@ -72,7 +73,7 @@ class Neural:
         device = self.network.items.weight.device
         users = None if recent.users is None else torch.from_numpy(recent.users).to(device)
         items = torch.from_numpy(recent.items.astype(np.int64)).to(device)
-        if len(recent) == 1 and not self.reads_times:
+        if len(recent) == 1 and len(items) <= _KEPT and not self.reads_times and torch.is_inference_mode_enabled():
             return items, _alone(len(items), device), users
         return items, Layout.of(recent.lengths, device, times=self._times(recent)), users
 
@@ -157,10 +158,10 @@ class Neural:
         return cls(network, settings)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=_KEPT)
 def _alone(length: int, device: torch.device) -> Layout:
-    with torch.inference_mode(False):  # kept: it is the same for all of a length, and dear where a request comes alone
-        return Layout.of(np.array([length]), device)
+    # Kept, as a request often comes alone; what it finds out later on stays too, and is of use in inference mode alone.
+    return Layout.of(np.array([length]), device)
 
 
 class _Sizes(FeatureTensors):

@@ -192,8 +192,7 @@ class Recommender:
         row = int(self.items.known_rows([item])[0])
         selection = self._selection(k, exclude_seen=False, allow=allow, deny=deny)
         scores = self.scorer.similarities(row)[np.newaxis]
-        scores[0, row] = -np.inf
-        scores[:, selection.hidden(len(self.items))] = -np.inf
+        scores[:, np.append(selection.hidden(len(self.items)), row)] = -np.inf
         answer = Ranking.of(*best(scores, selection.k), np.zeros(1, np.int64))
         return framed(self._named(answer), self._frame)
 

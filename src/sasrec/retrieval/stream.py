@@ -36,5 +36,5 @@ def write_frames(path: Path, frames: Iterator[pl.DataFrame], *, replace: bool) -
                 yield frame
 
         rows = register_io_source(source, schema=first.schema)
-        rows.sink_csv(draft) if path.suffix == ".csv" else rows.sink_parquet(draft)
+        (rows.sink_csv if path.suffix.lower() == ".csv" else rows.sink_parquet)(draft)
     return written
