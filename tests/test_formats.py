@@ -96,6 +96,11 @@ def test_quoted_separators_quotes_and_line_breaks_are_part_of_the_field(write):
     assert read(path)[1] == [("a,b", 'say "hi"'), ("two\nlines", "x")]
 
 
+def test_bars_in_a_name_do_not_part_a_header_of_commas(write):
+    with open_file(write("a.csv", "user,item (a|b|c)\nu,i\n")) as table:
+        assert table.columns == ("user", "item (a|b|c)")
+
+
 @pytest.mark.parametrize("separator", [",", ";", "|", "\t"])
 def test_what_parts_the_names_of_a_header_parts_the_fields(write, separator):
     names = ['"who, what; | or\twhen"', "item"]

@@ -144,7 +144,7 @@ def _parse(path: Path, name: str, format: str) -> Table:
     if format == "csv":
         # Where a comma is the decimal sign, spreadsheets separate by semicolon. A quoted name may hold any of these.
         bare = re.sub(r'"[^"]*"', "", first_line)
-        separator = max(",;\t|", key=bare.count)
+        separator = max(",;\t", key=bare.count) if re.search("[,;\t]", bare) else "|"
         return _table(_delimited(path, name, separator, '"'), name, format)
     if format == "tsv":
         return _table(_delimited(path, name, "\t", '"'), name, format)
