@@ -57,9 +57,8 @@ class Place:
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:
             raise ConfigError(f"port: expected 0 to 65535, found {self.port}")
-        if isinstance(self.known_as, str) or not all(
-            re.fullmatch(r"[\w.-]+", name, re.ASCII) for name in self.known_as
-        ):
+        # A string given in the place of a tuple falls into letters, none of which is a name of two.
+        if not all(re.fullmatch(r"[A-Za-z0-9_.-]{2,}", name) for name in self.known_as):
             raise ConfigError(f"known_as: expected names of hosts, as ('shop.example',), found {self.known_as!r}")
         if self.events is not None and not is_address(self.events):
             raise ConfigError("events: expected the address of a database, postgresql://HOST/DATABASE")
