@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from benchmarks.__main__ import at_least_one
-from benchmarks.lookup import K, answered
+from benchmarks.lookup import answered
 from benchmarks.measure import call
 from benchmarks.run import Run
 
@@ -49,7 +49,7 @@ def measured(run: Run, *, items: int, users: int, events: int) -> Iterator[str]:
 
     import sasrec
     from sasrec.data.splits import Holdout
-    from sasrec.evaluation.ranking import rank_targets
+    from sasrec.evaluation.ranking import validated
     from sasrec.training.beginning import begin
     from sasrec.training.machine import torch_threads
     from sasrec.training.settling import settled
@@ -65,7 +65,7 @@ def measured(run: Run, *, items: int, users: int, events: int) -> Iterator[str]:
         for number in range(1, run.epochs + 1):
             loss = training.epoch(number)
             model = _model(training.scorer(), histories)
-            hits = (rank_targets(model.scorer, holdout, exclude_seen=True).ranks < K).mean()
+            _, hits = validated(model.scorer, holdout, exclude_seen=True)
             known = f"{loss:.3f} | {hits:.4f} | {_length(model.scorer):.2f}, {first:.2f}"
             for by in ("all scored", "exact index", "coarse index"):
                 found = answered(model, by=by).facts
