@@ -100,6 +100,12 @@ ROWS = {
         "gated blocks with SwiGLU (LiGR)",
         {"norm": "pre", "gated": True, "projected": True, "activation": "swiglu", "feed_forward": 512},
     ),
+    "counted-start": Row("item vectors that begin as counts tell", {"initial": "counted"}),
+    "counted-start-convolution": Row(
+        "the same, and short convolution beside attention",
+        {"initial": "counted", "branch": "convolution"},
+        base="counted-start",
+    ),
     "slow": Row("half the learning rate", {"learning_rate": 0.0005}),
     "cosine-rate": Row("cosine learning rate over 40 epochs", {"schedule": "cosine", "epochs": 40, "patience": 40}),
     "decay": Row("weight decay 1e-6", {"weight_decay": 1e-6}),

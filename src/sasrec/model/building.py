@@ -148,7 +148,7 @@ def _draw(network: nn.Module, initial: str, generator: torch.Generator) -> None:
     unused = {name for name, part in network.named_modules() if isinstance(part, idle)}
     for name, parameter in network.named_parameters():
         table = name.startswith(("items.", "positions.", "users."))
-        if table and initial == "small":
+        if table and not initial.startswith("xavier"):
             nn.init.normal_(parameter, std=_INITIAL_STD, generator=generator)
         elif name.rpartition(".")[0] in norms:
             nn.init.constant_(parameter, float(name.endswith("weight")))

@@ -20,6 +20,7 @@ from sasrec.training.negatives import Draw, NegativeSampling
 from sasrec.training.noise import swapped
 from sasrec.training.occurring import among, occurring_in
 from sasrec.training.optim import Adam
+from sasrec.training.starting import start_counted
 from sasrec.training.steps import Objective, Training
 from sasrec.training.touched import TouchedAdam
 
@@ -50,6 +51,8 @@ def begin(
     train = train if config.times != "none" else replace(train, times=None)
     generator = torch.Generator().manual_seed(config.seed)
     network = build(config, items=items, users=len(train), **feature_tensors(learned), generator=generator)
+    if config.initial == "counted":
+        start_counted(network.items, train, generator)
     # Initial weights are drawn on the CPU, so that they are the same wherever the network goes.
     device = torch.device(config.device)
     network.to(device)
