@@ -216,7 +216,7 @@ def test_a_network_that_finds_nothing_is_not_judged_by_its_order(log_of):
     # Nobody's target is ever trained on, and 30 other items stand before them.
     log = log_of({f"u{user}": [*(f"a{(user + step) % 30}" for step in range(12)), f"z{user}"] for user in range(30)})
 
-    found = sasrec.diagnose(sasrec.split(log), replace(CONFIG, epochs=3), progress=False)
+    found = sasrec.diagnose(sasrec.split(log), replace(CONFIG, initial="small", epochs=3), progress=False)
 
     assert found.lines[0].metrics["NDCG@10"].mean == 0
     assert found.verdict[0].startswith("The whole network finds nobody's target")

@@ -230,7 +230,7 @@ def test_a_model_that_is_worse_is_saved_and_not_activated(folder, serving, capsy
         sasrec.Config(width=16, length=10, blocks=1, epochs=40, threads=1, learning_rate=0.01, dropout=0.0),
         progress=False,
     )
-    scorer = Neural(good.scorer.network, replace(good.scorer.config, epochs=1, learning_rate=1e-9))
+    scorer = Neural(good.scorer.network, replace(good.scorer.config, initial="small", epochs=1, learning_rate=1e-9))
     good.record["reading"] = {"user": "who", "item": "what"}
     sasrec.Recommender(scorer, users=good.users, items=good.items, histories=good.histories, record=good.record).save(
         "good"

@@ -1,5 +1,7 @@
 """A retrained model is what one would get by hand with the settings of the model before."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -60,9 +62,10 @@ def test_a_model_that_was_refit_is_made_again_without_the_validation_part(small_
     assert_same(found, retrain(small_model, newer, progress=False))
 
 
-def test_a_blend_is_made_of_its_parts_made_again(small_model, data, newer):
-    model = sasrec.blend(data, [small_model, "rules", "recent"], progress=False)
-    names = {"sasrec": small_model.scorer.config, "rules": "rules", "popularity": "recent"}
+def test_a_blend_is_made_of_its_parts_made_again(small_config, data, newer):
+    network = sasrec.train(data, replace(small_config, initial="small"), progress=False)
+    model = sasrec.blend(data, [network, "rules", "recent"], progress=False)
+    names = {"sasrec": network.scorer.config, "rules": "rules", "popularity": "recent"}
 
     found = retrain(model, newer, progress=False)
 

@@ -661,15 +661,16 @@ def test_no_preset_changes_its_loss_with_the_catalogue(data):
 
 
 def test_a_model_says_what_was_chosen_for_it_and_why(data, small_config):
-    asked = dict.fromkeys(("width", "length", "positions", "dropout", "batch", "loss"), "auto")
+    asked = dict.fromkeys(("width", "length", "positions", "initial", "dropout", "batch", "loss"), "auto")
     automatic = replace(small_config, epochs=1, **asked)
-    chosen = replace(small_config, epochs=1, loss="softmax", length=5, dropout=0.3, batch=8)
+    chosen = replace(small_config, epochs=1, loss="softmax", length=5, initial="small", dropout=0.3, batch=8)
 
     users, events = len(data.train), len(data.train.items)
     assert sasrec.train(data, automatic).record["automatic"] == {
         "width": "128, as 25 items are no more than 50,000",
         "length": f"50, as users have {events / users:.1f} training events on average",
         "positions": f"learned, as users have {events / users:.1f} training events on average",
+        "initial": "counted, as 25 items are no more than 50,000",
         "dropout": f"0.47, as items have {events / 25:.1f} training events on average",
         "batch": f"16, as there are {users} users",
         "loss": "exact cross-entropy (softmax), as 25 items are no more than 50,000",

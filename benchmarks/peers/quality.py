@@ -20,12 +20,14 @@ MOST_EPOCHS = 40
 def sample(run: Run, *, driver: str, config: Mapping[str, Any], ndcg: float) -> Sample:
     """Training alone, in whole epochs, until the validation NDCG@10 of all users is reached.
 
+    What our own network begins with counts too, as it may be counted from the log.
+
     Raises:
         ValueError: It was not reached, or the system learned from something else.
     """
     work = Work.read(str(run.histories))
     system = import_module(f"benchmarks.peers.drivers.{driver}").System(work, config, run.threads)
-    spent = []
+    spent = [system.begun] if hasattr(system, "begun") else []
     for epoch in range(1, MOST_EPOCHS + 1):
         # One step more than there are: nothing is cut off.
         pace = Pace(warmup=1, steps=system.steps)

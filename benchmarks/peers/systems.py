@@ -152,6 +152,7 @@ def settings(_run: Run) -> dict[str, dict[str, Any]]:
         blocks=2,
         length=50,
         positions="learned",
+        initial="small",
         batch=128,
         dropout=0.2,
         feed_forward=64,
@@ -162,8 +163,10 @@ def settings(_run: Run) -> dict[str, dict[str, Any]]:
     chosen = {loss: dataclasses.replace(same, loss=loss) for loss in LOSSES}
     chosen |= {name: sasrec.preset(name) for name in PRESETS} | {"long": long}
     soon = dataclasses.replace(same, learning_rate=0.003, dropout=0.1)
-    drawn = dataclasses.replace(soon, loss="sampled-softmax", negatives=1024, average=0.99)
-    chosen |= {"soon.freerec": soon, "soon.sasrec": drawn}
+    ours = dataclasses.replace(
+        soon, loss="sampled-softmax", negatives=1024, average=0.99, initial="counted", learning_rate=0.004
+    )
+    chosen |= {"soon.freerec": soon, "soon.sasrec": ours}
     return {name: _plain(config.to_dict()) for name, config in chosen.items()}
 
 

@@ -57,7 +57,8 @@ class Config:
         user_width: Size of user vectors, which are joined to the item vectors (SSE-PT); 0 tells no users apart.
         initial: How weights begin: "small" draws item vectors with a fixed spread of 0.02, "xavier-uniform" and
             "xavier-normal" with one that shrinks with the catalogue, as several systems have it. "counted" gives item
-            vectors the spread of "small", but those of items that stand together in the histories point the same way.
+            vectors the spread of "small", but those of items that stand together in the histories point the same way;
+            "auto" takes it up to 50,000 items, and "small" beyond.
         given_start: How many times as large as otherwise vectors given of items are at first, once they are projected;
             used with such vectors alone. Beyond 1 new items gain and others lose: see docs/items.md.
         windows: Which stretch of a long history an epoch learns from: the "last", a "random" one (SSE-PT++), or
@@ -129,7 +130,7 @@ class Config:
     similarity: Literal["dot", "cosine"] = "dot"
     temperature: Annotated[float, Meta(gt=0.0, le=1000.0)] = 1.0
     user_width: Annotated[int, Meta(ge=0, le=4096)] = 0
-    initial: Literal["small", "counted", "xavier-uniform", "xavier-normal"] = "small"
+    initial: Literal["small", "counted", "xavier-uniform", "xavier-normal", "auto"] = "auto"
     given_start: Annotated[float, Meta(gt=0.0, le=1000.0)] = 1.0
     windows: Literal["last", "random", "rolling"] = "last"
     shortest: Annotated[int, Meta(ge=1, le=10_000)] = 1

@@ -56,9 +56,9 @@ _NO_LEAK = (
 )
 _BEST_KEPT = "the weights of the best validation are kept; there those of the last epoch"
 
-# All but STAMP have learned positions; all keep the weights themselves and move every item in every step; most draw
-# one negative.
-_PUBLISHED = Config(positions="learned", negatives=1, item_updates="all", average=0.0)
+# All but STAMP have learned positions; all draw the weights that they begin with, keep the weights themselves and move
+# every item in every step; most draw one negative.
+_PUBLISHED = Config(positions="learned", initial="small", negatives=1, item_updates="all", average=0.0)
 
 PRESETS = {
     "paper": Preset(

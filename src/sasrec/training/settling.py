@@ -46,6 +46,8 @@ def settled(config: Config, train: Sequences, *, items: int) -> Config:
 
     Positions: learned and relative where users have as many, else learned; none in a network without a place for them.
 
+    Initial: item vectors as counts tell up to 50,000 items, drawn beyond.
+
     Dropout: 0.5 up to 15 training events an item, 0.2 from 300 on, and in between by the logarithm. What occurs seldom
     is learnt by heart.
 
@@ -60,6 +62,7 @@ def settled(config: Config, train: Sequences, *, items: int) -> Config:
         "width": 128 if items <= _MANY_ITEMS else 64,
         "length": 200 if long else 50,
         "positions": "none" if config.network != "sasrec" else "both" if long else "learned",
+        "initial": "counted" if items <= _MANY_ITEMS else "small",
         "dropout": round(0.5 - 0.3 * min(max(often, 0.0), 1.0), 2),
         "batch": 2 ** min(max(round(math.log2(max(len(train), 1) / 100)), 4), 7),
         "threads": granted_threads(),
@@ -105,6 +108,7 @@ def reasons(asked: Config, taken: Config, train: Sequences, *, items: int) -> di
         "width": f"{taken.width}, as {_items_in_words(items)}",
         "length": f"{taken.length}, as {events}",
         "positions": f"{'learned and relative' if taken.positions == 'both' else taken.positions}, as {placed}",
+        "initial": f"{taken.initial}, as {_items_in_words(items)}",
         "dropout": f"{taken.dropout}, as items have {_events_per_item(train, items):,.1f} training events on average",
         "batch": f"{taken.batch}, as there are {len(train):,} users",
         "loss": _loss_in_words(taken, items),

@@ -62,7 +62,7 @@ def counted(train: Sequences, *, items: int, width: int, generator: torch.Genera
         return embedding_bag(near, columns, starts, mode="sum", per_sample_weights=weights, include_last_offset=True)
 
     size = min(width + _MORE, items)
-    basis = torch.linalg.qr(torch.randn(items, size, generator=generator))[0]
+    basis = torch.linalg.qr(torch.randn(items, size, generator=generator, device=generator.device))[0]
     for _ in range(_ROUNDS):
         basis = torch.linalg.qr(times(basis))[0]
     small = basis.t() @ times(basis)
