@@ -66,15 +66,16 @@ def test_rows_differ_by_the_mean_over_seeds_of_every_user():
 
 
 def test_the_table_pairs_only_the_seeds_that_both_rows_have():
+    base = replace(ONE, row="drawn")
     wide = replace(ONE, row="width-64", ndcg=0.7, places=pack(np.array([0.0, 0.0])))
-    found = [ONE, replace(ONE, seed=1, ndcg=0.6), wide]
+    found = [base, replace(base, seed=1, ndcg=0.6), wide]
 
     lines = table.tables(found).splitlines()
 
     assert lines[0] == "**Beauty**, 2 users tested"
-    assert "| defaults | one network | 2 | 0.5500 ± 0.0707 | 0.5000 ± 0.0000 |  | 12 | 100 |" in lines
+    assert "| drawn item vectors | one network | 2 | 0.5500 ± 0.0707 | 0.5000 ± 0.0000 |  | 12 | 100 |" in lines
     shown = "0.7000 | 0.5000 | +0.5000 (+0.0000 to +1.0000), one seed | 12 | 100"
-    assert f"| width 64, else as before | one network | 1 | {shown} |" in lines
+    assert f"| width 64, else as before, drawn | one network | 1 | {shown} |" in lines
 
 
 def test_results_of_different_logs_are_not_put_into_one_table():
@@ -150,7 +151,8 @@ def test_what_is_published_stands_beside_ours_with_what_keeps_it_from_being_comp
 def test_pictures_have_a_dot_for_every_figure():
     wide = replace(ONE, row="width-64", places=pack(np.array([0.0, 0.0])))
 
-    choices, standing = (ElementTree.fromstring(draw([ONE, wide])) for draw in (pictures.choices, pictures.standing))
+    base = replace(ONE, row="drawn")
+    choices, standing = (ElementTree.fromstring(draw([base, wide])) for draw in (pictures.choices, pictures.standing))
 
     circles = ".//{http://www.w3.org/2000/svg}circle"
     assert len(choices.findall(circles)) == 1
@@ -160,7 +162,7 @@ def test_pictures_have_a_dot_for_every_figure():
         one.log == "beauty" and one.differs != "" for one in PUBLISHED
     )
     texts = [text.text for text in choices.iter("{http://www.w3.org/2000/svg}text")]
-    assert "width 64, else as before (1 seed)" in texts
+    assert "width 64, else as before, drawn (1 seed)" in texts
 
 
 @pytest.mark.parametrize("name", ["choices", "standing"])

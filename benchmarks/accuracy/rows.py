@@ -70,9 +70,14 @@ _FORMER = {
 """What `auto` took for dropout when many rows were run, where it takes more today."""
 
 
+def _drawn(title: str, settings: Mapping[str, Any], *, base: str = "drawn") -> Row:
+    """A row that was run when all vectors were drawn."""
+    return Row(title, {"initial": "small", **settings}, base=base)
+
+
 def _former(title: str, settings: Mapping[str, Any], *, base: str) -> Row:
-    """A row that was run before positions were automatic and dropout 0.2 at least."""
-    return Row(title, {"positions": "learned", **settings}, _FORMER, base=base)
+    """A row that was run before positions were automatic and dropout 0.2 at least, with vectors that were drawn."""
+    return Row(title, {"positions": "learned", "initial": "small", **settings}, _FORMER, base=base)
 
 
 def _narrow(title: str, settings: Mapping[str, Any]) -> Row:
@@ -87,24 +92,20 @@ def _plain(title: str, settings: Mapping[str, Any]) -> Row:
 
 ROWS = {
     "default": Row("defaults"),
-    "learned": Row("learned positions alone", {"positions": "learned"}),
-    "former": _former("positions and dropout as before", {}, base="default"),
-    "relative": Row("relative positions too", {"positions": "both"}),
-    "width-64": _former("width 64, else as before", {"width": 64}, base="default"),
+    "drawn": _drawn("drawn item vectors", {}, base="default"),
+    "drawn-learned": _drawn("learned positions alone", {"positions": "learned"}),
+    "former": _former("positions and dropout as before", {}, base="drawn"),
+    "drawn-relative": _drawn("relative positions too", {"positions": "both"}),
+    "width-64": _former("width 64, else as before", {"width": 64}, base="drawn"),
     "width-256": Row("width 256", {"width": 256}),
     "asked": Row("the time of the request, and relative positions too", {"positions": "both", "times": "both"}),
-    "identity": Row("the state itself beside attention, share 0.7", {"branch": "identity"}),
+    "drawn-identity": _drawn("the state itself beside attention, share 0.7", {"branch": "identity"}),
     "mean": Row("running mean beside attention, share 0.7", {"branch": "mean"}),
     "convolution": Row("short convolution beside attention, share 0.7", {"branch": "convolution"}),
+    "drawn-convolution": _drawn("short convolution beside attention, share 0.7", {"branch": "convolution"}),
     "gated": Row(
         "gated blocks with SwiGLU (LiGR)",
         {"norm": "pre", "gated": True, "projected": True, "activation": "swiglu", "feed_forward": 512},
-    ),
-    "counted-start": Row("item vectors that begin as counts tell", {"initial": "counted"}),
-    "counted-start-convolution": Row(
-        "the same, and short convolution beside attention",
-        {"initial": "counted", "branch": "convolution"},
-        base="counted-start",
     ),
     "slow": Row("half the learning rate", {"learning_rate": 0.0005}),
     "cosine-rate": Row("cosine learning rate over 40 epochs", {"schedule": "cosine", "epochs": 40, "patience": 40}),
@@ -113,11 +114,12 @@ ROWS = {
     "float32": _narrow("products of the loss in float32", {"precision": "float32"}),
     "sampled-256": Row("sampled softmax, 256 negatives", {"loss": "sampled-softmax", "negatives": 256}),
     "sampled-1024": Row("sampled softmax, 1,024 negatives", {"loss": "sampled-softmax"}),
+    "drawn-sampled-1024": _drawn("sampled softmax, 1,024 negatives", {"loss": "sampled-softmax"}),
     "sampled-4096": Row("sampled softmax, 4,096 negatives", {"loss": "sampled-softmax", "negatives": 4096}),
     "plain": _narrow("no average of the weights", {"average": 0.0}),
     "plain-dropout-dense": _plain("dropout 0.2", {"dropout": 0.2}),
     "plain-dropout-high": _plain("dropout 0.6", {"dropout": 0.6}),
-    "plain-width-128": Row("no average of the weights", {"average": 0.0}),
+    "plain-width-128": _drawn("no average of the weights", {"average": 0.0}),
     "plain-rolling": _plain(
         "a window for every target, learnt from its last position", {"windows": "rolling", "learn": "last"}
     ),

@@ -104,7 +104,7 @@ def _beside(log: str, found: Sequence[Result]) -> str:
 def figures(found: Sequence[Result]) -> Iterator[tuple[str, float, float, float]]:
     """Ours of a log without refit: name, NDCG@10, HR@10 (means over seeds), two standard errors of the first."""
     for (row, what), runs in by_row(found).items():
-        if what in SHOWN and row in (COUNTED, "default", "width-64", "times", "asked"):
+        if what in SHOWN and row in (COUNTED, "default", "drawn", "width-64", "times", "asked"):
             users = np.mean([ndcg(one.ranks(), CUT) for one in runs.values()], axis=0)
             error = 2 * float(users.std(ddof=1)) / len(users) ** 0.5
             seeds = f" ({len(runs)} seeds)" if len(runs) > 1 else ""
@@ -136,7 +136,10 @@ def named(row: str) -> str:
     if row == COUNTED:
         return COUNTED
     return (
-        ROWS[row].title + {"default": "", "width-64": ", width 64", "plain": ", width 64, no average"}[ROWS[row].base]
+        ROWS[row].title
+        + {"default": "", "drawn": ", drawn", "width-64": ", width 64", "plain": ", width 64, no average"}[
+            ROWS[row].base
+        ]
     )
 
 
