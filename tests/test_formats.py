@@ -115,7 +115,8 @@ def test_what_parts_the_names_of_a_header_parts_the_fields(write, separator):
     ("name", "content", "message"),
     [
         ("a.csv", "", "the file is empty"),
-        ("a.xlsx", "x", "the suffix '.xlsx' tells no format; known are .csv, .tsv"),
+        ("a.xlsx", "x", "a.xlsx: is a spreadsheet; save the sheet as CSV and give that"),
+        ("a.doc", "x", "the suffix '.doc' tells no format; known are .csv, .tsv"),
         ("a", "x", "the suffix '' tells no format"),
         ("a.csv", "user,item,user\na,b,c\n", "the header names 'user' more than once"),
         ("a.csv", "u,i,t\na,b,1\nc,d,2,3\ne,f,4\ng,h,5,6,7\n", "more fields than the 3 of the header in rows 2, 4;"),

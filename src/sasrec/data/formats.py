@@ -29,6 +29,8 @@ from sasrec.errors import DataError
 
 FORMATS = ("csv", "tsv", "parquet", "jsonl", "inter", "pairs", "histories", "movielens")
 
+_SPREADSHEETS = (".xlsx", ".xls", ".ods")
+
 _SUFFIXES = {
     ".csv": "csv",
     ".tsv": "tsv",
@@ -127,6 +129,8 @@ def _format_of(path: Path, format: str | None) -> str:
         return format
     inner = path.with_suffix("") if path.suffix.lower() in (".gz", ".zst") else path
     suffix = inner.suffix.lower()
+    if suffix in _SPREADSHEETS:
+        raise DataError(f"{path.name}: is a spreadsheet; save the sheet as CSV and give that")
     if suffix not in _SUFFIXES:
         raise DataError(
             f"{path.name}: the suffix {suffix!r} tells no format; known are {', '.join(_SUFFIXES)}, "
