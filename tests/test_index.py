@@ -145,3 +145,46 @@ def test_an_index_takes_a_quarter_of_the_vectors_memory():
     assert index.table is table
     assert index.codes.nbytes == table.nbytes / 4
     assert index.scales.nbytes == table.nbytes / 64
+
+
+def test_short_vectors_are_not_looked_at_and_nothing_is_missed(monkeypatch):
+    generator = torch.Generator().manual_seed(4)
+    lengths = torch.ones(2000, 1)
+    lengths[torch.randperm(2000, generator=generator)[:150]] = 40
+    table, states = torch.randn(2000, 12, generator=generator) * lengths, torch.randn(9, 12, generator=generator)
+    read, products = [], indices.products
+    monkeypatch.setattr(indices, "_FIRST", 128)
+    monkeypatch.setattr(indices, "products", lambda whole, codes: read.append(len(codes)) or products(whole, codes))
+
+    found = Index(table).best(states, [10] * 9, hidden=[NOTHING] * 9)
+
+    assert sum(read) <= 256
+    for state, (values, rows) in zip(states, found, strict=True):
+        expected = (table.double() @ state.double()).float().topk(10)
+        assert torch.equal(values, expected.values)
+        assert torch.equal(rows, expected.indices)
+
+
+def test_it_goes_on_where_the_best_of_the_longest_are_not_proven_to_be_the_best(monkeypatch):
+    table = torch.tensor([[30.0, 0.0]]).repeat(200, 1)
+    table[150:] = torch.tensor([0.0, 9.0])
+    monkeypatch.setattr(indices, "_FIRST", 64)
+    index = Index(table)
+
+    values, rows = best(index, torch.tensor([0.1, 1.0]), 60)
+
+    assert rows.tolist() == [*range(150, 200), *range(10)]
+    assert values.tolist() == [9.0] * 50 + [3.0] * 10
+
+
+@given(questions())
+@settings(max_examples=60)
+def test_where_it_begins_makes_no_difference(question):
+    table, state, k, hidden = question
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(indices, "_FIRST", 64)
+        index = Index(torch.from_numpy(table).float())
+
+        values, rows = best(index, torch.from_numpy(state).float(), k, torch.from_numpy(hidden))
+
+    assert (values.tolist(), rows.tolist()) == sorted_by_hand(table, state, k, hidden.tolist())

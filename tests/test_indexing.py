@@ -69,7 +69,7 @@ def test_a_coarse_index_tells_what_it_was_measured_for(model):
     assert isinstance(index, Coarse)
     assert index.k == 7
     assert index.states == 20
-    assert 0 < index.probes <= 20
+    assert 0 < index.vectors <= ITEMS
     assert 0 < index.overlap <= 1
 
 

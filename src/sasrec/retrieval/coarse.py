@@ -1,59 +1,61 @@
-"""A coarse pass before the exact one: only the lists of items that a state points at are searched.
+"""A coarse pass before the exact scores: the longest vectors alone, in eight bits and without proof.
 
-Axes: V catalogue, D width of vectors, C lists, B states, K best, R item rows.
+Axes: V catalogue, S slots: the longest vectors and what fills up the last block, D width of vectors, B states, K best,
+R item rows.
 """
 
 import math
 from collections.abc import Sequence
-from typing import final
+from dataclasses import dataclass, replace
+from typing import Self, final
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn.functional import normalize
+from torch.nn.functional import pad
 
 from sasrec.errors import ConfigError
-from sasrec.retrieval.index import BLOCK, Index
+from sasrec.retrieval.index import BLOCK, Index, check_states, products
 
-_ROUNDS = 8
-_SAMPLE = 64  # vectors for each list that directions are found from
-_CHUNK = 16_384  # vectors compared with all directions at a time
-_MARGIN = 2  # so many times the lists that the measured states needed
-_WORTH = 4  # lists beyond this part of all take as long to bring together as a pass over everything
+_SPARED = 4  # such a part of what may be missed is granted to short vectors
+_MARGIN = 2  # so many times the blocks that the measured states needed
+_WORTH = 0.75  # with more of the vectors too little is gained
+_SEVERAL = 8  # with more than this part of all blocks scoring takes as long as the products
 _MANY = 16  # where more than this part of the catalogue is hidden, the measurement says nothing
+_CHUNK = 65_536  # vectors taken into memory at a time
+_LARGEST = 127
+_LOWEST = -(2**30)  # below every product of codes
+_TINY = torch.finfo(torch.float32).tiny
 
 
 @final
 class Coarse:
-    """Finds nearly always the items that `Index` finds, and searches a small part of the catalogue.
+    """Finds nearly always the items that `Index` finds, and reads fewer of their numbers.
 
-    Items are put into lists of similar directions, by k-means on a sample. A state is compared with the mean vector of
-    each list, and the items of the best lists are searched by `Index`: what is found there is exact, with exact
-    scores, and an item is only ever missed because its list was not looked at. How many are looked at is settled by
-    states of real histories.
+    Short vectors are hardly ever among the best, and `Index` spends time on proof. Here the longest vectors are kept
+    once more, and items whose products in eight bits are high are scored with their own vectors: what is found has its
+    exact score, and an item is only ever missed because it did not look likely. How many vectors and how many likely
+    items it takes is settled by states of real histories.
 
-    Where it cannot know as much it searches everything: for more items than it was measured for, where much of the
-    catalogue is hidden, and where the lists hold fewer items than asked for. So it does where more than a quarter of
-    the lists would be looked at, as for vectors that have learned little: that would take longer.
+    Where it cannot know as much it searches everything: for more items than it was measured for, and where much of the
+    catalogue is hidden. So it does where most vectors are equally long, and where other states than those which settled
+    it find too little.
 
     Attributes:
-        exact: The index of all items, list after list.
-        probes: Lists looked at.
-        overlap: Share of the exact best k that was found for states which had no part in choosing `probes`.
+        exact: The index of all items.
+        vectors: How many are looked at, the longest; all where everything is searched.
+        overlap: Share of the exact best k that was found for states which had no part in settling anything.
         states: How many these were.
         k: What this was measured for.
     """
 
     @torch.inference_mode()
-    def __init__(
-        self, table: Float[Tensor, "V D"], states: Float[Tensor, "B D"], *, overlap: float, k: int, seed: int = 0
-    ) -> None:
-        """Make the lists, and measure.
+    def __init__(self, table: Float[Tensor, "V D"], states: Float[Tensor, "B D"], *, overlap: float, k: int) -> None:
+        """Settle how much is looked at, and measure.
 
         Args:
-            states: After real histories; at least two. Half of them settle how many lists are looked at.
+            states: After real histories; at least two. Half of them settle how much is looked at.
             overlap: Share of the exact best k to be found on average, in (0, 1].
-            seed: Draws the sample and the first centres.
 
         Raises:
             ConfigError: `overlap` is out of range, or there are fewer than two states.
@@ -63,25 +65,21 @@ class Coarse:
             raise ConfigError(f"overlap: expected a share above 0 and at most 1, found {overlap!r}")
         if len(states) < 2:
             raise ConfigError("overlap: at least two users with a history are needed to measure it")
-        owners = _clustered(table, torch.Generator().manual_seed(seed))
-        sizes = torch.bincount(owners, minlength=_count(len(table)))
-        rows, self._bounds = _laid_out(owners, sizes)
-        self.exact = Index(table, rows=rows)
-        sums = table.new_zeros(len(sizes), table.shape[1]).index_add_(0, owners, table)
-        self._means = sums / sizes.clamp_min(1).unsqueeze(1)
-        self.k = min(k, len(table))
-        needed = self._needed(states, owners)
-        choosing, telling = needed[::2].flatten(), needed[1::2].flatten()
-        enough = choosing.sort().values[math.ceil(overlap * len(choosing)) - 1]
-        probes, lists = _MARGIN * int(enough), len(self._bounds)
-        self.probes = probes if _WORTH * probes <= lists else lists
-        self.overlap, self.states = float((telling <= self.probes).double().mean()), len(needed[1::2])
+        self.exact, self.k = Index(table), min(k, len(table))
+        nothing = [torch.empty(0, dtype=torch.int64)] * len(states)
+        best = torch.stack([rows for _, rows in self.exact.best(states, [self.k] * len(states), hidden=nothing)])
+        self.vectors, self.overlap, self.states, self._longest = len(table), 1.0, len(states[1::2]), None
+        if longest := _settled(self.exact, states[::2], best[::2], overlap):
+            told = float((longest.places(states[1::2], best[1::2]) <= longest.blocks).double().mean())
+            if told >= overlap:
+                self.vectors, self.overlap, self._longest = len(longest.rows), told, longest
 
     @torch.inference_mode()
     def best(
         self, states: Float[Tensor, "B D"], k: Sequence[int], *, hidden: Sequence[Int[Tensor, "R"]]
     ) -> list[tuple[Float[Tensor, "K"], Int[Tensor, "K"]]]:
         """For each state its k highest scores that were found, best first, and their items; see `Index.best`."""
+        check_states(states)
         return [self._found(*asked) for asked in zip(states, k, hidden, strict=True)]
 
     def words(self) -> str:
@@ -92,57 +90,81 @@ class Coarse:
     def _found(
         self, state: Float[Tensor, "D"], k: int, hidden: Int[Tensor, "R"]
     ) -> tuple[Float[Tensor, "K"], Int[Tensor, "K"]]:
-        few = self.probes < len(self._bounds)
-        if few and k <= self.k and _MANY * len(hidden) <= len(self.exact.table):
-            lists = self._nearest(state.unsqueeze(0), self.probes)[0].sort().values
-            values, items = self.exact.best_in([self._bounds[one] for one in lists.tolist()], state, k, hidden=hidden)
-            if len(values) == k:
-                return values, items
+        if self._longest and k <= self.k and _MANY * len(hidden) <= len(self.exact.table):
+            rows = self._longest.likely(state, hidden)
+            if len(rows) >= k:
+                return self.exact.scored(state, rows, k)
         return self.exact.best(state.unsqueeze(0), [k], hidden=[hidden])[0]
 
-    def _nearest(self, states: Float[Tensor, "B D"], count: int) -> Int[Tensor, "B lists"]:
-        """The lists whose mean vectors have the highest products with each state, best first."""
-        return (states @ self._means.t()).topk(count, dim=1).indices
 
-    def _needed(self, states: Float[Tensor, "B D"], owners: Int[Tensor, "V"]) -> Int[Tensor, "B K"]:
-        """How many lists have to be looked at to find each of the best k of every state."""
-        nothing = owners[:0]
-        found = torch.stack(
-            [rows for _, rows in self.exact.best(states, [self.k] * len(states), hidden=[nothing] * len(states))]
-        )
-        places = self._nearest(states, len(self._means)).argsort(dim=1)
-        return places.gather(1, owners[found]) + 1
+@dataclass(frozen=True, eq=False)
+class _Longest:
+    """The longest vectors in eight bits.
+
+    Attributes:
+        codes: Whole numbers, in each column by the largest number of any vector; zeros fill up the last block.
+        units: What a column was divided by.
+        rows: The item of each slot but the last ones that are empty; the longest vector first.
+        slots: The slot of each item; one beyond all where it has none.
+        blocks: Items are likely whose products are at least the highest one of so many blocks.
+    """
+
+    codes: Int[Tensor, "S D"]
+    units: Float[Tensor, "D"]
+    rows: Int[Tensor, "R"]
+    slots: Int[Tensor, "V"]
+    blocks: int
+
+    @classmethod
+    def of(cls, table: Float[Tensor, "V D"], rows: Int[Tensor, "R"]) -> Self:
+        """Round the vectors of these items; for a block to be settled."""
+        parts = rows.split(_CHUNK)
+        units = torch.stack([table[part].abs().amax(dim=0) for part in parts]).amax(dim=0).div_(_LARGEST)
+        units.clamp_min_(_TINY)
+        codes = torch.cat([(table[part] / units).round_().to(torch.int8) for part in parts])
+        slots = torch.full((len(table),), len(rows)).index_copy_(0, rows, torch.arange(len(rows)))
+        return cls(pad(codes, (0, 0, 0, -len(rows) % BLOCK)), units, rows, slots, 1)
+
+    def likely(self, state: Float[Tensor, "D"], hidden: Int[Tensor, "R"]) -> Int[Tensor, "likely"]:
+        """The items to be scored, without the hidden ones."""
+        found = self._products(state)
+        slots = self.slots[hidden]
+        found[slots[slots < len(self.rows)]] = _LOWEST
+        found = found.view(-1, BLOCK)
+        tops, blocks = found.amax(dim=1).topk(self.blocks)
+        within, places = (found[blocks] >= tops[-1].clamp_min(_LOWEST + 1)).nonzero().unbind(1)
+        return self.rows[blocks[within] * BLOCK + places]
+
+    def places(self, states: Float[Tensor, "B D"], rows: Int[Tensor, "B K"]) -> Int[Tensor, "B K"]:
+        """How many blocks it takes for each of the given items to be likely; more than there are without a slot."""
+        found = []
+        for state, slots in zip(states, self.slots[rows], strict=True):
+            made = self._products(state)
+            tops = made.view(-1, BLOCK).amax(dim=1)
+            higher = (tops > made[slots.clamp(max=len(self.rows) - 1)].unsqueeze(1)).sum(dim=1)
+            found.append(torch.where(slots < len(self.rows), higher, len(tops)) + 1)
+        return torch.stack(found)
+
+    def _products(self, state: Float[Tensor, "D"]) -> Tensor:
+        """With each vector, but for a factor that is the same for all."""
+        turned = state * self.units
+        whole = (turned / turned.abs().amax().div_(_LARGEST).clamp_min_(_TINY)).round_().to(torch.int8)
+        made = products(whole.unsqueeze(0), self.codes)[0]
+        made[len(self.rows) :] = _LOWEST
+        return made
 
 
-def _clustered(table: Float[Tensor, "V D"], generator: torch.Generator) -> Int[Tensor, "V"]:
-    """The list of every item, by the directions of their vectors; none has a number of the count of lists or more."""
-    count = _count(len(table))
-    sample = table[torch.randperm(len(table), generator=generator)[: _SAMPLE * count]]
-    sample = normalize(sample, dim=1)
-    centres = sample[:count]
-    for _ in range(_ROUNDS):
-        owners = _nearest_directions(sample, centres)
-        sums = torch.zeros_like(centres).index_add_(0, owners, sample)
-        # A centre that has lost all its vectors stays where it is.
-        centres = torch.where(sums.any(dim=1, keepdim=True), normalize(sums, dim=1), centres)
-    return _nearest_directions(table, centres)
+def _settled(exact: Index, states: Float[Tensor, "B D"], best: Int[Tensor, "B K"], overlap: float) -> _Longest | None:
+    """What finds enough of the best items of these states; None where that is most of the catalogue."""
+    items = len(exact.table)
+    vectors = _enough(exact.slots[best], 1 - (1 - overlap) / _SPARED) + 1
+    if vectors > _WORTH * items or exact.table.shape[1] < 2:
+        return None
+    longest = _Longest.of(exact.table, exact.rows[:vectors])
+    blocks = max(_MARGIN * _enough(longest.places(states, best), overlap), best.shape[1])
+    return replace(longest, blocks=blocks) if blocks * BLOCK * _SEVERAL <= vectors else None
 
 
-def _count(items: int) -> int:
-    """As many lists as there are items in each."""
-    return max(1, round(math.sqrt(items)))
-
-
-def _nearest_directions(vectors: Float[Tensor, "B D"], centres: Float[Tensor, "C D"]) -> Int[Tensor, "B"]:
-    return torch.cat([torch.mm(part, centres.t()).argmax(dim=1) for part in vectors.split(_CHUNK)])
-
-
-def _laid_out(owners: Int[Tensor, "V"], sizes: Int[Tensor, "C"]) -> tuple[Int[Tensor, "S"], list[tuple[int, int]]]:
-    """The item rows list after list, each filled up with -1 to whole blocks; and where each list begins and ends."""
-    stops = (-(-sizes // BLOCK) * BLOCK).cumsum(0)
-    starts = torch.cat([stops.new_zeros(1), stops[:-1]])
-    rows = torch.full((int(stops[-1]),), -1)
-    order = owners.argsort(stable=True)
-    within = torch.arange(len(owners)) - (sizes.cumsum(0) - sizes)[owners[order]]
-    rows[starts[owners[order]] + within] = order
-    return rows, list(zip(starts.tolist(), stops.tolist(), strict=True))
+def _enough(places: Int[Tensor, "B K"], overlap: float) -> int:
+    """The least number that such a share of the places does not exceed."""
+    return int(places.flatten().sort().values[math.ceil(overlap * places.numel()) - 1])

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from typing import final
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 from torch.nn.functional import pad
 
 from sasrec.errors import ScoreError
 
 BLOCK = 64  # slots whose upper bounds are looked at one by one only if the highest of them is high enough
-_GRAIN = 16_384  # slots that searched parts are a multiple of
+_FIRST = 65_536  # slots whose best tell how far to go on, a multiple of `BLOCK`
 _CHUNK = 65_536  # vectors taken into memory at a time
 _TOGETHER = 64  # states that go through the catalogue together
 _BOUNDS = 131_072  # upper bounds that stay in the cache until the highest of each block is found
@@ -40,39 +40,39 @@ class Index:
     best of these is at most the k-th best of all, and only an item whose upper bound reaches it can be among the best.
     Those too are scored with their own vectors, in float64. The answer is exact, not nearly so.
 
+    Long vectors come first, since <t, q> <= |t| |q|: once the k-th best of those before is higher than that, none that
+    follows can be among the best, and nothing of them is read. Of trained vectors the longest third is often enough.
+
     Many states take one pass over the whole numbers together. Of their upper bounds only the highest of each block of
     slots is kept: those of the few blocks that matter are computed once more.
 
     Attributes:
         table: The vectors; only those of the likely items are read.
-        rows: The item row of every slot; whatever in an empty one.
+        rows: The item row of every slot, that of the longest vector first; whatever in an empty one.
+        slots: The slot of every item.
         codes: a, int8.
         scales: s; -inf in an empty slot, which so comes out below everything.
     """
 
     @torch.inference_mode()
-    def __init__(self, table: Float[Tensor, "V D"], *, rows: Int[Tensor, "S"] | None = None) -> None:
+    def __init__(self, table: Float[Tensor, "V D"]) -> None:
         """Round the vectors.
-
-        Args:
-            rows: The item row of every slot, -1 for an empty one; a multiple of `BLOCK`. None keeps their order.
 
         Raises:
             ScoreError: A vector is not finite.
         """
         items, width = table.shape
-        if rows is None:
-            rows = torch.full((-(-items // BLOCK) * BLOCK,), -1)
-            rows[:items] = torch.arange(items)
-        self.table, self.rows = table, rows.clamp(min=0)
+        lengths = torch.cat([part.norm(dim=1) for part in table.split(_CHUNK)])
+        lengths, order = lengths.sort(descending=True, stable=True)
+        self.table, self.rows = table, pad(order, (0, -items % BLOCK))
+        self._lengths = lengths[::BLOCK].double()  # the largest of each block
         # Two numbers at least: torch's product of whole numbers is wrong where each vector is a single one.
-        self.codes = torch.zeros(len(rows), max(width, 2), dtype=torch.int8)
-        self.scales = torch.full((len(rows),), float("-inf"))
-        self._slots = torch.empty(items, dtype=torch.int64)
+        self.codes = torch.zeros(len(self.rows), max(width, 2), dtype=torch.int8)
+        self.scales = torch.full((len(self.rows),), float("-inf"))
+        self.slots = torch.empty_like(order).index_copy_(0, order, torch.arange(items))
         self._error = self._length = 0.0  # the largest |t - s a| / s and the largest |a|
-        for slots in (rows >= 0).nonzero().squeeze(1).split(_CHUNK):
-            self._slots[rows[slots]] = slots
-            part = table[rows[slots]]
+        for slots in torch.arange(items).split(_CHUNK):
+            part = table[order[slots]]
             scale = part.abs().amax(dim=1).div_(_LARGEST).clamp_min_(_TINY)
             if not bool(scale.isfinite().all()):
                 raise ScoreError("the model's item vectors are not finite numbers; train it again")
@@ -98,35 +98,33 @@ class Index:
         found = []
         for start in range(0, len(states), _TOGETHER):
             asked = self._asked(states[start : start + _TOGETHER])
-            slots = [self._slots[rows] for rows in hidden[start : start + _TOGETHER]]
-            tops, blocks = self._tops(asked, slots), torch.arange(len(self.rows) // BLOCK)
+            slots = [self.slots[rows] for rows in hidden[start : start + _TOGETHER]]
+            wanted = k[start : start + _TOGETHER]
+            tops = self._tops(asked, slots, 0, min(_FIRST, len(self.rows)))
+            least = self._least(asked, wanted, tops, slots)
+            if (stop := self._stop(asked, least)) > _FIRST:
+                tops = torch.cat([tops, self._tops(asked, slots, _FIRST, stop)], dim=1)
+                least = self._least(asked, wanted, tops, slots)
             for number, out in enumerate(slots):
-                found.append(self._found(asked.one(number), k[start + number], tops[number], blocks, out))
+                found.append(self._found(asked.one(number), wanted[number], tops[number], out, least[number]))
         return found
 
     @torch.inference_mode()
-    def best_in(
-        self, parts: list[tuple[int, int]], state: Float[Tensor, "D"], k: int, *, hidden: Int[Tensor, "R"]
+    def scored(
+        self, state: Float[Tensor, "D"], rows: Int[Tensor, "R"], k: int
     ) -> tuple[Float[Tensor, "K"], Int[Tensor, "K"]]:
-        """As `best` for one state, of the items in some slots alone.
-
-        Args:
-            parts: Where the slots begin and end, multiples of `BLOCK`.
-        """
-        asked, slots = self._asked(state.unsqueeze(0)), self._slots[hidden]
-        codes, scales = _picked(self.codes, parts, 0), _picked(self.scales, parts, float("-inf"))
-        upper = asked.upper_bounds(codes, scales)
-        upper[0, _places(slots, parts)] = float("-inf")
-        blocks = torch.cat([torch.arange(start // BLOCK, stop // BLOCK) for start, stop in parts])
-        return self._found(asked, k, _highest(upper)[0, : len(blocks)], blocks, slots)
+        """The best k of the given rows by their own vectors; of equal ones the lower row first."""
+        rows = rows.sort().values
+        parts = [self.table[part].double() @ state.double() for part in rows.split(_CHUNK)]
+        values, order = torch.cat(parts).float().sort(descending=True, stable=True)
+        return values[:k], rows[order[:k]]
 
     def words(self) -> str:
         """What it finds, as people are told."""
         return f"exact, of {len(self.table):,} items"
 
     def _asked(self, states: Float[Tensor, "B D"]) -> "_Asked":
-        if not bool(states.isfinite().all()):
-            raise ScoreError("the model gave a state that is not finite; train it again, perhaps at a lower rate")
+        check_states(states)
         unit = states.abs().amax(dim=1).div_(_LARGEST).clamp_min_(_TINY)
         whole = (states / unit.unsqueeze(1)).round()
         lost = self._length * (states - unit.unsqueeze(1) * whole).norm(dim=1) + self._error * states.norm(dim=1)
@@ -135,40 +133,55 @@ class Index:
         missing = self.codes.shape[1] - states.shape[1]
         return _Asked(states, unit, pad(whole.to(torch.int8), (0, missing)), slack)
 
-    def _tops(self, asked: "_Asked", hidden: list[Tensor]) -> Float[Tensor, "B blocks"]:
-        """The highest upper bound of each block of slots, for each state, without the hidden slots."""
+    def _tops(self, asked: "_Asked", hidden: list[Tensor], start: int, stop: int) -> Float[Tensor, "B blocks"]:
+        """The highest upper bound of each block of some slots, for each state, without the hidden slots."""
         owners = torch.arange(len(hidden)).repeat_interleave(torch.tensor([len(slots) for slots in hidden]))
         slots, order = torch.cat(hidden).sort()
         owners = owners[order]
         asked = asked.filled()
-        size = max(BLOCK, _BOUNDS // len(asked.states))
-        stops = torch.searchsorted(slots, torch.arange(size, len(self.rows) + size, size)).tolist()
-        tops, first = [], 0
-        for number, (codes, scales) in enumerate(zip(self.codes.split(size), self.scales.split(size), strict=True)):
-            upper = asked.upper_bounds(codes, scales)
-            inside = slice(first, first := stops[number])
-            upper[owners[inside], slots[inside] - number * size] = float("-inf")
+        size = asked.together()
+        places = torch.searchsorted(slots, torch.arange(start, stop + size, size)).tolist()
+        tops = []
+        for number, first in enumerate(range(start, stop, size)):
+            part = slice(first, min(first + size, stop))
+            upper = asked.upper_bounds(self.codes[part], self.scales[part])
+            inside = slice(places[number], places[number + 1])
+            upper[owners[inside], slots[inside] - first] = float("-inf")
             tops.append(_highest(upper)[: len(hidden)])
         return torch.cat(tops, dim=1)
 
+    def _least(
+        self, asked: "_Asked", k: Sequence[int], tops: Float[Tensor, "B blocks"], hidden: list[Tensor]
+    ) -> list[float]:
+        """What the best k of each state score at least, by a few likely items; -inf where there are fewer."""
+        found = []
+        for number, out in enumerate(hidden):
+            one, count = asked.one(number), k[number]
+            likely, upper = self._bounded(one, tops[number].topk(min(count, tops.shape[1])).indices, out)
+            some = upper.topk(min(2 * count, len(likely))).indices
+            rows = self.rows[likely[some[upper[some] > float("-inf")]]]
+            values, _ = self.scored(one.states[0], rows, count)
+            least = float(values[-1]) if len(values) == count else float("-inf")
+            # A little below, for what float32 loses in the bounds and for a tie in float32 with the k-th.
+            found.append(least - 1e-6 * abs(least))
+        return found
+
+    def _stop(self, asked: "_Asked", least: list[float]) -> int:
+        """Where the slots end that may hold one of the best items of any state."""
+        # A little longer, for what float32 loses in lengths and scores.
+        lengths = asked.states.double().norm(dim=1) * (1 + 1e-5)
+        blocks = max(int((self._lengths * length >= low).sum()) for length, low in zip(lengths, least, strict=True))
+        # Torch's product of whole numbers compiles a kernel for every number of rows: let there be few.
+        size = asked.filled().together()
+        return min(-(-blocks * BLOCK // size) * size, len(self.rows))
+
     def _found(
-        self,
-        asked: "_Asked",
-        k: int,
-        tops: Float[Tensor, "blocks"],
-        blocks: Int[Tensor, "blocks"],
-        hidden: Int[Tensor, "R"],
+        self, asked: "_Asked", k: int, tops: Float[Tensor, "blocks"], hidden: Int[Tensor, "R"], least: float
     ) -> tuple[Float[Tensor, "K"], Int[Tensor, "K"]]:
-        """The best k for one state, of the items in the given blocks, whose highest upper bounds are known."""
-        state = asked.states[0]
-        likely, upper = self._bounded(asked, blocks[tops.topk(min(k, len(tops))).indices], hidden)
-        some = upper.topk(min(2 * k, len(likely))).indices
-        values, _ = self._exact(state, self.rows[likely[some[upper[some] > float("-inf")]]], k)
-        # A little below, for what float32 loses in the bounds and for a tie in float32 with the k-th.
-        least = float(values[-1]) if len(values) == k else float("-inf")
-        floor = max((least - 1e-6 * abs(least)) / float(asked.unit), torch.finfo(upper.dtype).min)
-        within, upper = self._bounded(asked, blocks[tops >= floor], hidden)
-        return self._exact(state, self.rows[within[upper >= floor]], k)
+        """The best k for one state, which score at least so much, by the highest upper bound of each block."""
+        floor = max(least / float(asked.unit), torch.finfo(tops.dtype).min)
+        within, upper = self._bounded(asked, (tops >= floor).nonzero().squeeze(1), hidden)
+        return self.scored(asked.states[0], self.rows[within[upper >= floor]], k)
 
     def _bounded(
         self, asked: "_Asked", blocks: Int[Tensor, "some"], hidden: Int[Tensor, "R"]
@@ -184,15 +197,6 @@ class Index:
             next_hidden = hidden[torch.searchsorted(hidden, slots).clamp_(max=len(hidden) - 1)]
             upper[next_hidden == slots] = float("-inf")
         return slots, upper
-
-    def _exact(
-        self, state: Float[Tensor, "D"], rows: Int[Tensor, "R"], k: int
-    ) -> tuple[Float[Tensor, "K"], Int[Tensor, "K"]]:
-        """The best k of the given rows by their own vectors; of equal ones the lower row first."""
-        rows = rows.sort().values
-        parts = [self.table[part].double() @ state.double() for part in rows.split(_CHUNK)]
-        values, order = torch.cat(parts).float().sort(descending=True, stable=True)
-        return values[:k], rows[order[:k]]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -216,6 +220,10 @@ class _Asked:
         part = slice(number, number + 1)
         return _Asked(self.states[part], self.unit[part], self.whole[part], self.slack[part])
 
+    def together(self) -> int:
+        """How many slots are looked at at a time."""
+        return min(_FIRST, max(BLOCK, _BOUNDS // len(self.states)))
+
     def filled(self) -> "_Asked":
         """With zeros after them, up to a power of two."""
         # Torch's product of whole numbers compiles a kernel for every number of rows: let there be few.
@@ -228,17 +236,27 @@ class _Asked:
 
     def upper_bounds(self, codes: Int[Tensor, "S D"], scales: Float[Tensor, "S"]) -> Float[Tensor, "B S"]:
         """At least the score of each slot's item, divided by `unit`."""
-        upper = scales.new_empty(len(self.whole), len(codes))
-        if not _MULTIPLIES_BYTES and codes.shape[1] <= _EXACT:
-            size = min(_PART, max(_PRODUCTS // len(self.whole), BLOCK))
-            whole, floats = self.whole.float(), scales.new_empty(size, codes.shape[1])
-            for some, products in zip(codes.split(size), upper.split(size, dim=1), strict=True):
-                torch.mm(whole, floats[: len(some)].copy_(some).t(), out=products)
-        elif len(self.whole) > _FEW:
-            upper.copy_(torch._int_mm(self.whole, codes.t()))
-        else:
-            upper.copy_(torch._int_mm(codes, self.whole.t().contiguous()).t())
+        upper = products(self.whole, codes).to(torch.float32, memory_format=torch.contiguous_format)
         return upper.add_(self.slack.unsqueeze(1)).mul_(scales)
+
+
+def check_states(states: Float[Tensor, "B D"]) -> None:
+    """Raises a `ScoreError` where a state is not finite."""
+    if not bool(states.isfinite().all()):
+        raise ScoreError("the model gave a state that is not finite; train it again, perhaps at a lower rate")
+
+
+def products(whole: Int[Tensor, "B D"], codes: Int[Tensor, "S D"]) -> Shaped[Tensor, "B S"]:
+    """Exact products of whole numbers in eight bits, as int32 or float32: whichever the CPU makes sooner."""
+    if not _MULTIPLIES_BYTES and codes.shape[1] <= _EXACT:
+        size = min(_PART, max(_PRODUCTS // len(whole), BLOCK))
+        made, states, floats = torch.empty(len(whole), len(codes)), whole.float(), torch.empty(size, codes.shape[1])
+        for some, part in zip(codes.split(size), made.split(size, dim=1), strict=True):
+            torch.mm(states, floats[: len(some)].copy_(some).t(), out=part)
+        return made
+    if len(whole) > _FEW:
+        return torch._int_mm(whole, codes.t())
+    return torch._int_mm(codes, whole.t().contiguous()).t()
 
 
 def _multiplies_bytes() -> bool:
@@ -254,25 +272,3 @@ _MULTIPLIES_BYTES = _multiplies_bytes()
 
 def _highest(upper: Float[Tensor, "B S"]) -> Float[Tensor, "B blocks"]:
     return upper.view(len(upper), -1, BLOCK).amax(dim=2)
-
-
-def _picked(values: Tensor, parts: list[tuple[int, int]], filler: float) -> Tensor:
-    """The parts one after the other, and what fills them up to a round number; a single one as it is."""
-    slices = [values[start:stop] for start, stop in parts]
-    if len(slices) == 1:
-        return slices[0]
-    # Torch's product of whole numbers compiles a kernel for every number of rows: let there be few.
-    missing = -sum(len(one) for one in slices) % _GRAIN
-    return torch.cat([*slices, values.new_full((missing, *values.shape[1:]), filler)])
-
-
-def _places(slots: Int[Tensor, "R"], parts: list[tuple[int, int]]) -> Int[Tensor, "found"]:
-    """Where the given slots are among the parts that were picked; those that are in none are left out."""
-    if len(parts) == 1:
-        start, stop = parts[0]
-        return slots[(slots >= start) & (slots < stop)] - start
-    starts, stops = torch.tensor(parts).unbind(1)
-    firsts = (stops - starts).cumsum(0) - (stops - starts)
-    within = (slots.unsqueeze(1) >= starts) & (slots.unsqueeze(1) < stops)
-    which, part = within.nonzero().unbind(1)
-    return slots[which] - starts[part] + firsts[part]

@@ -10,7 +10,7 @@ from sasrec.retrieval.index import Index
 from sasrec.retrieval.recommender import Recommender
 from sasrec.retrieval.scorers import has_vectors
 
-_MEASURED = 512  # users whose best items tell how much a coarse index finds
+_MEASURED = 1024  # users whose best items tell how much a coarse index finds
 
 
 def indexed(model: Recommender, *, overlap: float | None = None, k: int = 10) -> Recommender:
