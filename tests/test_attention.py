@@ -203,22 +203,40 @@ def test_a_sequence_of_one_takes_its_own_value(drop):
     torch.testing.assert_close(attention(states, states, layout, drop), attention.key_value(states)[:, 8:])
 
 
+@pytest.mark.parametrize(
+    ("lengths", "apart"), [([4, 9, 1, 70], False), ([7, 9, 8, 7], True), ([5, 5, 5], True), ([6], True)]
+)
+@pytest.mark.parametrize("heads", [1, 2])
+@pytest.mark.parametrize("has_keys", [True, False])
 @pytest.mark.parametrize("causal", [True, False])
 @pytest.mark.parametrize("drop", [keep_all, Dropout(0.0, torch.Generator())], ids=["inference", "training"])
-def test_where_lasts_ask_they_are_answered_as_among_all(causal, drop):
-    attention = attention_of(causal=causal)
-    lengths = [4, 9, 1, 70]
+def test_where_lasts_ask_they_are_answered_as_among_all(lengths, apart, heads, has_keys, causal, drop):
+    attention = attention_of(heads=heads, causal=causal)
     memory, layout = states_of(lengths).requires_grad_(), Layout.of(np.array(lengths))
+    keys = states_of(lengths, seed=3) if has_keys else None
     queries, ends = states_of(lengths, seed=1), layout.ends
     factors = states_of([len(lengths)], seed=2)
 
-    among_all = attention(queries, memory, layout, drop)[layout.lasts]
-    alone = attention(ends.asking(queries), memory, ends, drop)
+    among_all = attention(queries, memory, layout, drop, keys=keys)[layout.lasts]
+    alone = attention(ends.asking(queries), memory, ends, drop, keys=keys)
 
+    assert layout.apart == apart
     torch.testing.assert_close(alone, among_all, rtol=1e-9, atol=1e-12)
     gradients = [torch.autograd.grad((one * factors).sum(), memory)[0] for one in (alone, among_all)]
     torch.testing.assert_close(*gradients, rtol=1e-9, atol=1e-12)
     assert ends.ages.tolist() == [0] * len(lengths)
+
+
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("lengths", [[7, 9, 8, 7], [5, 5, 5], [4, 9, 1]])
+def test_without_gradients_the_answers_are_those_with_them(lengths, causal):
+    attention = attention_of(heads=2, causal=causal)
+    states, layout = states_of(lengths).requires_grad_(), Layout.of(np.array(lengths))
+
+    with torch.no_grad():
+        plain = attention(states, states, layout, keep_all)
+
+    torch.testing.assert_close(plain, attention(states, states, layout, keep_all), rtol=1e-9, atol=1e-12)
 
 
 def test_dropout_falls_on_the_weights_of_attention():

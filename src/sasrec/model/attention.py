@@ -100,10 +100,15 @@ class Layout:
         """For every real position, the value of its sequence."""
         return values.index_select(0, self.sequences)
 
-    @property
+    @cached_property
+    def apart(self) -> bool:
+        """True where no two sequences share a bin."""
+        return self.shapes[0][0] == len(self.lasts)
+
+    @cached_property
     def even(self) -> bool:
         """True where sequences of one length lie side by side: each is a bin already, and nothing has to be moved."""
-        return self.shapes[0][0] == len(self.lasts) and len(self.sources) == len(self.slots)
+        return self.apart and len(self.sources) == len(self.slots)
 
     @cached_property
     def lengths(self) -> Int[Tensor, "B"]:
@@ -123,8 +128,7 @@ class Layout:
     @cached_property
     def own(self) -> tuple[Float[Tensor, "bins 1 L L"], ...]:
         """For each size of bins 0 where two slots are of one sequence, and -inf elsewhere."""
-        owners = self.owners.split(self.sizes)
-        grouped = [one.view(shape) for one, shape in zip(owners, self.shapes, strict=True)]
+        grouped = [one.view(shape) for one, shape in zip(self.owners.split(self.sizes), self.shapes, strict=True)]
         apart = [one.unsqueeze(2) != one.unsqueeze(1) for one in grouped]
         return tuple(
             torch.zeros_like(one, dtype=torch.float32).masked_fill_(one, float("-inf")).unsqueeze(1) for one in apart
@@ -134,10 +138,7 @@ class Layout:
     def elapsed(self) -> tuple[Int[Tensor, "bins L L"], ...]:
         """For each size of bins the time from the event in a slot (the last axis) to the request after another.
 
-        The time is a bucket of `in_buckets`, and found once for all layers.
-
-        Raises:
-            ValueError: The layout has no times.
+        The time is a bucket of `in_buckets`, and found once for all layers; ValueError where there are no times.
         """
         happened, asked = (one.index_select(0, self.sources).split(self.sizes) for one in self.clock)
         return tuple(
@@ -159,13 +160,13 @@ class Layout:
 
     def pad(self, states: Float[Tensor, "P width"]) -> Float[Tensor, "S width"]:
         """Flat states moved to their slots, bin after bin."""
-        padded: Tensor = _Pad.apply(states, self.sources, self.slots)
+        padded: Tensor = states if self.even else _Pad.apply(states, self.sources, self.slots)
         return padded
 
     def unpad(self, padded: Float[Tensor, "S width"]) -> Float[Tensor, "P width"]:
         """The real positions of slots, flat again."""
         # The same gather with the roles exchanged: what its gradient gives empty slots never leaves them.
-        unpadded: Tensor = _Pad.apply(padded, self.slots, self.sources)
+        unpadded: Tensor = padded if self.even else _Pad.apply(padded, self.slots, self.sources)
         return unpadded
 
 
@@ -235,32 +236,37 @@ class Attention(nn.Module):
             queries: What asks; `memory` gives keys and values, so a block may normalise the two differently.
             keys: What keys are made from where it is not `memory`.
         """
-        query, both = self.query(queries), self.keys_and_values(memory, keys)
-        if layout.even and drop is keep_all and self.bias is None:
-            states = self._mixed_side_by_side(query, both, layout)
+        query = self.query(queries)
+        if layout.lasts_ask and layout.apart and drop is keep_all and self.bias is None:
+            states = self._taken_by_lasts(query, memory if keys is None else keys, memory, layout)
         else:
+            both = self.keys_and_values(memory, keys)
             states = (self._mixed_at_lasts if layout.lasts_ask else self._mixed)(query, both, layout, drop)
         return states if self.project is None else self.project(states)
 
-    def _mixed_side_by_side(self, query: Tensor, both: Tensor, layout: Layout) -> Tensor:
-        """What `_mixed` and `_mixed_at_lasts` compute, where sequences have one length: without masks or moves."""
-        ((bins, longest),) = layout.shapes
-        asked = query.view(bins, -1, self.heads, query.shape[1] // self.heads).transpose(1, 2)
-        key, value = both.view(bins, longest, 2, self.heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
-        later = self.causal and not layout.lasts_ask
-        mixed = nn.functional.scaled_dot_product_attention(asked, key, value, is_causal=later)
-        return mixed.transpose(1, 2).reshape(-1, query.shape[1])
-
     def _mixed(self, query: Tensor, both: Tensor, layout: Layout, drop: Drop) -> Tensor:
         """For every position, the values that it attends to, bin by bin."""
-        inner, sizes = query.shape[1], layout.sizes
-        queries, memories = layout.pad(query).split(sizes), layout.pad(both).split(sizes)
-        mixed, masks = [], self.masks(layout)
-        for asking, memory, mask, (bins, longest) in zip(queries, memories, masks, layout.shapes, strict=True):
-            asked = asking.view(bins, longest, self.heads, -1).transpose(1, 2)
-            key, value = memory.view(bins, longest, 2, self.heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
-            mixed.append(_attend(asked, key, value, mask, drop).transpose(1, 2).reshape(-1, inner))
+        query, both = layout.pad(query), layout.pad(both)
+        # Without a mask an empty slot looks at its bin's sequence: its own answer goes nowhere, but its gradient would.
+        if layout.apart and self.causal and self.bias is None and drop is keep_all and not query.requires_grad:
+            return layout.unpad(self._mixed_in(layout.shapes[0], query, both, None, drop))
+        parts = zip(layout.shapes, query.split(layout.sizes), both.split(layout.sizes), self.masks(layout), strict=True)
+        mixed = [self._mixed_in(*part, drop) for part in parts]
         return layout.unpad(mixed[0] if len(mixed) == 1 else torch.cat(mixed))
+
+    def _mixed_in(self, shape: tuple[int, int], query: Tensor, both: Tensor, mask: Tensor | None, drop: Drop) -> Tensor:
+        """The same in bins of one shape; `mask` is added to the scores, and None hides what comes later."""
+        asked = query.view(*shape, self.heads, -1).transpose(1, 2)  # (bins H L d), as keys and values
+        key, value = both.view(*shape, 2, self.heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+        mask = None if mask is None else mask.to(query.dtype)
+        if mask is None or drop is keep_all:
+            mixed = nn.functional.scaled_dot_product_attention(asked, key, value, mask, is_causal=mask is None)
+        else:  # torch's fused kernel on the CPU knows no dropout on the weights, so in training these are formed here
+            bins, heads, longest, size = asked.shape
+            hidden = mask.expand(bins, heads, longest, longest).flatten(0, 1)
+            scores = torch.baddbmm(hidden, asked.flatten(0, 1), key.flatten(0, 1).mT, alpha=size**-0.5)
+            mixed = drop(scores.softmax(dim=2).unflatten(0, (bins, heads))) @ value
+        return mixed.transpose(1, 2).reshape(query.shape)
 
     def _mixed_at_lasts(self, query: Tensor, both: Tensor, layout: Layout, drop: Drop) -> Tensor:
         """For the last position of each sequence, the values that it attends to: flat sums, nothing is padded."""
@@ -273,45 +279,39 @@ class Attention(nn.Module):
         highest = torch.segment_reduce(scores.detach(), "max", lengths=lengths, axis=0)
         odds = (scores - layout.spread(highest)).exp()
         weights = odds / layout.spread(torch.segment_reduce(odds, "sum", lengths=lengths, axis=0))
-        taken = (drop(weights).unsqueeze(2) * value).flatten(1)
-        return torch.segment_reduce(taken, "sum", lengths=lengths, axis=0)
+        return torch.segment_reduce((drop(weights).unsqueeze(2) * value).flatten(1), "sum", lengths=lengths, axis=0)
+
+    def _taken_by_lasts(self, query: Tensor, keys: Tensor, memory: Tensor, layout: Layout) -> Tensor:
+        """What `_mixed_at_lasts` gives where no two sequences share a bin, without making keys and values.
+
+        A query meets what keys would be made from; what their bias adds to all scores alike goes out in the softmax.
+        """
+        bins, longest = layout.shapes[0]
+        key, value = self.key_value.weight.view(2, self.heads, -1, memory.shape[1]).unbind()  # (H d D)
+        bias, scale = self.key_value.bias.view(2, self.heads, 1, -1)[1], key.shape[1] ** -0.5
+        asked = torch.bmm(query.view(bins, self.heads, -1).transpose(0, 1), key).transpose(0, 1).unsqueeze(1)
+        filled = None
+        if not layout.even:  # bins have an order of their own, and empty slots at their ends
+            owners = layout.owners.view(bins, longest)
+            asked, filled = asked[owners[:, 0]], (owners >= 0)[:, None, None]
+            keys, memory = layout.pad(keys), layout.pad(memory)
+        keys, memory = keys.view(bins, 1, longest, -1), memory.view(bins, 1, longest, -1)
+        mixed = nn.functional.scaled_dot_product_attention(asked, keys, memory, filled, scale=scale)[:, 0]  # (B H D)
+        mixed = mixed if layout.even else mixed[owners[:, 0].argsort()]
+        return torch.baddbmm(bias, mixed.transpose(0, 1), value.mT).transpose(0, 1).reshape(query.shape)
 
     def masks(self, layout: Layout) -> tuple[Float[Tensor, "_bins _H _L _L"], ...]:
         """For each size of bins what is added to the scores between any two slots; -inf hides."""
         masks = layout.earlier if self.causal else layout.own
         return masks if self.bias is None else self.bias.added(masks, layout)
 
-    def keys_and_values(
-        self, memory: Float[Tensor, "P D"], keys: Float[Tensor, "P D"] | None
-    ) -> Float[Tensor, "P both"]:
+    def keys_and_values(self, memory: Float[Tensor, "P D"], keys: Float[Tensor, "P D"] | None) -> Tensor:
         """Keys, made from `keys` where it is given, beside the values."""
         both: Tensor = self.key_value(memory)
         if keys is None:
             return both
         (key, _), (bias, _) = self.key_value.weight.chunk(2), self.key_value.bias.chunk(2)
         return torch.cat([nn.functional.linear(keys, key, bias), both.chunk(2, dim=1)[1]], dim=1)
-
-
-def _attend(
-    query: Float[Tensor, "bins H L d"],
-    key: Float[Tensor, "bins H L d"],
-    value: Float[Tensor, "bins H L d"],
-    mask: Float[Tensor, "bins #H L L"],
-    drop: Drop,
-) -> Float[Tensor, "bins H L d"]:
-    """Values mixed by attention; `mask` is added to its scores."""
-    mask = mask.to(query.dtype)
-    if drop is keep_all:
-        return nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-    # Torch's fused kernel on the CPU knows no dropout on the weights, so in training the weights are formed here.
-    bins, heads, longest, size = query.shape
-    scores = torch.baddbmm(
-        mask.expand(bins, heads, longest, longest).flatten(0, 1),
-        query.flatten(0, 1),
-        key.flatten(0, 1).transpose(1, 2),
-        alpha=size**-0.5,
-    )
-    return drop(scores.softmax(dim=2).unflatten(0, (bins, heads))) @ value
 
 
 def _packed(lengths: np.ndarray) -> tuple[tuple[tuple[int, int], ...], np.ndarray]:

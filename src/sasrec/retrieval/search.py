@@ -111,8 +111,7 @@ class Ranking:
             return parts[0]
         whole = np.empty(0, np.int64)
         parts.append(cls(whole, whole, np.empty(0, np.float32), np.empty(0, np.int32)))
-        names = [field.name for field in fields(cls)]
-        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+        return cls(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(cls)))
 
     def take(self, rows: np.ndarray) -> "Ranking":
         """The answers at these places, an int array of shape (taken,), in the given order."""

@@ -21,6 +21,7 @@ _BLOCK_BYTES = 8 * 2**20  # scores that stay in a CPU's cache between the passes
 _PART = 1024  # items a product, of states that are more than a few
 _FEW = 16
 _NARROW = 256  # scores of a row that are sorted in less time than they are parted in
+_GROUP = 5  # scores in a group, of several rows: those of a chosen group lie in as many cache lines
 _READ = 16_384  # histories that a factored scorer is asked about at a time
 
 
@@ -99,13 +100,13 @@ def _highest(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     Columns are put into groups. The k highest scores lie in the k groups with the highest maxima, and to find a maximum
     is a plain pass over the scores; only these are sorted out, and found the same way. A NaN is its group's maximum.
     """
-    size = math.isqrt(scores.shape[1] // (4 * max(k, 1)))  # about the best of six tried at 12,101 scores and k = 10
+    size = min(math.isqrt(scores.shape[1] // (4 * max(k, 1))), _GROUP if len(scores) > 1 else scores.shape[1])
     if size < 2:
         return _sorted_out(scores, k)
     groups, rows = scores.shape[1] // size, np.arange(len(scores))[:, np.newaxis]
     # Group g holds the columns g, g + groups, ...: then the maxima of neighbouring groups are found side by side.
     maxima = scores[:, : groups * size].reshape(len(scores), size, groups).max(axis=1)
-    chosen = (_sorted_out if len(scores) == 1 else _highest)(maxima, k)[1]  # one gains nothing from two levels
+    chosen = (_sorted_out if len(scores) == 1 else _highest)(maxima, k)[1]  # one gains nothing from several levels
     columns = np.empty((len(scores), k * size + scores.shape[1] - groups * size), np.int64)
     columns[:, : k * size] = (chosen[:, :, np.newaxis] + groups * np.arange(size)).reshape(len(scores), k * size)
     columns[:, k * size :] = np.arange(groups * size, scores.shape[1])  # what is in no group
