@@ -196,3 +196,13 @@ def test_the_documentation_shows_the_results_that_are_kept():
     assert "<!-- rows -->\n**Beauty**, 22,363 users" in true
     assert "<!-- published -->\n**Beauty**" in true
     assert shown == true or os.environ.get("UPDATE_DOCS")
+
+
+def test_rows_of_drawn_vectors_are_set_beside_the_defaults_where_these_are_drawn():
+    wide = replace(ONE, row="width-64", places=pack(np.array([0.0, 0.0])))
+
+    alone = table.compared(table.by_row([ONE, wide]), "width-64", "network")
+    both = table.compared(table.by_row([ONE, replace(wide, row="drawn"), wide]), "width-64", "network")
+
+    assert alone is not None and both is not None
+    assert (alone[0].difference, both[0].difference) == (0.5, 0.0)

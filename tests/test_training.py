@@ -670,12 +670,28 @@ def test_a_model_says_what_was_chosen_for_it_and_why(data, small_config):
         "width": "128, as 25 items are no more than 50,000",
         "length": f"50, as users have {events / users:.1f} training events on average",
         "positions": f"learned, as users have {events / users:.1f} training events on average",
-        "initial": "counted, as 25 items are no more than 50,000",
+        "initial": f"counted, as items have {events / 25:.1f} training events on average",
         "dropout": f"0.47, as items have {events / 25:.1f} training events on average",
         "batch": f"16, as there are {users} users",
         "loss": "exact cross-entropy (softmax), as 25 items are no more than 50,000",
     }
     assert sasrec.train(data, chosen).record["automatic"] == {}
+
+
+@pytest.mark.parametrize(
+    ("events", "items", "initial", "why"),
+    [
+        (890, 9, "counted", "items have 98.9 training events on average"),
+        (900, 9, "small", "items have 100.0 training events on average"),
+        (890, 50_001, "small", "50,001 items are more than 50,000"),
+    ],
+)
+def test_item_vectors_begin_with_counts_where_items_are_seldom(events, items, initial, why):
+    train = Sequences.of([[0] * 10] * (events // 10))
+    taken = settling.settled(sasrec.Config(), train, items=items)
+
+    assert taken.initial == initial
+    assert settling.reasons(sasrec.Config(), taken, train, items=items)["initial"] == f"{initial}, as {why}"
 
 
 @pytest.mark.parametrize("mean", [10, 60])

@@ -92,6 +92,7 @@ def _plain(title: str, settings: Mapping[str, Any]) -> Row:
 
 ROWS = {
     "default": Row("defaults"),
+    "counted-start": Row("item vectors that counts begin with", {"initial": "counted"}),
     "drawn": _drawn("drawn item vectors", {}, base="default"),
     "drawn-learned": _drawn("learned positions alone", {"positions": "learned"}),
     "former": _former("positions and dropout as before", {}, base="drawn"),

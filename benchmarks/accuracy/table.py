@@ -126,7 +126,10 @@ def compared(
     """How far a row is from its base, and with how many seeds that both have; None where there is none."""
     if row == COUNTED or row == ROWS[row].base:
         return None
-    runs, base = grouped.get((row, what), {}), grouped.get((ROWS[row].base, what), {})
+    name = ROWS[row].base
+    if name == "drawn" and (name, what) not in grouped:  # drawn vectors are the defaults of some logs
+        name = "default"
+    runs, base = grouped.get((row, what), {}), grouped.get((name, what), {})
     shared = sorted(runs.keys() & base.keys())
     return (difference([runs[s] for s in shared], [base[s] for s in shared]), len(shared)) if shared else None
 

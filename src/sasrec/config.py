@@ -58,7 +58,7 @@ class Config:
         initial: How weights begin: "small" draws item vectors with a fixed spread of 0.02, "xavier-uniform" and
             "xavier-normal" with one that shrinks with the catalogue, as several systems have it. "counted" gives item
             vectors the spread of "small", but those of items that stand together in the histories point the same way;
-            "auto" takes it up to 50,000 items, and "small" beyond.
+            "auto" takes it up to 50,000 items that have fewer than 100 training events on average, else "small".
         given_start: How many times as large as otherwise vectors given of items are at first, once they are projected;
             used with such vectors alone. Beyond 1 new items gain and others lose: see docs/items.md.
         windows: Which stretch of a long history an epoch learns from: the "last", a "random" one (SSE-PT++), or

@@ -17,6 +17,7 @@ from sasrec.training.machine import found_device, granted_threads, has_device, h
 _MANY_ITEMS = 50_000
 _SHARED_NEGATIVES = 1_024
 _AVERAGE = 0.999  # see docs/accuracy.md for what it is worth
+_OFTEN = 100  # mean training events of an item from which on its vector finds its place by itself
 _LONG = 50  # mean training events of a user from which on the network looks further back
 _REPEATS_MATTER = 0.01  # share of validation targets that the user had before, above which they are not excluded
 
@@ -46,7 +47,8 @@ def settled(config: Config, train: Sequences, *, items: int) -> Config:
 
     Positions: learned and relative where users have as many, else learned; none in a network without a place for them.
 
-    Initial: item vectors as counts tell up to 50,000 items, drawn beyond.
+    Initial: item vectors as counts tell up to 50,000 items that have fewer than 100 training events on average, else
+    drawn.
 
     Dropout: 0.5 up to 15 training events an item, 0.2 from 300 on, and in between by the logarithm. What occurs seldom
     is learnt by heart.
@@ -62,7 +64,7 @@ def settled(config: Config, train: Sequences, *, items: int) -> Config:
         "width": 128 if items <= _MANY_ITEMS else 64,
         "length": 200 if long else 50,
         "positions": "none" if config.network != "sasrec" else "both" if long else "learned",
-        "initial": "counted" if items <= _MANY_ITEMS else "small",
+        "initial": "counted" if items <= _MANY_ITEMS and _events_per_item(train, items) < _OFTEN else "small",
         "dropout": round(0.5 - 0.3 * min(max(often, 0.0), 1.0), 2),
         "batch": 2 ** min(max(round(math.log2(max(len(train), 1) / 100)), 4), 7),
         "threads": granted_threads(),
@@ -103,13 +105,14 @@ def reasons(asked: Config, taken: Config, train: Sequences, *, items: int) -> di
         items: Catalogue size V.
     """
     events = f"users have {_events_per_user(train):,.1f} training events on average"
+    often = f"items have {_events_per_item(train, items):,.1f} training events on average"
     placed = events if taken.network == "sasrec" else f"{taken.network} has no place for them"
     told = {
         "width": f"{taken.width}, as {_items_in_words(items)}",
         "length": f"{taken.length}, as {events}",
         "positions": f"{'learned and relative' if taken.positions == 'both' else taken.positions}, as {placed}",
-        "initial": f"{taken.initial}, as {_items_in_words(items)}",
-        "dropout": f"{taken.dropout}, as items have {_events_per_item(train, items):,.1f} training events on average",
+        "initial": f"{taken.initial}, as {_items_in_words(items) if items > _MANY_ITEMS else often}",
+        "dropout": f"{taken.dropout}, as {often}",
         "batch": f"{taken.batch}, as there are {len(train):,} users",
         "loss": _loss_in_words(taken, items),
     }
