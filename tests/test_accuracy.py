@@ -204,5 +204,6 @@ def test_rows_of_drawn_vectors_are_set_beside_the_defaults_where_these_are_drawn
     alone = table.compared(table.by_row([ONE, wide]), "width-64", "network")
     both = table.compared(table.by_row([ONE, replace(wide, row="drawn"), wide]), "width-64", "network")
 
-    assert alone is not None and both is not None
+    assert alone is not None
+    assert both is not None
     assert (alone[0].difference, both[0].difference) == (0.5, 0.0)
