@@ -79,6 +79,18 @@ def test_an_item_beside_no_other_keeps_the_vector_that_was_drawn():
     assert network.items.weight[:4].norm().item() == pytest.approx(before[:4].norm().item(), rel=1e-5)
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_an_item_beside_no_other_has_no_vector_of_what_rounding_leaves(seed):
+    rng = np.random.default_rng(seed)
+    order, live = rng.permutation(60), int(rng.integers(5, 40))  # directions, too, are as few
+    together = [order[rng.integers(live, size=6)].tolist() for _ in range(40)]
+    beside = sorted({item for history in together for item in history})
+
+    found = counted(sequences(*together, *([item] for item in order[live:])), items=60, width=32, generator=drawn())
+
+    assert found.any(dim=1).nonzero().flatten().tolist() == beside
+
+
 @pytest.mark.parametrize("histories", [([0], [1]), ([], [])])
 def test_histories_without_pairs_leave_everything_as_drawn(histories):
     config = sasrec.Config(width=8, length=5, positions="learned")

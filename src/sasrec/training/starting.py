@@ -32,8 +32,7 @@ def start_counted(table: ItemVectors, train: Sequences, generator: torch.Generat
     drawn = table.weight
     found = counted(train, items=len(drawn), width=drawn.shape[1], generator=generator)
     known = found.any(dim=1)
-    if known.any():
-        drawn[known] = found[known] * (drawn[known].norm() / found[known].norm())
+    drawn[known] = found[known] * (drawn[known].norm() / found[known].norm())
 
 
 @torch.no_grad()
@@ -41,13 +40,13 @@ def counted(train: Sequences, *, items: int, width: int, generator: torch.Genera
     """Vectors whose products tell how much more often than by chance two items stand near each other.
 
     That is their pointwise mutual information where it is positive, else 0: of pairs at most 10 events apart, each
-    counted as one over the gap. Its largest eigenvalues and their vectors make the table (Levy & Goldberg, NIPS 2014,
-    with the root of the eigenvalues), found by subspace iteration (Halko et al., SIAM Review 2011).
+    counted as one over the gap, and of each item the 1,000 strongest. What is positive of the eigenvalues that are
+    largest by size makes the table (Levy & Goldberg, NIPS 2014), found by subspace iteration (Halko et al., 2011).
 
     Args:
         train: Training histories.
         items: Catalogue size V.
-        width: Size of the vectors D; directions beyond what the histories have are 0.
+        width: Size of the vectors D; directions beyond the positive ones that are found are 0.
         generator: Draws where the search for the eigenvectors begins.
 
     Returns:
@@ -69,6 +68,7 @@ def counted(train: Sequences, *, items: int, width: int, generator: torch.Genera
     values, directions = torch.linalg.eigh((small + small.t()) / 2)
     kept = slice(max(size - width, 0), None)  # eigenvalues ascend
     found = basis @ directions[:, kept] * values[kept].clamp_min(0).sqrt()
+    found = found * (times(basis.new_ones(items, 1)) > 0)  # where nothing is known the basis has what rounding leaves
     return torch.nn.functional.pad(found.flip(1), (0, max(width - size, 0)))
 
 
@@ -77,5 +77,5 @@ def _information(links: Sequences) -> Sequences:
     weights = strengths(links).astype(np.float64)
     sources = links.owners()
     totals = np.bincount(sources, weights, minlength=len(links))
-    chance = totals[sources] * totals[links.items] / max(totals.sum(), 1.0)
+    chance = totals[sources] * totals[links.items] / totals.sum()
     return Sequences(links.items, links.offsets, weights=np.log(weights / chance).clip(min=0).astype(np.float32))
