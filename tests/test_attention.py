@@ -253,3 +253,12 @@ def test_dropout_falls_on_the_weights_of_attention():
     assert not dropped.any()
     torch.testing.assert_close(seen[0].sum(dim=3), torch.ones(1, 1, 6, dtype=torch.float64))
     assert not seen[0].triu(1).any()
+
+
+@pytest.mark.parametrize("lengths", [[4, 9, 1], [7, 9, 8], [6, 6]])
+def test_dropout_falls_on_the_weights_of_lasts_too(lengths):
+    attention = attention_of(project=False)
+    states, ends = states_of(lengths), Layout.of(np.array(lengths)).ends
+
+    assert not attention(ends.asking(states), states, ends, torch.zeros_like).any()
+    assert attention(ends.asking(states), states, ends, keep_all).all()
