@@ -42,9 +42,22 @@ def test_products_of_the_vectors_are_the_positive_part_of_the_information(histor
     values, directions = np.linalg.eigh(information(histories, items=12))
     nearest = directions * values.clip(min=0) @ directions.T
 
-    found = counted(sequences(*histories), items=12, width=12, generator=drawn()).double().numpy()
+    found = counted(sequences(*histories), items=12, width=12, window=10, generator=drawn()).double().numpy()
 
     assert np.allclose(found @ found.T, nearest, atol=1e-4)
+
+
+@pytest.mark.parametrize("length", [1, 4])
+def test_a_network_that_looks_at_few_events_starts_from_pairs_as_near(length):
+    """Else one that is trained on the last event alone would know what stood before it."""
+    histories = [np.random.default_rng(user).integers(12, size=9).tolist() for user in range(20)]
+    values, directions = np.linalg.eigh(information(histories, items=12, window=length))
+    nearest = directions * values.clip(min=0) @ directions.T
+    config = settled(sasrec.Config(initial="counted", width=16, length=length), sequences(*histories), items=12)
+
+    found = begin(sequences(*histories), items=12, config=config).network.items.weight.detach().double().numpy()
+
+    assert np.allclose(found @ found.T, nearest * (found @ found.T).trace() / nearest.trace(), atol=1e-4)
 
 
 def test_fewer_numbers_keep_the_largest_eigenvalues():
@@ -53,7 +66,7 @@ def test_fewer_numbers_keep_the_largest_eigenvalues():
     values, directions = np.linalg.eigh(information(histories, items=60))
     kept = (directions * values.clip(min=0))[:, -5:] @ directions[:, -5:].T
 
-    found = counted(sequences(*histories), items=60, width=5, generator=drawn()).double().numpy()
+    found = counted(sequences(*histories), items=60, width=5, window=10, generator=drawn()).double().numpy()
 
     assert np.allclose(found @ found.T, kept, atol=0.02 * values.max())
     lengths = np.linalg.norm(found, axis=0)
@@ -61,7 +74,7 @@ def test_fewer_numbers_keep_the_largest_eigenvalues():
 
 
 def test_numbers_beyond_what_the_catalogue_has_are_zero():
-    found = counted(sequences([0, 1, 2], [2, 1, 0]), items=3, width=8, generator=drawn())
+    found = counted(sequences([0, 1, 2], [2, 1, 0]), items=3, width=8, window=10, generator=drawn())
 
     assert found.shape == (3, 8)
     assert not found[:, 3:].any()
@@ -72,7 +85,7 @@ def test_an_item_beside_no_other_keeps_the_vector_that_was_drawn():
     before = build(config, items=6, generator=drawn()).items.weight.detach().clone()
     network = build(config, items=6, generator=drawn())
 
-    start_counted(network.items, sequences([0, 1, 2, 3], [1, 0, 3, 2], [4]), drawn())
+    start_counted(network.items, sequences([0, 1, 2, 3], [1, 0, 3, 2], [4]), drawn(), length=50)
 
     assert torch.equal(network.items.weight[4:], before[4:])
     assert not torch.equal(network.items.weight[:4], before[:4])
@@ -85,8 +98,9 @@ def test_an_item_beside_no_other_has_no_vector_of_what_rounding_leaves(seed):
     order, live = rng.permutation(60), int(rng.integers(5, 40))  # directions, too, are as few
     together = [order[rng.integers(live, size=6)].tolist() for _ in range(40)]
     beside = sorted({item for history in together for item in history})
+    histories = sequences(*together, *([item] for item in order[live:]))
 
-    found = counted(sequences(*together, *([item] for item in order[live:])), items=60, width=32, generator=drawn())
+    found = counted(histories, items=60, width=32, window=10, generator=drawn())
 
     assert found.any(dim=1).nonzero().flatten().tolist() == beside
 
@@ -97,7 +111,7 @@ def test_histories_without_pairs_leave_everything_as_drawn(histories):
     before = build(config, items=3, generator=drawn()).items.weight
     network = build(config, items=3, generator=drawn())
 
-    start_counted(network.items, sequences(*histories), drawn())
+    start_counted(network.items, sequences(*histories), drawn(), length=50)
 
     assert torch.equal(network.items.weight, before)
 

@@ -52,7 +52,7 @@ def begin(
     generator = torch.Generator().manual_seed(config.seed)
     network = build(config, items=items, users=len(train), **feature_tensors(learned), generator=generator)
     if config.initial == "counted":
-        start_counted(network.items, train, generator)
+        start_counted(network.items, train, generator, length=int(config.length))
     # Initial weights are drawn on the CPU, so that they are the same wherever the network goes.
     device = torch.device(config.device)
     network.to(device)

@@ -20,42 +20,42 @@ _ROUNDS = 5
 
 
 @torch.no_grad()
-def start_counted(table: ItemVectors, train: Sequences, generator: torch.Generator) -> None:
+def start_counted(table: ItemVectors, train: Sequences, generator: torch.Generator, *, length: int) -> None:
     """Turn item vectors that were drawn towards each other where their items stand together, with the spread they had.
 
     Items that stand near no other keep the vectors that were drawn.
 
     Args:
         train: Training histories.
+        length: How many events the network looks at: what stands further apart, it must not know of.
         generator: Draws where the search for directions begins.
     """
     drawn = table.weight
-    found = counted(train, items=len(drawn), width=drawn.shape[1], generator=generator)
+    found = counted(train, items=len(drawn), width=drawn.shape[1], window=min(_WINDOW, length), generator=generator)
     known = found.any(dim=1)
     drawn[known] = found[known] * (drawn[known].norm() / found[known].norm())
 
 
 @torch.no_grad()
-def counted(train: Sequences, *, items: int, width: int, generator: torch.Generator) -> Float[Tensor, "V D"]:
+def counted(
+    train: Sequences, *, items: int, width: int, window: int, generator: torch.Generator
+) -> Float[Tensor, "V D"]:
     """Vectors whose products tell how much more often than by chance two items stand near each other.
 
-    That is their pointwise mutual information where it is positive, else 0: of pairs at most 10 events apart, each
-    counted as one over the gap, and of each item the 1,000 strongest. What is positive of the eigenvalues that are
+    That is their pointwise mutual information where it is positive, else 0: of pairs at most `window` events apart,
+    each counted as one over the gap, and of each item the 1,000 strongest. What is positive of the eigenvalues that are
     largest by size makes the table (Levy & Goldberg, NIPS 2014), found by subspace iteration (Halko et al., 2011).
 
     Args:
-        train: Training histories.
-        items: Catalogue size V.
+        train, items: Training histories, and the catalogue size V.
         width: Size of the vectors D; directions beyond the positive ones that are found are 0.
         generator: Draws where the search for the eigenvectors begins.
 
     Returns:
         One row for each item, 0 for whoever stands near no other.
     """
-    links = _information(count_links(train, items=items, window=_WINDOW, fade=1.0, backward=1.0))
-    near, starts, weights = (
-        torch.from_numpy(part) for part in (links.items.astype(np.int64), links.offsets, strengths(links))
-    )
+    links = _information(count_links(train, items=items, window=window, fade=1.0, backward=1.0))
+    near, starts, weights = map(torch.from_numpy, (links.items.astype(np.int64), links.offsets, strengths(links)))
 
     def times(columns: Float[Tensor, "V S"]) -> Float[Tensor, "V S"]:
         return embedding_bag(near, columns, starts, mode="sum", per_sample_weights=weights, include_last_offset=True)
