@@ -144,7 +144,7 @@ def test_an_index_takes_a_quarter_of_the_vectors_memory():
 
     assert index.table is table
     assert index.codes.nbytes == table.nbytes / 4
-    assert index.scales.nbytes == table.nbytes / 64
+    assert index.scales.nbytes == table.nbytes / 64 / 64
 
 
 def test_short_vectors_are_not_looked_at_and_nothing_is_missed(monkeypatch):
@@ -154,6 +154,7 @@ def test_short_vectors_are_not_looked_at_and_nothing_is_missed(monkeypatch):
     table, states = torch.randn(2000, 12, generator=generator) * lengths, torch.randn(9, 12, generator=generator)
     read, products = [], indices.products
     monkeypatch.setattr(indices, "_FIRST", 128)
+    monkeypatch.setattr(indices, "_GRAIN", 64)
     monkeypatch.setattr(indices, "products", lambda whole, codes: read.append(len(codes)) or products(whole, codes))
 
     found = Index(table).best(states, [10] * 9, hidden=[NOTHING] * 9)
@@ -167,14 +168,15 @@ def test_short_vectors_are_not_looked_at_and_nothing_is_missed(monkeypatch):
 
 def test_it_goes_on_where_the_best_of_the_longest_are_not_proven_to_be_the_best(monkeypatch):
     table = torch.tensor([[30.0, 0.0]]).repeat(200, 1)
-    table[150:] = torch.tensor([0.0, 9.0])
+    table[150:] = torch.tensor([0.0, 3.0625])
     monkeypatch.setattr(indices, "_FIRST", 64)
+    monkeypatch.setattr(indices, "_GRAIN", 64)
     index = Index(table)
 
     values, rows = best(index, torch.tensor([0.1, 1.0]), 60)
 
     assert rows.tolist() == [*range(150, 200), *range(10)]
-    assert values.tolist() == [9.0] * 50 + [3.0] * 10
+    assert values.tolist() == [3.0625] * 50 + [3.0] * 10
 
 
 @given(questions())
@@ -183,8 +185,47 @@ def test_where_it_begins_makes_no_difference(question):
     table, state, k, hidden = question
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(indices, "_FIRST", 64)
+        patch.setattr(indices, "_GRAIN", 64)
         index = Index(torch.from_numpy(table).float())
 
         values, rows = best(index, torch.from_numpy(state).float(), k, torch.from_numpy(hidden))
 
     assert (values.tolist(), rows.tolist()) == sorted_by_hand(table, state, k, hidden.tolist())
+
+
+@given(questions(), st.integers(1, 4), st.integers(0, 5))
+@settings(max_examples=60)
+def test_how_many_are_asked_first_makes_no_difference(question, likely, many):
+    table, state, k, hidden = question
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(indices, "_LIKELY", likely)
+        patch.setattr(indices, "_MANY", many)
+        patch.setattr(indices, "_FIRST", 64)
+        patch.setattr(indices, "_GRAIN", 64)
+        index = Index(torch.from_numpy(table).float())
+
+        values, rows = best(index, torch.from_numpy(state).float(), k, torch.from_numpy(hidden))
+
+    assert (values.tolist(), rows.tolist()) == sorted_by_hand(table, state, k, hidden.tolist())
+
+
+@pytest.mark.parametrize("many", [0, 1000])
+def test_the_best_are_found_among_vectors_of_equal_length_that_have_numbers_of_different_size(monkeypatch, many):
+    monkeypatch.setattr(indices, "_MANY", many)
+    generator = torch.Generator().manual_seed(5)
+    table = torch.zeros(4096, 64)
+    table[::2] = torch.randn(2048, 64, generator=generator)
+    table[torch.arange(1, 4096, 2), torch.randint(64, (2048,), generator=generator)] = 1.0  # all in one number
+    table = torch.nn.functional.normalize(table)
+    states = torch.randn(40, 64, generator=generator)
+
+    found = Index(table).best(states, [3] * 40, hidden=[NOTHING] * 40)
+
+    for state, (_, rows) in zip(states, found, strict=True):
+        assert torch.equal(rows, (table.double() @ state.double()).sort(descending=True, stable=True).indices[:3])
+
+
+def test_everything_may_be_hidden_whatever_the_size_of_numbers():
+    values, rows = best(Index(torch.full((70, 4), 1e36)), torch.ones(4), 3, torch.arange(70))
+
+    assert len(values) == len(rows) == 0
