@@ -140,7 +140,9 @@ def test_everything_is_searched_where_the_measurement_says_nothing(uneven, k, hi
         assert torch.equal(ours[0], theirs[0])
 
 
-def test_long_vectors_that_are_all_hidden_are_made_up_for(uneven):
+@pytest.mark.parametrize("multiplies", [True, False])
+def test_long_vectors_that_are_all_hidden_are_made_up_for(uneven, monkeypatch, multiplies):
+    monkeypatch.setattr(indices, "_MULTIPLIES_BYTES", multiplies)
     table, states = uneven
     table = table.clone()
     table[table.norm(dim=1) > 15] /= 10

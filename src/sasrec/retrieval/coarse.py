@@ -24,7 +24,7 @@ _SEVERAL = 8  # with more than this part of all blocks scoring takes as long as 
 _MANY = 16  # where more than this part of the catalogue is hidden, the measurement says nothing
 _CHUNK = 65_536  # vectors taken into memory at a time
 _LARGEST = 127
-_LOWEST = -(2**30)  # below every product of codes
+_LOWEST = -(2**30)  # below every product of codes, and so is half of it
 _TINY = torch.finfo(torch.float32).tiny
 
 
@@ -132,7 +132,7 @@ class _Longest:
         found[slots[slots < len(self.rows)]] = _LOWEST
         found = found.view(-1, BLOCK)
         tops, blocks = found.amax(dim=1).topk(self.blocks)
-        within, places = (found[blocks] >= tops[-1].clamp_min(_LOWEST + 1)).nonzero().unbind(1)
+        within, places = (found[blocks] >= tops[-1].clamp_min(_LOWEST // 2)).nonzero().unbind(1)
         return self.rows[blocks[within] * BLOCK + places]
 
     def places(self, states: Float[Tensor, "B D"], rows: Int[Tensor, "B K"]) -> Int[Tensor, "B K"]:
