@@ -15,17 +15,13 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from sasrec.errors import ConfigError
-from sasrec.retrieval.index import BLOCK, Index, check_states, products
+from sasrec.retrieval.index import BLOCK, CHUNK, LARGEST, LOWEST, TINY, Index, check_states, products
 
 _SPARED = 4  # such a part of what may be missed is granted to short vectors
 _MARGIN = 2  # so many times the blocks that the measured states needed
 _WORTH = 0.75  # with more of the vectors too little is gained
 _SEVERAL = 8  # with more than this part of all blocks scoring takes as long as the products
 _MANY = 16  # where more than this part of the catalogue is hidden, the measurement says nothing
-_CHUNK = 65_536  # vectors taken into memory at a time
-_LARGEST = 127
-_LOWEST = -(2**30)  # below every product of codes, and so is half of it
-_TINY = torch.finfo(torch.float32).tiny
 
 
 @final
@@ -118,9 +114,9 @@ class _Longest:
     @classmethod
     def of(cls, table: Float[Tensor, "V D"], rows: Int[Tensor, "R"]) -> Self:
         """Round the vectors of these items; for a block to be settled."""
-        parts = rows.split(_CHUNK)
-        units = torch.stack([table[part].abs().amax(dim=0) for part in parts]).amax(dim=0).div_(_LARGEST)
-        units.clamp_min_(_TINY)
+        parts = rows.split(CHUNK)
+        units = torch.stack([table[part].abs().amax(dim=0) for part in parts]).amax(dim=0).div_(LARGEST)
+        units.clamp_min_(TINY)
         codes = torch.cat([(table[part] / units).round_().to(torch.int8) for part in parts])
         slots = torch.full((len(table),), len(rows)).index_copy_(0, rows, torch.arange(len(rows)))
         return cls(pad(codes, (0, 0, 0, -len(rows) % BLOCK)), units, rows, slots, 1)
@@ -129,10 +125,10 @@ class _Longest:
         """The items to be scored, without the hidden ones."""
         found = self._products(state)
         slots = self.slots[hidden]
-        found[slots[slots < len(self.rows)]] = _LOWEST
+        found[slots[slots < len(self.rows)]] = LOWEST
         found = found.view(-1, BLOCK)
         tops, blocks = found.amax(dim=1).topk(self.blocks)
-        within, places = (found[blocks] >= tops[-1].clamp_min(_LOWEST // 2)).nonzero().unbind(1)
+        within, places = (found[blocks] >= tops[-1].clamp_min(LOWEST // 2)).nonzero().unbind(1)
         return self.rows[blocks[within] * BLOCK + places]
 
     def places(self, states: Float[Tensor, "B D"], rows: Int[Tensor, "B K"]) -> Int[Tensor, "B K"]:
@@ -148,9 +144,9 @@ class _Longest:
     def _products(self, state: Float[Tensor, "D"]) -> Tensor:
         """With each vector, but for a factor that is the same for all."""
         turned = state * self.units
-        whole = (turned / turned.abs().amax().div_(_LARGEST).clamp_min_(_TINY)).round_().to(torch.int8)
+        whole = (turned / turned.abs().amax().div_(LARGEST).clamp_min_(TINY)).round_().to(torch.int8)
         made = products(whole.unsqueeze(0), self.codes)[0]
-        made[len(self.rows) :] = _LOWEST
+        made[len(self.rows) :] = LOWEST
         return made
 
 

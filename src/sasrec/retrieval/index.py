@@ -17,7 +17,7 @@ from sasrec.errors import ScoreError
 BLOCK = 64  # slots of which the highest product is kept, and which are looked at one by one if that is high enough
 _FIRST = 65_536  # slots whose best tell how far to go on, a multiple of `BLOCK`
 _GRAIN = 16_384  # slots that it goes on by: torch's product of whole numbers compiles a kernel for every number of rows
-_CHUNK = 65_536  # vectors taken into memory at a time
+CHUNK = 65_536  # vectors taken into memory at a time
 _TOGETHER = 64  # states that go through the catalogue together
 _BOUNDS = 131_072  # products that stay in the cache until the highest of each block is found
 _LIKELY = 16  # blocks at least, and items of them, that tell what the best score
@@ -25,10 +25,10 @@ _MANY = 128  # with more blocks to look at it pays to ask once more what the bes
 _FEW = 8  # states whose products are faster made one by one
 _PART = 16_384  # slots whose codes become floats at a time, to be multiplied while the caches hold them
 _PRODUCTS = 262_144  # products of floats that stay in the cache
-_LARGEST = 127
-_LOWEST = -(2**30)  # below every product of codes
+LARGEST = 127
+LOWEST = -(2**30)  # below every product of codes, and so is half of it
 _EXACT = 1024  # the widest products of whole numbers that float32 holds without rounding
-_TINY = torch.finfo(torch.float32).tiny
+TINY = torch.finfo(torch.float32).tiny
 
 
 @final
@@ -67,7 +67,7 @@ class Index:
             ScoreError: A vector is not finite.
         """
         items, width = table.shape
-        lengths = torch.cat([part.norm(dim=1) for part in table.split(_CHUNK)])
+        lengths = torch.cat([part.norm(dim=1) for part in table.split(CHUNK)])
         lengths, order = lengths.sort(descending=True, stable=True)
         self.table, self.rows = table, pad(order, (0, -items % BLOCK))
         self._lengths = lengths[::BLOCK].double()  # the largest of each block
@@ -76,10 +76,10 @@ class Index:
         self.scales = torch.empty(len(self.rows) // BLOCK)
         self.slots = torch.empty_like(order).index_copy_(0, order, torch.arange(items))
         self._error = self._length = 0.0  # the largest |t - s a| / s and the largest |a|
-        for slots, scales in zip(torch.arange(items).split(_CHUNK), self.scales.split(_CHUNK // BLOCK), strict=True):
+        for slots, scales in zip(torch.arange(items).split(CHUNK), self.scales.split(CHUNK // BLOCK), strict=True):
             part = table[order[slots]]
             largest = pad(part.abs().amax(dim=1), (0, -len(part) % BLOCK)).view(-1, BLOCK).amax(dim=1)
-            scales.copy_(largest.div_(_LARGEST).clamp_min_(_TINY))
+            scales.copy_(largest.div_(LARGEST).clamp_min_(TINY))
             if not bool(scales.isfinite().all()):
                 raise ScoreError("the model's item vectors are not finite numbers; train it again")
             scale = scales.repeat_interleave(BLOCK)[: len(part)]
@@ -122,7 +122,7 @@ class Index:
 
     def _asked(self, states: Float[Tensor, "B D"]) -> "_Asked":
         check_states(states)
-        unit = states.abs().amax(dim=1).div_(_LARGEST).clamp_min_(_TINY)
+        unit = states.abs().amax(dim=1).div_(LARGEST).clamp_min_(TINY)
         whole = (states / unit.unsqueeze(1)).round()
         lost = self._length * (states - unit.unsqueeze(1) * whole).norm(dim=1) + self._error * states.norm(dim=1)
         # Half a thousandth and the last two terms are more than float32 loses: in both errors, and in what follows.
@@ -137,7 +137,7 @@ class Index:
         places = torch.searchsorted(denied.slots, torch.tensor(parts)).tolist()
         for first, last, inside in zip(parts, parts[1:], map(slice, places, places[1:]), strict=False):
             made = products(whole, self.codes[first:last])
-            made[denied.owners[inside], denied.slots[inside] - first] = _LOWEST
+            made[denied.owners[inside], denied.slots[inside] - first] = LOWEST
             tops.append(made.view(len(made), -1, BLOCK).amax(dim=2)[: len(asked.whole)])
         return asked.upper_bounds(torch.cat(tops, dim=1), self.scales[start // BLOCK : stop // BLOCK])
 
@@ -177,7 +177,7 @@ class Index:
         """The slots of ascending blocks and their upper bounds for one state; -inf where they are empty or hidden."""
         numbers = torch.float32 if self.codes.shape[1] <= _EXACT else torch.float64
         whole, codes = asked.whole[0].to(numbers), self.codes.view(-1, BLOCK, self.codes.shape[1])
-        made = torch.cat([codes[part].to(numbers) @ whole for part in blocks.split(_CHUNK // BLOCK)]).float()
+        made = torch.cat([codes[part].to(numbers) @ whole for part in blocks.split(CHUNK // BLOCK)]).float()
         upper = asked.upper_bounds(made, self.scales[blocks].unsqueeze(1))
         places = torch.searchsorted(blocks, hidden // BLOCK).clamp_(max=len(blocks) - 1)
         inside = blocks[places] == hidden // BLOCK
@@ -193,7 +193,7 @@ class Index:
     ) -> tuple[Float[Tensor, "K"], Int[Tensor, "K"]]:
         """The best k of the given rows by their own vectors; of equal ones the lower row first."""
         rows = rows.sort().values
-        parts = [self.table[part].double() @ state.double() for part in rows.split(_CHUNK)]
+        parts = [self.table[part].double() @ state.double() for part in rows.split(CHUNK)]
         values, order = torch.cat(parts).float().sort(descending=True, stable=True)
         return values[:k], rows[order[:k]]
 
