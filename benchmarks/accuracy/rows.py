@@ -108,6 +108,8 @@ ROWS = {
         "gated blocks with SwiGLU (LiGR)",
         {"norm": "pre", "gated": True, "projected": True, "activation": "swiglu", "feed_forward": 512},
     ),
+    "blocks-3": Row("three blocks", {"blocks": 3}),
+    "random-windows": Row("windows at random places of long histories", {"windows": "random"}),
     "slow": Row("half the learning rate", {"learning_rate": 0.0005}),
     "cosine-rate": Row("cosine learning rate over 40 epochs", {"schedule": "cosine", "epochs": 40, "patience": 40}),
     "decay": Row("weight decay 1e-6", {"weight_decay": 1e-6}),

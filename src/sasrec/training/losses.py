@@ -137,7 +137,8 @@ def _odds(scores: Tensor, states: Tensor, table: Tensor) -> tuple[Tensor, Tensor
     """
     wide = torch.promote_types(scores.dtype, torch.float32)
     sums = torch.empty(len(scores), dtype=wide, device=scores.device)
-    for some, total in zip(scores.split(_ROWS), sums.split(_ROWS), strict=True):
+    rows = _ROWS * torch.get_num_threads()
+    for some, total in zip(scores.split(rows), sums.split(rows), strict=True):
         total.copy_(torch.exp(some, out=some).sum(dim=1))
     if bool(((sums > TINY) & (sums < 1 / TINY)).all()):
         return torch.zeros_like(sums), sums
