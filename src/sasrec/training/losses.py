@@ -16,7 +16,7 @@ from sasrec.training.batches import Batch, Negatives
 CHUNK = 256  # positions scored together; measured, see docs/decisions
 # For bfloat16 torch calls oneDNN, which compiles and keeps a kernel for every number of rows: let there be few.
 _GRAIN = {torch.bfloat16: 64}
-_ROWS = 16  # positions whose odds stay in the innermost caches until they are added up
+_ROWS = 16  # positions a thread, whose odds stay in its innermost caches until they are added up
 TINY = 1e-30
 
 
