@@ -185,6 +185,14 @@ def test_text_is_no_id_among_integers(log_of, small_config):
         sasrec.add_items(made, pl.DataFrame({"item_id": ["100", "x"], "kind": ["1", "2"]}))
 
 
+@pytest.mark.parametrize(("wrong", "words"), [("x" * 5000, "longer than 4,096 bytes"), ("a\0b", "holds a NUL")])
+def test_an_id_that_no_log_may_have_is_not_added(model, table, wrong, words):
+    more = table.filter(pl.col("item_id") == "z-last").with_columns(item_id=pl.lit(wrong))
+
+    with pytest.raises(DataError, match=words):
+        sasrec.add_items(model, more)
+
+
 # Items that are held out of training
 
 

@@ -7,6 +7,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from sasrec.serving.naming import names_of
+
 PATIENCE = 60  # seconds for what takes none on a quiet machine
 
 
@@ -80,3 +82,13 @@ def test_a_server_answers_to_the_names_that_it_is_given(named):
     }
 
     assert found == {"loopback": [200, 200, 200, 421], "everywhere": [200, 200, 421, 421]}
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "127.8.0.1", "::1", "::ffff:127.0.0.1"])
+def test_every_way_to_write_the_loopback_guards_names(address):
+    assert names_of(address, address, ()) == {"", "localhost"}
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0", "::", "::ffff:10.0.0.1"])
+def test_other_addresses_answer_to_any_name(address):
+    assert names_of(address, address, ()) is None

@@ -142,8 +142,8 @@ def read_fields(
     """
     where = {role: f"{table.name}, column {name!r}" for role, name in columns.by_role().items()}
     fields = {
-        "user": _ids(rows[columns.user], typed=table.typed, where=where["user"]),
-        "item": _ids(rows[columns.item], typed=table.typed, where=where["item"]),
+        "user": read_ids(rows[columns.user], typed=table.typed, where=where["user"]),
+        "item": read_ids(rows[columns.item], typed=table.typed, where=where["item"]),
     }
     if columns.time is not None:
         if time_unit is None and _plain(columns.time) == "order":
@@ -156,7 +156,7 @@ def read_fields(
     return pl.DataFrame(fields), time_unit
 
 
-def _ids(column: pl.Series, *, typed: bool, where: str) -> pl.Series:
+def read_ids(column: pl.Series, *, typed: bool, where: str) -> pl.Series:
     """Ids as text or integers, with null where the id is missing or empty.
 
     Text stays as it is, to the byte. Where the source has no types it becomes integers only if every value is the

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from narwhals.stable.v2.typing import IntoFrame
 
-from sasrec.data.columns import find_column
+from sasrec.data.columns import find_column, read_ids
 from sasrec.data.features import Features, Recipe
 from sasrec.data.formats import Table
 from sasrec.data.frames import opened
@@ -96,10 +96,11 @@ def read_items(source: Source, like: Vocabulary, *, item: str | None = None) -> 
     """The items that a table of features has and a catalogue has not.
 
     Raises:
-        DataError: An id cannot be one of the catalogue's kind, as text among integers.
+        DataError: An id cannot be one of the catalogue's kind, as text among integers, or no log may have it.
     """
     with _opened(source) as table:
-        given = table.read([key := _key(table, item)])[key].drop_nulls()
+        given = table.read([key := _key(table, item)])[key]
+        given = read_ids(given, typed=table.typed, where=f"{table.name}, column {key!r}").drop_nulls()
     ids = like.matched(given)
     if ids.null_count():
         wrong = given.filter(ids.is_null())[0]

@@ -133,6 +133,13 @@ class Split:
         )
 
 
+def known_split(data: object) -> Split:
+    """The split itself; ConfigError for anything else, such as a log in its place."""
+    if isinstance(data, Split):
+        return data
+    raise ConfigError(f"data: expected a split, found a {type(data).__name__}; make one with sasrec.split(log)")
+
+
 def split(log: Log, how: How = "last-item", *, share: float = 0.1) -> Split:
     """Hold out what is to be predicted.
 

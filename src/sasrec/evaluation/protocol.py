@@ -11,7 +11,7 @@ from typing import get_args
 import numpy as np
 
 from sasrec.data.sequences import Sequences
-from sasrec.data.splits import Part, Split
+from sasrec.data.splits import Part, Split, known_split
 from sasrec.errors import ConfigError, DataError
 from sasrec.evaluation.candidates import Candidates, check_candidates, draw_candidates, rank_among
 from sasrec.evaluation.metrics import METRICS, in_tables, mean_and_error, mean_in_words
@@ -219,6 +219,7 @@ def check_protocol(
         ConfigError: `k`, `on` or `candidates` is out of range, or does not go with `exclude_seen`.
         DataError: Nobody is held out.
     """
+    known_split(data)
     cuts = tuple(k) if isinstance(k, Sequence) else (k,)
     if not cuts or any(isinstance(one, bool) or not isinstance(one, int) or one < 1 for one in cuts):
         raise ConfigError(f"k: expected an integer >= 1 or several, found {k!r}")

@@ -21,7 +21,7 @@ def names_of(address: str, host: str, known_as: Iterable[str]) -> Names | None:
         host: How that was given.
         known_as: Further names.
     """
-    if not (known_as or ip_address(address).is_loopback):
+    if not (known_as or ip_address(address.removeprefix("::ffff:")).is_loopback):
         return None
     return frozenset(_name(one.encode()) for one in ("", "localhost", host, *known_as))
 

@@ -162,7 +162,7 @@ def compare(
         DataError: A trained model is of another catalogue.
         TrainingError: A training cannot go on.
     """
-    splits = [data] if isinstance(data, Split) else list(data)
+    splits = list(data) if isinstance(data, Sequence) else [data]
     for split in splits:
         check_protocol(split, k=k, exclude_seen=exclude_seen, on=on, candidates=candidates)
     rounds = train_rounds(splits, models, seeds=seeds, progress=progress)

@@ -13,7 +13,7 @@ import numpy as np
 
 from sasrec.config import Config
 from sasrec.data.features import Features
-from sasrec.data.splits import Split
+from sasrec.data.splits import Split, known_split
 from sasrec.errors import ConfigError, DataError
 from sasrec.retrieval.counting import Markov, Popularity
 from sasrec.retrieval.linked import Linked
@@ -104,6 +104,7 @@ def diagnose(
 
     The other errors of `train` too.
     """
+    known_split(data)
     given = None if model is None else _network_of(model, data)
     config = settled(config or (given.config if given else Config()), data.train, items=len(data.log.items))
     tell = told(progress)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sasrec.config import Config, read_toml
-from sasrec.data.splits import Split
+from sasrec.data.splits import Split, known_split
 from sasrec.errors import ConfigError, OutputError, TrainingError
 from sasrec.training.training import train
 
@@ -121,6 +121,7 @@ def tune(
         OutputError: `study` cannot be written.
         TrainingError: Every trial failed, or Ctrl-C came before the first was done.
     """
+    known_split(data)
     _check_space(space)
     if trials < 1:
         raise ConfigError(f"trials: expected 1 or more, found {trials}")

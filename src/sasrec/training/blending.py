@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sasrec.data.features import Features
-from sasrec.data.splits import Holdout, Split
+from sasrec.data.splits import Holdout, Split, known_split
 from sasrec.errors import ConfigError, DataError
 from sasrec.evaluation.intervals import Interval, paired_interval
 from sasrec.evaluation.metrics import hit_rate, ndcg
@@ -60,6 +60,7 @@ def blend(
         ConfigError: There are fewer than two models, one is a blend or was refit, or features are not all the same.
         DataError: A model was trained on another log or split, or features are of another catalogue.
     """
+    known_split(data)
     clock, tell = Clock(), told(progress)
     made = _parts(data, models, features, progress=progress)
     exclude_seen = all(model.exclude_seen for model in made.values())

@@ -8,7 +8,7 @@ import numpy as np
 
 from sasrec.data.features import Features
 from sasrec.data.sequences import Sequences
-from sasrec.data.splits import Split
+from sasrec.data.splits import Split, known_split
 from sasrec.errors import ConfigError
 from sasrec.evaluation.ranking import validated
 from sasrec.retrieval.content import Content, Recency, feature_tensors
@@ -68,7 +68,7 @@ def count(
     """
     if model not in get_args(Countable):
         raise ConfigError(f"model: expected one of {', '.join(get_args(Countable))}, found {model!r}")
-    train, valid, tell = data.train, data.valid, told(progress)
+    train, valid, tell = known_split(data).train, data.valid, told(progress)
     check_enough(data, train, valid)
     _check_features(data, model, features)
     clock = Clock()

@@ -76,7 +76,7 @@ class _Exact(torch.autograd.Function):
         ctx: Any, states: Tensor, table: Tensor, targets: Tensor, weights: Tensor | None, loss: ExactCrossEntropy
     ) -> Tensor:
         dtype = loss.precision if states.dtype == torch.float32 else states.dtype
-        positions, items = len(states), len(table)
+        positions, items, smoothing = len(states), len(table), loss.smoothing
         grain = _GRAIN.get(dtype, 1)
         rounded = -(-positions // grain) * grain
         low_table = table.to(dtype)
@@ -87,7 +87,6 @@ class _Exact(torch.autograd.Function):
             if weights is None
             else weights.to(states.dtype) / weights.sum().clamp_min(TINY)
         )
-        smoothing = loss.smoothing
         total = states.new_zeros(())
         d_states = torch.empty_like(low_states)
         d_table = loss.buffer("d_table", tuple(table.shape), low_table)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from sasrec.config import Config
 from sasrec.data.features import Features
 from sasrec.data.sequences import Sequences
-from sasrec.data.splits import Split
+from sasrec.data.splits import Split, known_split
 from sasrec.errors import ConfigError, DataError, TrainingError
 from sasrec.retrieval.blend import Blend, NewItems
 from sasrec.retrieval.neural import Neural
@@ -51,6 +51,7 @@ def refit(
         DataError: The model was trained on another log or split, or does not say on which.
         TrainingError: The loss is no longer finite, or Ctrl-C came: a refit is whole or nothing.
     """
+    known_split(data)
     record = model.record
     if "refit" in record:
         raise ConfigError("model: was refit already; give the one that it was made from")

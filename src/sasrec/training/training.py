@@ -7,7 +7,7 @@ from typing import Protocol
 
 from sasrec.config import Config
 from sasrec.data.features import Features
-from sasrec.data.splits import Split
+from sasrec.data.splits import Split, known_split
 from sasrec.errors import TrainingError
 from sasrec.evaluation.ranking import validated
 from sasrec.retrieval.recommender import Recommender
@@ -78,14 +78,14 @@ def train(
 
     Raises:
         DataError: There is nothing to learn from or to validate on, or a checkpoint is of another log or split.
-        ConfigError: The device is not there, or a checkpoint is of other settings.
+        ConfigError: `data` is no split, the device is not there, or a checkpoint is of other settings.
         BundleError: There is no checkpoint to go on from, or it is damaged.
         OutputError: `history` or the checkpoint cannot be written, another training writes the checkpoint, or it would
             take the place of a stopped one.
         TrainingError: The loss is no longer finite, or Ctrl-C came before the first epoch was validated.
         ScoreError: The weights of an epoch give scores that are not numbers.
     """
-    clock, parts, valid = Clock(), data.train, data.valid
+    clock, parts, valid = Clock(), known_split(data).train, data.valid
     check(data, parts, valid, config, features)
     items, asked, exclude_seen = len(data.log.items), config, not has_repeats(valid)
     config = settled(asked, parts, items=items)
