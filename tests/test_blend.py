@@ -254,6 +254,21 @@ def test_features_bring_content_in_and_new_items_are_those_that_nobody_had_in_tr
     assert widely.record["features"].startswith("features: tens")
 
 
+@pytest.mark.parametrize("made", ["blended", "refit"])
+def test_parts_that_share_their_features_are_saved_and_answer_alike(data, features, small_config, made, tmp_path):
+    informed = sasrec.train(data, small_config, features=features, progress=False)
+    model = sasrec.blend(data, [informed, "popularity"], features=features, progress=False)
+    model = sasrec.refit(model, data, features=features, progress=False) if made == "refit" else model
+
+    model.save(tmp_path / "model")
+
+    assert {"sasrec", "content"} <= {*model.scorer.parts}
+    histories = Sequences.of([[1, 2, 3], [7]])
+    np.testing.assert_array_equal(
+        sasrec.load(tmp_path / "model").scorer.scores(histories), model.scorer.scores(histories)
+    )
+
+
 def as_if_new(model, valid, weight):
     """NDCG@10 on validation, each target scored as a new item would be; by brute force."""
     scorer = Blend(model.scorer.parts, NewItems(model.scorer.new.rows, weight))

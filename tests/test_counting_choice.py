@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import polars as pl
 import pytest
 
 import sasrec
@@ -82,6 +83,18 @@ def test_recent_events_are_the_last_of_each_history_where_there_are_none():
     counts = recently_popular(Sequences.of([[0, 1, 2, 3], [0], []]), items=4, share=0.5).counts
 
     assert counts.tolist() == [1, 0, 1, 1]
+
+
+def test_places_in_each_users_own_history_are_no_times_of_all():
+    rows = [(f"u{user}", f"i{place}", place) for user in range(9) for place in range(1, 6)]
+    rows += [("long", f"i{place % 3}", place) for place in range(1, 101)]
+    frame = pl.DataFrame(rows, schema=["user", "item", "order"], orient="row")
+    placed, plain = (sasrec.split(sasrec.read_log(frame, time=time)) for time in ("order", ""))
+
+    counts = [recently_popular(data.train, items=6, share=0.3).counts.tolist() for data in (placed, plain)]
+
+    assert placed.log.source.time_unit == "order"
+    assert counts[0] == counts[1]
 
 
 def test_a_model_that_is_not_known_is_refused(data):

@@ -61,6 +61,26 @@ def test_a_model_of_the_same_log_has_the_row_that_it_has_itself(small_model, wal
     assert found.notes == report.notes
 
 
+def test_coverage_is_of_the_catalogue_of_today(small_model, walks, log_of):
+    users = walks.users.ids.to_list()
+    fewer = {user: [f"i{row:02}" for row in walks.histories[place] if row < 6] for place, user in enumerate(users)}
+    data = sasrec.split(log_of({user: items for user, items in fewer.items() if items}))
+    report = evaluate(sasrec.count(data, "popularity", progress=False), data)
+
+    found = beside(report, small_model, data, name="earlier").rows[1]
+
+    asked = [data.of_user(data.log.users.ids[int(row)]) for row in report.users]
+    answers = [
+        small_model.continue_from(
+            one["train"] + one["valid"], k=10, exclude_seen=report.exclude_seen, unknown="popular"
+        )
+        for one in asked
+    ]
+    shown = {item for answer in answers for item in answer["item_id"]}
+    assert shown - {*data.log.items.ids}
+    assert found.coverage["coverage@10"] == len(shown & {*data.log.items.ids}) / len(data.log.items)
+
+
 def test_targets_that_the_earlier_model_does_not_know_are_counted(small_model, data):
     report = evaluate(sasrec.count(data, "popularity", progress=False), data)
 

@@ -133,7 +133,15 @@ def _write_tensors(bundle: Bundle, draft: Path) -> None:
         return
     import safetensors.torch
 
-    safetensors.torch.save_file({name: tensor.contiguous() for name, tensor in bundle.tensors.items()}, draft)
+    tensors: dict[str, Any] = {}
+    memory: set[int] = set()
+    for name, tensor in bundle.tensors.items():
+        whole = tensor.contiguous()
+        # Parts of a model may share memory, as a network and content kNN do their features; files may not.
+        place = whole.untyped_storage().data_ptr()
+        tensors[name] = whole.clone() if place in memory else whole
+        memory.add(place)
+    safetensors.torch.save_file(tensors, draft)
 
 
 def entry_of(file: BufferedReader) -> Entry:

@@ -82,9 +82,11 @@ class Split:
     @property
     def train(self) -> Sequences:
         """The training part of every user's history; some are empty."""
-        users = np.arange(len(self.log.users))
-        parts = self.log.histories.slices(users, np.zeros_like(self.train_lengths), self.train_lengths)
-        return replace(parts.without(self.new), users=users)
+        users, first = np.arange(len(self.log.users)), np.zeros_like(self.train_lengths)
+        kept = self.log.histories.slices(users, first, self.train_lengths).without(self.new)
+        # Places in each user's own history do not tell whose event came first.
+        times = None if self.log.source.time_unit == "order" else kept.times
+        return replace(kept, users=users, times=times)
 
     @property
     def valid(self) -> Holdout:

@@ -43,7 +43,8 @@ def beside(report: Report, model: Recommender, data: Split, *, name: str) -> Rep
         ranks[users] = np.where(some.targets < 0, np.inf, found.ranks)
         shown = {cut: shown[cut] | found.recommended[cut] for cut in report.k}
     metrics = {f"{metric}@{one}": mean_and_error(of(ranks, one)) for one in report.k for metric, of in METRICS.items()}
-    coverage = {f"coverage@{cut}": float(given.sum()) / len(data.log.items) for cut, given in shown.items()}
+    known = items[items >= 0]
+    coverage = {f"coverage@{cut}": float(given[known].sum()) / len(items) for cut, given in shown.items()}
     row = Row(name, metrics, coverage, ranks)
     unknown = int((theirs.targets < 0).sum())
     note = f"{unknown:,} of {len(ranks):,} targets are items that {name!r} does not know"
