@@ -164,25 +164,6 @@ def test_only_two_ways_to_split_exist(log_of):
         sasrec.split(log_of({"ada": ["x", "y", "z"]}), how="random")
 
 
-@pytest.mark.parametrize(
-    "use",
-    [
-        sasrec.train,
-        sasrec.count,
-        sasrec.blend,
-        lambda log: sasrec.refit(sasrec.count(sasrec.split(log)), log),
-        lambda log: sasrec.evaluate(sasrec.count(sasrec.split(log)), log),
-        lambda log: sasrec.compare(log, {"a": sasrec.Config(), "b": sasrec.Config()}),
-        lambda log: sasrec.tune(log, {"dropout": [0.1, 0.2]}),
-        sasrec.diagnose,
-    ],
-    ids=["train", "count", "blend", "refit", "evaluate", "compare", "tune", "diagnose"],
-)
-def test_a_log_in_the_place_of_a_split_is_refused_with_what_to_do(walks, use):
-    with pytest.raises(ConfigError, match=r"data: expected a split, found a Log; make one with sasrec\.split\(log\)"):
-        use(walks)
-
-
 def test_a_log_that_can_test_nobody_is_refused(log_of):
     with pytest.raises(DataError, match=r"nobody can be tested with how='last-item': 2 users.* a user needs 3 events"):
         sasrec.split(log_of({"ada": ["x", "y"], "bob": ["x"]}))

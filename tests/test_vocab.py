@@ -130,3 +130,12 @@ def test_text_becomes_an_integer_only_where_ids_are_integers(text, ids, expected
 def test_only_sorted_distinct_ids_make_a_vocabulary(ids, message):
     with pytest.raises(DataError, match=message):
         Vocabulary(ids, "item")
+
+
+@pytest.mark.parametrize("typed", ["01", "+1", " 1", "1_0", "١", "1.0", "", "-0", "9" * 5000])
+def test_an_id_is_typed_as_it_stands_in_the_log(typed):
+    numbers, texts = vocabulary([0, 1, 10]), vocabulary(sorted([typed, "a"]))
+
+    assert numbers.rows([numbers.parse(typed)])[0] == -1
+    assert numbers.rows([numbers.parse("10")])[0] == 2
+    assert texts.raw(texts.rows([texts.parse(typed)])).to_list() == [typed]

@@ -14,6 +14,9 @@ Each message says what is wrong, where, what was found and what to do. The
 command line prints it as one line and leaves with the class's `exit_code`.
 """
 
+from numbers import Integral
+from typing import TypeGuard
+
 
 class SasrecError(Exception):
     """Base of all; catch this to catch everything that a caller can mend."""
@@ -77,7 +80,25 @@ class ServingError(SasrecError, RuntimeError):
         self.status = status
 
 
-def check_whole(name: str, value: object, *, least: int) -> None:
-    """Refuse an argument that is no integer, or less than it may be; ConfigError."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:  # bool is an int to Python
+def check_kind(name: str, value: object, kind: type, *, advice: str) -> None:
+    """Refuse an argument of another type, with what to do; ConfigError."""
+    if not isinstance(value, kind):
+        raise ConfigError(f"{name}: expected a {kind.__name__}, found a {type(value).__name__}; {advice}")
+
+
+def check_flag(name: str, value: object) -> None:
+    """Refuse an argument that is neither True nor False nor None, as every text is true to Python; ConfigError."""
+    if not isinstance(value, bool | None):
+        raise ConfigError(f"{name}: expected True, False or None, found {value!r}")
+
+
+def is_whole(value: object, *, least: int) -> TypeGuard[int]:
+    """Whether an argument is an integer, of Python or NumPy, of at least so much; bool is an int to Python alone."""
+    return not isinstance(value, bool) and isinstance(value, Integral) and int(value) >= least
+
+
+def check_whole(name: str, value: object, *, least: int) -> int:
+    """The argument as an int; ConfigError where it is no integer, or less than it may be."""
+    if not is_whole(value, least=least):
         raise ConfigError(f"{name}: expected an integer >= {least}, found {value!r}")
+    return int(value)

@@ -46,6 +46,9 @@ class Filters:
             if getattr(self, name) not in get_args(allowed):
                 words = " or ".join(repr(one) for one in get_args(allowed))
                 raise ConfigError(f"{name}: expected {words}, found {getattr(self, name)!r}")
+        least: object = self.min_weight
+        if isinstance(least, bool) or not isinstance(least, int | float | None):
+            raise ConfigError(f"min_weight: expected a number or None, found {least!r}")
         for name in ("user_core", "item_core"):
             if not isinstance(getattr(self, name), int) or getattr(self, name) < 0:
                 raise ConfigError(f"{name}: expected a whole number of 0 or more, found {getattr(self, name)!r}")

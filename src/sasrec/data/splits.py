@@ -8,7 +8,7 @@ import numpy as np
 from sasrec.data.log import Log
 from sasrec.data.sequences import Sequences
 from sasrec.data.vocab import Id, Vocabulary
-from sasrec.errors import ConfigError, DataError
+from sasrec.errors import ConfigError, DataError, check_kind
 
 How = Literal["last-item", "time"]
 Part = Literal["test", "valid"]
@@ -161,6 +161,7 @@ def split(log: Log, how: How = "last-item", *, share: float = 0.1) -> Split:
         ConfigError: `how` or `share` is not one of the above.
         DataError: Nobody can be tested, or "time" is asked of a log without times.
     """
+    check_kind("log", log, Log, advice="read one with sasrec.read_log(path)")
     if how not in get_args(How):
         raise ConfigError(f"how: expected 'last-item' or 'time', found {how!r}")
     result = _by_last_item(log) if how == "last-item" else _by_time(log, share)

@@ -89,9 +89,10 @@ class Vocabulary:
         """A raw id from text, as typed on a command line: the text itself, or an integer where ids are integers."""
         if self.integer:
             try:
-                return int(text)
+                number = int(text)
             except ValueError:
                 return text
+            return number if str(number) == text else text  # "01" is another id than 1
         return text
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from sasrec.data.sequences import Sequences
 from sasrec.data.splits import Part, Split, known_split
-from sasrec.errors import ConfigError, DataError
+from sasrec.errors import ConfigError, DataError, check_flag, check_kind, is_whole
 from sasrec.evaluation.candidates import Candidates, check_candidates, draw_candidates, rank_among
 from sasrec.evaluation.metrics import METRICS, in_tables, mean_and_error, mean_in_words
 from sasrec.evaluation.ranking import rank_targets
@@ -220,8 +220,9 @@ def check_protocol(
         DataError: Nobody is held out.
     """
     known_split(data)
+    check_flag("exclude_seen", exclude_seen)
     cuts = tuple(k) if isinstance(k, Sequence) else (k,)
-    if not cuts or any(isinstance(one, bool) or not isinstance(one, int) or one < 1 for one in cuts):
+    if not cuts or not all(is_whole(one, least=1) for one in cuts):
         raise ConfigError(f"k: expected an integer >= 1 or several, found {k!r}")
     if on not in get_args(Part):
         raise ConfigError(f"on: expected 'test' or 'valid', found {on!r}")
@@ -232,7 +233,7 @@ def check_protocol(
         raise ConfigError("exclude_seen: 'sasrec2018' ranks what was drawn, seen or not, found True; leave it out")
     if candidates is not None:
         check_candidates(data, holdout, candidates)
-    return cuts
+    return tuple(map(int, cuts))
 
 
 def check_alike(models: Mapping[str, Model], *, on: Part) -> bool:
@@ -274,6 +275,7 @@ def _requests(timed: Sequence[str], models: Mapping[str, Model]) -> str:
 
 def title(model: Model) -> str:
     """What the model's row is called."""
+    check_kind("model", model, Model, advice="train one, or load one with sasrec.load(path)")
     scorer = model.scorer
     if isinstance(scorer, Titled):
         return scorer.title

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from sasrec.errors import ConfigError, check_whole
+from sasrec.errors import ConfigError, check_kind, check_whole
 from sasrec.retrieval.coarse import Coarse
 from sasrec.retrieval.index import Index
 from sasrec.retrieval.recommender import Recommender
@@ -26,10 +26,11 @@ def indexed(model: Recommender, *, overlap: float | None = None, k: int = 10) ->
         ConfigError: The model has no item vectors, as those that count have none, or `overlap` or `k` is out of range.
         ScoreError: The vectors are not finite.
     """
+    check_kind("model", model, Recommender, advice="load one with sasrec.load(path)")
     scorer = model.scorer
     if not has_vectors(scorer):
         raise ConfigError(f"a model of kind {scorer.kind!r} has no item vectors to index; use it as it is")
-    check_whole("k", k, least=1)
+    k = check_whole("k", k, least=1)
     if overlap is None:
         return model.with_index(Index(scorer.table()))
     users = np.flatnonzero(model.histories.lengths)

@@ -17,7 +17,7 @@ from sasrec.data.clock import When, in_order, in_unit, now
 from sasrec.data.log import FrameKind, Log, TimeUnit
 from sasrec.data.sequences import Sequences
 from sasrec.data.vocab import Id, Vocabulary
-from sasrec.errors import BundleError, ConfigError, UnknownIdError, check_whole
+from sasrec.errors import BundleError, ConfigError, UnknownIdError, check_flag, check_whole
 from sasrec.retrieval.answers import Ids, Unknown, framed, listed
 from sasrec.retrieval.counting import Popularity
 from sasrec.retrieval.scorers import Scorer
@@ -269,9 +269,9 @@ class Recommender:
         self, k: int, *, exclude_seen: bool | None, allow: Ids | None = None, deny: Ids | None = None
     ) -> Selection:
         """What the caller's rules mean in rows; refuses a `k` that is none, and unknown items."""
-        check_whole("k", k, least=1)
+        check_flag("exclude_seen", exclude_seen)
         return Selection.of(
-            k,
+            check_whole("k", k, least=1),
             exclude_seen=self.exclude_seen if exclude_seen is None else exclude_seen,
             items=len(self.items),
             allow=None if allow is None else self.items.known_rows(listed(allow, what="allow")[0]),

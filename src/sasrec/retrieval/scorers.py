@@ -103,6 +103,7 @@ def has_vectors(scorer: Scoring) -> TypeGuard[Factored]:
     return hasattr(scorer, "states")
 
 
+@runtime_checkable
 class Model(Protocol):
     """A scorer with the ids and the past that it speaks about, as far as it takes to measure it: a `Recommender`.
 

@@ -173,7 +173,12 @@ def train_rounds(
     splits: Sequence[Split], models: Mapping[str, Config | Recommender], *, seeds: int, progress: bool | None
 ) -> list[Round]:
     """Train what is given as settings, in this process, on every split with every seed; errors as `compare`."""
+    if not isinstance(models, Mapping):
+        raise ConfigError(f"models: expected a model or Config by each name, found a {type(models).__name__}")
     check_names([*models])
+    for name, model in models.items():
+        if not isinstance(model, Config | Recommender):
+            raise ConfigError(f"models: {name!r}: expected a model or a Config, found a {type(model).__name__}")
     check_whole("seeds", seeds, least=1)
     trained = [name for name, model in models.items() if isinstance(model, Recommender)]
     if trained and len(splits) > 1:

@@ -14,7 +14,7 @@ import numpy as np
 from sasrec.config import Config
 from sasrec.data.features import Features
 from sasrec.data.splits import Split, known_split
-from sasrec.errors import ConfigError, DataError
+from sasrec.errors import ConfigError, DataError, check_kind
 from sasrec.retrieval.counting import Markov, Popularity
 from sasrec.retrieval.linked import Linked
 from sasrec.retrieval.neural import Neural
@@ -105,6 +105,8 @@ def diagnose(
     The other errors of `train` too.
     """
     known_split(data)
+    if config is not None:
+        check_kind("config", config, Config, advice="a trained model goes into model=")
     given = None if model is None else _network_of(model, data)
     config = settled(config or (given.config if given else Config()), data.train, items=len(data.log.items))
     tell = told(progress)

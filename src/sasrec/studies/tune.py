@@ -3,7 +3,7 @@
 import json
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -171,6 +171,8 @@ def _check_space(space: Space) -> None:
     if not space:
         raise ConfigError("space: names no setting to search")
     for name, values in space.items():
+        if not isinstance(values, Range | Sequence) or isinstance(values, str):
+            raise ConfigError(f"space: {name}: expected a list of values or a Range, found {values!r}")
         ends = (values.low, values.high) if isinstance(values, Range) else values
         if not ends:
             raise ConfigError(f"space: {name} has no values")

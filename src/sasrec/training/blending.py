@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sasrec.data.features import Features
 from sasrec.data.splits import Holdout, Split, known_split
-from sasrec.errors import ConfigError, DataError
+from sasrec.errors import ConfigError, DataError, check_kind
 from sasrec.evaluation.intervals import Interval, paired_interval
 from sasrec.evaluation.metrics import hit_rate, ndcg
 from sasrec.retrieval.blend import NEW, PARTS, Blend, NewItems, lent
@@ -19,7 +19,7 @@ from sasrec.retrieval.recommender import Recommender
 from sasrec.retrieval.scorers import Scorer
 from sasrec.retrieval.topk import best, blocks, hide
 from sasrec.training.costs import Clock
-from sasrec.training.counting import Countable, count
+from sasrec.training.counting import Countable, check_countable, count
 from sasrec.training.machine import describe
 from sasrec.training.parts import same_features
 from sasrec.training.progress import told
@@ -133,6 +133,11 @@ def _parts(
 ) -> dict[str, Recommender]:
     """The models by a name for each, the named ones counted; with features, content among them."""
     check_features(data, features)
+    for model in models:
+        if isinstance(model, str):
+            check_countable(model)
+        else:
+            check_kind("models", model, Recommender, advice="train one, load one, or name one that counts")
     kinds = [model if isinstance(model, str) else model.scorer.kind for model in models]
     if features is not None and Content.kind not in kinds:
         models = [*models, "content"]

@@ -66,8 +66,7 @@ def count(
         ConfigError: There is no such model, the catalogue is too large for it, or features are missing or not its.
         DataError: There is nothing to count, or nobody to validate on, or features are of another catalogue.
     """
-    if model not in get_args(Countable):
-        raise ConfigError(f"model: expected one of {', '.join(get_args(Countable))}, found {model!r}")
+    check_countable(model)
     train, valid, tell = known_split(data).train, data.valid, told(progress)
     check_enough(data, train, valid)
     _check_features(data, model, features)
@@ -92,6 +91,12 @@ def count(
         **describe(),
     }
     return Recommender.of_log(chosen, data.log, record=record)
+
+
+def check_countable(model: object) -> None:
+    """Refuse what is no name of a model that counts; ConfigError."""
+    if model not in get_args(Countable):
+        raise ConfigError(f"model: expected one of {', '.join(get_args(Countable))}, found {model!r}")
 
 
 def _check_features(data: Split, model: Countable, features: Features | None) -> None:

@@ -7,7 +7,7 @@ from sasrec.config import Config
 from sasrec.data.features import Features
 from sasrec.data.sequences import Sequences
 from sasrec.data.splits import Split, known_split
-from sasrec.errors import ConfigError, DataError, TrainingError
+from sasrec.errors import ConfigError, DataError, TrainingError, check_kind
 from sasrec.retrieval.blend import Blend, NewItems
 from sasrec.retrieval.neural import Neural
 from sasrec.retrieval.recommender import Recommender
@@ -51,6 +51,7 @@ def refit(
         DataError: The model was trained on another log or split, or does not say on which.
         TrainingError: The loss is no longer finite, or Ctrl-C came: a refit is whole or nothing.
     """
+    check_kind("model", model, Recommender, advice="train one, or load one with sasrec.load(path)")
     known_split(data)
     record = model.record
     if "refit" in record:

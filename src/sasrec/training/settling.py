@@ -9,7 +9,7 @@ from sasrec.config import Config
 from sasrec.data.features import Features
 from sasrec.data.sequences import Sequences
 from sasrec.data.splits import Holdout, Split
-from sasrec.errors import ConfigError, DataError
+from sasrec.errors import ConfigError, DataError, check_kind
 from sasrec.training.batches import trainable
 from sasrec.training.machine import found_device, granted_threads, has_device, has_fast_bfloat16
 
@@ -29,6 +29,7 @@ def check(data: Split, train: Sequences, valid: Holdout, config: Config, feature
         DataError: There is nothing to learn from or to validate on, or weights, times or features do not fit.
         ConfigError: The device is not there.
     """
+    check_kind("config", config, Config, advice="settings go into sasrec.Config(...)")
     check_enough(data, train, valid)
     _check_weights(data, train, config)
     _check_times(data, config)

@@ -1,0 +1,112 @@
+"""An argument of another type, or beyond what it may be, is refused with what to do before anything is done with it."""
+
+import numpy as np
+import polars as pl
+import pytest
+
+import sasrec
+from sasrec.errors import ConfigError
+
+
+@pytest.fixture(scope="module")
+def data(walks):
+    return sasrec.split(walks)
+
+
+@pytest.fixture(scope="module")
+def rules(data):
+    return sasrec.count(data, "rules", progress=False)
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        sasrec.train,
+        sasrec.count,
+        sasrec.blend,
+        lambda log: sasrec.refit(sasrec.count(sasrec.split(log)), log),
+        lambda log: sasrec.evaluate(sasrec.count(sasrec.split(log)), log),
+        lambda log: sasrec.compare(log, {"a": sasrec.Config(), "b": sasrec.Config()}),
+        lambda log: sasrec.tune(log, {"dropout": [0.1, 0.2]}),
+        sasrec.diagnose,
+    ],
+    ids=["train", "count", "blend", "refit", "evaluate", "compare", "tune", "diagnose"],
+)
+def test_a_log_in_the_place_of_a_split_is_refused_with_what_to_do(walks, use):
+    with pytest.raises(ConfigError, match=r"data: expected a split, found a Log; make one with sasrec\.split\(log\)"):
+        use(walks)
+
+
+@pytest.mark.parametrize("wrong", ["ratings.csv", pl.DataFrame({"user": [1]}), None])
+def test_what_is_no_log_cannot_be_split(wrong):
+    with pytest.raises(ConfigError, match=r"log: expected a Log, found a \w+; read one with sasrec\.read_log"):
+        sasrec.split(wrong)
+
+
+@pytest.mark.parametrize("wrong", ["model.sasrec", pl.DataFrame({"user": [1]}), None])
+@pytest.mark.parametrize(
+    "use",
+    [
+        sasrec.evaluate,
+        sasrec.refit,
+        lambda model, data: sasrec.indexed(model),
+        lambda model, data: sasrec.compare(data, {"mine": model}),
+        lambda model, data: sasrec.blend(data, [model, "rules"]),
+    ],
+    ids=["evaluate", "refit", "indexed", "compare", "blend"],
+)
+def test_what_is_no_model_is_refused_by_its_type_or_name(data, use, wrong):
+    with pytest.raises(ConfigError, match=r"expected (a|one of) .*, found (a \w+|'model.sasrec')"):
+        use(wrong, data)
+
+
+def test_settings_are_a_config_and_a_trained_model_is_none(data, rules):
+    with pytest.raises(ConfigError, match=r"config: expected a Config, found a dict; settings go into sasrec\.Config"):
+        sasrec.train(data, {"epochs": 1})
+    with pytest.raises(ConfigError, match=r"config: expected a Config, found a Recommender; .* model="):
+        sasrec.diagnose(data, rules)
+
+
+def test_models_to_compare_have_names(data, rules):
+    with pytest.raises(ConfigError, match="models: expected a model or Config by each name, found a list"):
+        sasrec.compare(data, [rules])
+
+
+def test_a_misspelt_model_that_counts_is_named_before_anything_is_counted(data):
+    with pytest.raises(ConfigError, match=r"expected one of popularity, .*, found 'ruels'"):
+        sasrec.blend(data, ["ruels"])
+
+
+@pytest.mark.parametrize("wrong", ["False", "no", 0, 1])
+def test_a_text_is_no_flag(data, rules, walks, wrong):
+    words = f"exclude_seen: expected True, False or None, found {wrong!r}"
+    with pytest.raises(ConfigError, match=words):
+        sasrec.evaluate(rules, data, exclude_seen=wrong)
+    with pytest.raises(ConfigError, match=words):
+        rules.recommend([walks.users.ids[0]], exclude_seen=wrong)
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.int32, np.uint8])
+def test_integers_of_numpy_are_integers(data, rules, walks, kind):
+    user = walks.users.ids[0]
+
+    assert rules.recommend([user], k=kind(3)).equals(rules.recommend([user], k=3))
+    assert sasrec.evaluate(rules, data, k=kind(5)).k == (5,)
+
+
+@pytest.mark.parametrize("wrong", [0, True, 2.0, "5", np.float64(3), (), (5, 0)])
+def test_cut_offs_are_integers_from_one_on(data, rules, wrong):
+    with pytest.raises(ConfigError, match="k: expected an integer >= 1"):
+        sasrec.evaluate(rules, data, k=wrong)
+
+
+def test_a_space_of_one_value_is_refused_with_what_it_should_be(data):
+    for wrong in (0.2, "0.2"):
+        with pytest.raises(ConfigError, match=f"space: dropout: expected a list of values or a Range, found {wrong!r}"):
+            sasrec.tune(data, {"dropout": wrong})
+
+
+@pytest.mark.parametrize("wrong", ["3.5", True, [3]])
+def test_a_least_weight_is_a_number(wrong):
+    with pytest.raises(ConfigError, match="min_weight: expected a number or None"):
+        sasrec.Filters(min_weight=wrong)
