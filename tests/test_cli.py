@@ -362,6 +362,20 @@ def test_training_shows_log_split_settings_progress_and_outcome(run, tmp_path):
     assert "\x1b" not in out + err
 
 
+def test_training_says_whether_seen_items_stay_recommendable_and_why(run, tmp_path):
+    rows = ["user,item", *(f"u{user},{item}" for user in range(30) for item in ("a", "b", "c", "b", "d"))]
+    (tmp_path / "again.csv").write_text("\n".join(rows))
+
+    said = [
+        run("train", log, "--out", tmp_path / "m", "--replace", *SETTINGS)[1]
+        for log in ("log.csv", tmp_path / "again.csv")
+    ]
+
+    words = "of validation targets are items that the user had before"
+    assert f"seen items: left out of recommendations, as 0.0% {words}" in " ".join(said[0].split())
+    assert f"seen items: may be recommended again, as 100.0% {words}" in " ".join(said[1].split())
+
+
 def test_training_says_of_a_network_without_blocks_and_positions_nothing_that_only_others_have(run, tmp_path):
     flags = ["--network", "stamp", "--learn", "last", "--width", 8, "--length", 10, "--epochs", 1, "--threads", 1]
 

@@ -12,6 +12,7 @@ from sasrec.commands.reading import LogFlags, Reading
 from sasrec.config import Config
 from sasrec.data.feature_reading import read_features
 from sasrec.data.features import Features
+from sasrec.data.splits import Holdout
 from sasrec.data.vocab import Vocabulary
 from sasrec.errors import ConfigError
 from sasrec.files import check_apart, check_free, sweep
@@ -150,6 +151,8 @@ def train(
             say(wrapped(f"settings: {chosen(taken.to_dict())}"))
             for name, reason in settling.reasons(config, taken, data.train, items=len(content.items)).items():
                 say(wrapped(f"{name}: {reason}"))
+            if len(data.valid):
+                say(wrapped(f"seen items: {_seen(data.valid)}"))
             say("")
         with terminable():
             model = training.train(
@@ -168,6 +171,14 @@ def train(
             ["similar", out, str(item)],
             ["info", out],
         )
+
+
+def _seen(holdout: Holdout) -> str:
+    """Whether what a user had may be recommended again, and why."""
+    from sasrec.training.settling import has_repeats
+
+    chosen = "may be recommended again" if has_repeats(holdout) else "left out of recommendations"
+    return f"{chosen}, as {holdout.repeated.mean():.1%} of validation targets are items that the user had before"
 
 
 def _left(checkpoint: "Checkpoint", *, finished: bool) -> str:
