@@ -6,7 +6,7 @@ Axes: B histories, V catalogue.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -19,6 +19,8 @@ from sasrec.retrieval.counting import strengths, tensors_of
 
 _PAIRS = 2**20  # pairs that are counted, or links that are followed, at once
 _MOST = 1000  # links kept of an item: the strongest
+Pairs = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Sources, targets and weights."""
 _NEGLIGIBLE = 1e-4  # events that weigh less than this beside the last one are not followed
 
 
@@ -37,17 +39,25 @@ def count_links(train: Sequences, *, items: int, window: int, fade: float, backw
     """
     ages = train.ages()
     places = np.repeat(train.lengths, train.lengths) - 1 - ages
-    found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-    order, firsts = np.argsort(train.items, kind="stable"), offsets_of(np.bincount(train.items, minlength=items))
-    for part in _parts(firsts, most=max(_PAIRS // (2 * window), 1)):
-        events = order[firsts[part.start] : firsts[part.stop]]  # those of neighbouring items, all of each
-        pairs: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+
+    def near(events: np.ndarray) -> Pairs:
+        pairs: list[Pairs] = []
         for gap in range(1, window + 1):
             for step, weight, reach in ((gap, 1.0, ages), (-gap, backward, places)):
-                near = events[reach[events] >= gap] if weight else events[:0]
-                pairs.append((train.items[near], train.items[near + step], np.full(len(near), weight * gap**-fade)))
-        found.append(_strongest(*map(np.concatenate, zip(*pairs, strict=True)), items=items))
-    sources, targets, weights = (np.concatenate(parts) for parts in zip(*found, strict=True))
+                some = events[reach[events] >= gap] if weight else events[:0]
+                pairs.append((train.items[some], train.items[some + step], np.full(len(some), weight * gap**-fade)))
+        return _together(pairs)
+
+    found: list[Pairs] = []
+    order, firsts = np.argsort(train.items, kind="stable"), offsets_of(np.bincount(train.items, minlength=items))
+    most = max(_PAIRS // (2 * window), 1)
+    for part in _parts(firsts, most=most):
+        events = order[firsts[part.start] : firsts[part.stop]]  # those of neighbouring items, all of each
+        totals = [_totals(*near(events[at : at + most]), items=items) for at in range(0, max(len(events), 1), most)]
+        if len(totals) > 1:  # of an item that occurs more often than pairs are counted at once
+            totals = [_totals(*_together(totals), items=items)]
+        found += [_strongest(*one) for one in totals]
+    sources, targets, weights = _together(found)
     offsets = offsets_of(np.bincount(sources, minlength=items))
     return Sequences(targets.astype(np.int32), offsets, weights=weights.astype(np.float32))
 
@@ -113,10 +123,13 @@ def _parts(offsets: np.ndarray, *, most: int) -> Iterator[slice]:
         start = stop
 
 
-def _strongest(
-    sources: np.ndarray, targets: np.ndarray, weights: np.ndarray, *, items: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Each pair once with its total, in ascending order; of each source the strongest targets."""
+def _together(pairs: Sequence[Pairs]) -> Pairs:
+    sources, targets, weights = (np.concatenate(parts) for parts in zip(*pairs, strict=True))
+    return sources, targets, weights
+
+
+def _totals(sources: np.ndarray, targets: np.ndarray, weights: np.ndarray, *, items: int) -> Pairs:
+    """Each pair once with its total, in ascending order."""
     if not len(sources):
         return sources, targets, weights
     first = int(sources.min())
@@ -129,11 +142,14 @@ def _strongest(
     else:
         pairs, places = np.unique(keys, return_inverse=True)
         totals = np.bincount(places, weights)
-    own = pairs // items
-    counts = np.bincount(own, minlength=rows)
-    if counts.max() > _MOST:
-        order = np.lexsort((-totals, own))
-        place = np.arange(len(own)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return pairs // items + first, pairs % items, totals
+
+
+def _strongest(sources: np.ndarray, targets: np.ndarray, totals: np.ndarray) -> Pairs:
+    """Of each source the strongest targets; sources and targets ascend, and stay so."""
+    if len(sources) and (counts := np.bincount(sources - sources[0])).max() > _MOST:
+        order = np.lexsort((-totals, sources))
+        place = np.arange(len(sources)) - np.repeat(np.cumsum(counts) - counts, counts)
         kept = np.sort(order[place < _MOST])
-        pairs, totals, own = pairs[kept], totals[kept], own[kept]
-    return own + first, pairs % items, totals
+        return sources[kept], targets[kept], totals[kept]
+    return sources, targets, totals
