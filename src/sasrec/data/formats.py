@@ -279,7 +279,9 @@ def _movielens(path: Path, name: str) -> pl.DataFrame:
 
 def _first_line(path: Path, name: str) -> str:
     with path.open("rb") as file:
-        line = file.readline()
+        # Blank ones before the header are skipped by polars, too.
+        line = next((line for line in file if line.strip(b"\r\n")), b"")
+        start = file.tell() - len(line)
     if b"\0" in line:
         raise DataError(f"{name}: holds NUL bytes, as UTF-16 and binary files do; save it as UTF-8 text")
     if b"\r" in line.rstrip(b"\r\n"):
@@ -287,7 +289,7 @@ def _first_line(path: Path, name: str) -> str:
     try:
         return line.decode()
     except UnicodeDecodeError as error:
-        raise DataError(f"{name}: {_not_utf8(line, error, 0)}") from None
+        raise DataError(f"{name}: {_not_utf8(line, error, start)}") from None
 
 
 def _fault(path: Path, format: str, error: BaseException) -> str:
