@@ -267,8 +267,48 @@ def test_ids_with_line_breaks_are_noted(write):
     log = sasrec.read_log(write('user,item\na,"x\nb,y"\n'))
 
     assert log.source.notes == (
+        "rows that span several lines: 1, the longest 2 lines, at row 1; are all meant?",
         "item ids that hold a line break: 1; look for a quotation mark that swallowed other lines",
     )
+
+
+def titled(title_of):
+    """A thousand events, each with a title that nobody reads."""
+    return "user,item,title\n" + "".join(f"u{row % 9},i{row},{title_of.get(row, 'x')}\n" for row in range(1, 1001))
+
+
+@pytest.mark.parametrize("blank", ["", "\n\n"])
+@pytest.mark.parametrize(
+    ("title_of", "reason"),
+    [
+        ({100: '"Great', 800: '"Great'}, "',' expected after '\"'"),
+        ({50: '"a\nb"', 100: '"a""b"c"', 800: '"'}, "',' expected after '\"'"),
+        ({100: ' "', 550: '" '}, "a quotation mark stands alone inside of a field"),
+        ({100: '"' + "a\n" * 70_000 + '"'}, "field larger than field limit (131072)"),
+    ],
+)
+def test_a_stray_quotation_mark_is_refused_with_its_row_though_nobody_reads_the_column(write, blank, title_of, reason):
+    line = 101 + len(blank) + (50 in title_of)
+    expected = f"a.csv: row 100, from line {line} on, cannot be told from those that follow: {reason}; close and double"
+
+    with pytest.raises(DataError, match=re.escape(expected)):
+        sasrec.read_log(write(blank + titled(title_of)))
+
+
+def test_rows_that_span_several_lines_are_read_and_noted(write):
+    text = '"one, ""two""\r\n\nthree"'
+
+    log = sasrec.read_log(write(titled({7: '"\n"', 100: text, 200: text})))
+
+    assert len(log.histories.items) == 1000
+    assert log.source.notes[0] == "rows that span several lines: 3, the longest 3 lines, at row 100; are all meant?"
+
+
+@pytest.mark.parametrize(("end", "rows"), [("", 2), ("\n", 2), ("\n\n\n", 4)])
+def test_a_log_of_one_line_a_row_has_no_note_on_lines(write, end, rows):
+    log = sasrec.read_log(write(f'user,item,title\n\na,"x",""{end}'))
+
+    assert (log.source.rows_read, len(log.source.notes)) == (rows, 1)
 
 
 def test_float_ids_are_noted():

@@ -17,13 +17,15 @@ import re
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import msgspec
 import polars as pl
 
 from sasrec.data.compression import LARGEST_PLAIN_BYTES, unwrapped
+from sasrec.data.lines import notes_on_lines
 from sasrec.data.log import FrameKind
 from sasrec.errors import DataError
 
@@ -59,6 +61,7 @@ class Table:
         typed: False where every value is text and numbers have still to be told from text.
         read: Gives the named columns with all their rows, in order.
         frame: The library of the frame; None for a file.
+        notes: What `read` found worth telling.
     """
 
     name: str
@@ -67,6 +70,7 @@ class Table:
     typed: bool
     read: Callable[[Sequence[str]], pl.DataFrame]
     frame: FrameKind | None = None
+    notes: list[str] = field(default_factory=list)
 
 
 @contextmanager
@@ -145,13 +149,13 @@ def _parse(path: Path, name: str, format: str) -> Table:
     first_line = _first_line(path, name)
     if format == "jsonl":
         return _table(_json_lines(path), name, format, typed=True)
-    if format == "csv":
+    if format in ("csv", "tsv"):
         # Where a comma is the decimal sign, spreadsheets separate by semicolon. A quoted name may hold any of these.
         bare = re.sub(r'"[^"]*"', "", first_line)
         separator = max(",;\t", key=bare.count) if re.search("[,;\t]", bare) else "|"
-        return _table(_delimited(path, name, separator, '"'), name, format)
-    if format == "tsv":
-        return _table(_delimited(path, name, "\t", '"'), name, format)
+        separator = separator if format == "csv" else "\t"
+        notes = partial(notes_on_lines, path, name, separator)
+        return _table(_delimited(path, name, separator, '"'), name, format, notes=notes)
     if format == "inter":
         # A quotation mark means nothing in an atomic file, so it stays in the id.
         rows = _delimited(path, name, "\t", None)
@@ -165,7 +169,14 @@ def _parse(path: Path, name: str, format: str) -> Table:
     return _table(events.lazy(), name, format)
 
 
-def _table(rows: pl.LazyFrame, name: str, format: str, *, typed: bool = False) -> Table:
+def _table(
+    rows: pl.LazyFrame,
+    name: str,
+    format: str,
+    *,
+    typed: bool = False,
+    notes: Callable[[int], Iterator[str]] | None = None,
+) -> Table:
     columns = rows.collect_schema().names()
     hidden = [_SURPLUS] if _SURPLUS in columns else []
 
@@ -178,9 +189,11 @@ def _table(rows: pl.LazyFrame, name: str, format: str, *, typed: bool = False) -
                     f"{name}: more fields than the {len(columns) - 1} of the header in {row_list(ragged)}; "
                     "quote the fields that hold a separator"
                 )
+        table.notes[:] = notes(len(frame)) if notes else ()
         return frame
 
-    return Table(name, format, tuple(one for one in columns if one not in hidden), typed, read)
+    table = Table(name, format, tuple(one for one in columns if one not in hidden), typed, read)
+    return table
 
 
 def _parquet(path: Path, name: str) -> pl.LazyFrame:

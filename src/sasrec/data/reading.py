@@ -59,6 +59,7 @@ def read_log(
     events, users, items = encoded(usable)
     events, filtered = apply_filters(events, filters, name=table.name)
     notes = (
+        *table.notes,
         *_notes(users, rows[columns.user], "user"),
         *_notes(items, rows[columns.item], "item"),
         *_notes_on_times(events, columns, table, looked_for=time is None),
