@@ -224,6 +224,16 @@ def test_bad_rows_can_be_dropped_and_are_counted(write):
     assert log.source.rows_read - sum(log.source.dropped.values()) == log.summary().events
 
 
+def test_a_row_is_blank_only_if_no_column_holds_anything(write):
+    content = "user,item,title\na,x,one\n,,two\n,,\n\n"
+
+    log = sasrec.read_log(write(content), filters=drop)
+
+    assert log.source.dropped == {"blank": 2, "without a user": 1}
+    with pytest.raises(DataError, match=re.escape("1 of 4 rows cannot be used: 1 without a user (row 2)")):
+        sasrec.read_log(write(content))
+
+
 def test_many_bad_rows_are_named_by_the_first_five(write):
     content = "user,item\n" + ",x\n" * 1200 + "a,x\n"
 

@@ -62,6 +62,7 @@ class Table:
         read: Gives the named columns with all their rows, in order.
         frame: The library of the frame; None for a file.
         notes: What `read` found worth telling.
+        blank: Tells which rows have no value in any column, as empty lines of a text; None where rows have types.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Table:
     read: Callable[[Sequence[str]], pl.DataFrame]
     frame: FrameKind | None = None
     notes: list[str] = field(default_factory=list)
+    blank: Callable[[], pl.Series] | None = None
 
 
 @contextmanager
@@ -192,7 +194,11 @@ def _table(
         table.notes[:] = notes(len(frame)) if notes else ()
         return frame
 
-    table = Table(name, format, tuple(one for one in columns if one not in hidden), typed, read)
+    def blank() -> pl.Series:
+        return rows.select(blank=pl.all_horizontal(pl.all().is_null())).collect()["blank"]
+
+    named = tuple(one for one in columns if one not in hidden)
+    table = Table(name, format, named, typed, read, blank=None if typed else blank)
     return table
 
 

@@ -50,11 +50,13 @@ def read_log(
     with opened(source, format) as table:
         columns = choose_columns(table, user=user, item=item, time=time, weight=weight)
         rows = table.read(list(columns.by_role().values()))
+        blank = rows.select(pl.all_horizontal(pl.all().is_null() & (table.blank is not None))).to_series()
+        # The file is read once more only where that can matter: columns that play no part may hold something.
+        if table.blank and blank.any():
+            blank = table.blank()
     if rows.is_empty():
         raise DataError(f"{table.name}: there are no rows, only column names")
     fields, unit = read_fields(rows, columns, table=table, time_unit=time_unit)
-    # A reader of text gives an empty line, as at the end of many files, as a row without any value.
-    blank = rows.select(pl.all_horizontal(pl.all().is_null() & (not table.typed))).to_series()
     usable, dropped = without_bad_rows(fields, blank=blank, filters=filters, name=table.name)
     events, users, items = encoded(usable)
     events, filtered = apply_filters(events, filters, name=table.name)
