@@ -195,6 +195,20 @@ def test_nanoseconds_are_kept_where_they_tell_events_apart():
     assert times(whole) == ([1, 2], "us")
 
 
+@pytest.mark.parametrize(
+    ("values", "expected", "unit"),
+    [
+        (["1970-01-01T00:00:00.000000002Z", "1970-01-01T00:00:00.1Z"], [2, 100_000_000], "ns"),
+        (["1970-01-01 00:00:00.000001000", "1970-01-01 00:00:00"], [1, 0], "us"),
+        (["1970-01-01 00:00:00.0000001", "1677-01-01 00:00:00", "2263-01-01 00:00:00"], [100, None, None], "ns"),
+        (["1700000000123456788.0", "1700000000123456789"], [1700000000123456788, 1700000000123456789], "ns"),
+        (["1.7e18", "1700000000000000001", "x"], [1700000000000000000, 1700000000000000001, None], "ns"),
+    ],
+)
+def test_nanoseconds_of_a_text_are_exact(values, expected, unit):
+    assert times(values) == (expected, unit)
+
+
 def test_a_named_unit_overrules_the_guess():
     assert times([5, 1700000000], unit="s") == ([5, 1700000000], "s")
 

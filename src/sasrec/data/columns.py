@@ -234,6 +234,10 @@ def _times(column: pl.Series, *, unit: TimeUnit | None, where: str) -> tuple[pl.
 def _text_times(text: pl.Series, where: str) -> pl.Series:
     integers, numbers = text.cast(pl.Int64, strict=False), text.cast(pl.Float64, strict=False)
     usable = numbers.is_finite().fill_null(False)
+    if (usable & integers.is_null()).any():
+        # One 12.0 or 1.2e9 must not make floats of all, which would round nanoseconds.
+        whole = numbers.set(numbers != numbers.floor(), None).cast(pl.Int64, strict=False)
+        integers = text.str.replace(r"\.0*$", "").cast(pl.Int64, strict=False).fill_null(whole)
     given, dates = text, text.str.contains(_ISO).fill_null(False)
     if not dates.any() and not usable.any():
         text = _as_iso(text, where)
@@ -258,7 +262,12 @@ def _text_times(text: pl.Series, where: str) -> pl.Series:
         shown = " and ".join(repr(given.filter(forms == form)[0]) for form in found.head(2))
         raise DataError(f"{where}: mixes forms of dates, e.g. {shown}; save all in one form, all with a zone or none")
     clock = found[0].replace("0:0:0", "%H:%M:%S%.f").replace("0:0", "%H:%M").replace("+", "%#z")
-    return iso.str.strptime(pl.Datetime("us"), f"%Y-%m-%d{clock}", strict=False)
+    moments = iso.str.strptime(pl.Datetime("us"), f"%Y-%m-%d{clock}", strict=False)
+    if iso.str.contains(r"\.\d{7}").any():
+        # Nanoseconds reach from 1677 to 2262; polars wraps what lies beyond.
+        beyond = moments.to_physical().abs() >= 2**63 // 1000
+        return iso.set(beyond, None).str.strptime(pl.Datetime("ns"), f"%Y-%m-%d{clock}", strict=False)
+    return moments
 
 
 def _as_iso(text: pl.Series, where: str) -> pl.Series:
