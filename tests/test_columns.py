@@ -187,6 +187,18 @@ def test_times_are_read_with_their_unit(values, expected, unit):
     assert times(values) == (expected, unit)
 
 
+@pytest.mark.parametrize(
+    "column",
+    [
+        pl.Series([2**62, 1]).cast(pl.Datetime("ms")),
+        pl.Series([2**62, 1]).cast(pl.Datetime("ms", "UTC")),
+        pl.Series([-(2**31), 0], dtype=pl.Int32).cast(pl.Date),
+    ],
+)
+def test_a_date_that_no_calendar_has_is_no_time(column):
+    assert times(column)[0] == [None, column.to_physical()[1] * 1000]
+
+
 def test_nanoseconds_are_kept_where_they_tell_events_apart():
     apart = pl.Series([1, 2]).cast(pl.Datetime("ns"))
     whole = pl.Series([1000, 2000]).cast(pl.Datetime("ns"))

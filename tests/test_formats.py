@@ -133,6 +133,11 @@ def test_what_parts_the_names_of_a_header_parts_the_fields(write, separator):
         ("a.jsonl", '{"u":1}\n\n{"u":\n', "line 3 is not a JSON object: Input data was truncated"),
         ("a.jsonl", '{"u":1,"t":NaN}\n', "line 1 is not a JSON object: "),
         ("a.jsonl", '[{"u":1}]\n', "line 1 is not a JSON object: "),
+        (
+            "a.jsonl",
+            '{"u":1}\n{"u":1,"t":' + "[" * 5000 + "]" * 5000 + "}\n",
+            "line 2 is nested too deeply to be read;",
+        ),
         ("a.parquet", b"PAR1 and then nothing more", "cannot be read as parquet: "),
         ("a.txt", "ada x\nbob\n", "line 2 has 1 field, where each line should be `user item` or"),
         ("a.txt", "ada x 5\nbob y 3\nada z 4\n", "user 'ada' stands on more than one line"),

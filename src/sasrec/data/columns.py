@@ -301,7 +301,8 @@ def _instants(column: pl.Series) -> tuple[pl.Series, TimeUnit]:
         # Rounding would make ties of events that have an order.
         if (nanoseconds % 1000 != 0).any():
             return nanoseconds, "ns"
-    return column.cast(pl.Datetime("us")).to_physical(), "us"
+    # A date that no calendar has would make polars panic.
+    return column.cast(pl.Datetime("us"), strict=False).to_physical(), "us"
 
 
 def _numbers(column: pl.Series) -> pl.Series:

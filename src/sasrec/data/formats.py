@@ -331,6 +331,8 @@ def _fault(path: Path, format: str, error: BaseException) -> str:
                 return _not_utf8(line, fault, offset)
             except msgspec.DecodeError as fault:
                 return f"line {number} is not a JSON object: {fault}"
+            except RecursionError:
+                return f"line {number} is nested too deeply to be read; leave the field out that is"
             offset += len(line)
     return reason
 
