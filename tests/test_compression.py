@@ -50,6 +50,35 @@ def test_what_is_inside_is_unwrapped_too(tmp_path, suffix, compress):
     assert unpacked(path) == TEXT
 
 
+@both
+def test_compression_inside_of_compression_ends(tmp_path, suffix, compress):
+    content = TEXT
+    for _ in range(600):
+        content = compress(content)
+    path = tmp_path / f"a.csv{suffix}"
+    path.write_bytes(content)
+
+    with pytest.raises(DataError, match=r"^a\.csv\.\w+: is compressed, or has byte order marks, again and again"):
+        unpacked(path)
+
+
+def test_byte_order_marks_without_end_are_refused(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_bytes(b"\xef\xbb\xbf" * 600 + TEXT)
+
+    with pytest.raises(DataError, match=r"^a\.csv: is compressed, or has byte order marks, again and again"):
+        unpacked(path)
+
+
+@both
+def test_a_damage_further_inside_is_told_of_the_file_that_was_named(tmp_path, suffix, compress):
+    path = tmp_path / f"a.csv{suffix}"
+    path.write_bytes(compress(compress(TEXT)[:-20]))
+
+    with pytest.raises(DataError, match=r"^a\.csv\.\w+: the compressed file is cut short"):
+        unpacked(path)
+
+
 def test_the_content_and_not_the_suffix_tells_the_compression(tmp_path):
     path = tmp_path / "a.csv"
     path.write_bytes(gzip.compress(TEXT))

@@ -31,28 +31,38 @@ class _Decoder(Protocol):
 
 
 @contextmanager
-def unwrapped(path: Path) -> Iterator[Path]:
+def unwrapped(path: Path, *, name: str | None = None, layers: int = 4) -> Iterator[Path]:
     """A path to the same content without compression and without a UTF-8 byte order mark.
 
     The first bytes decide, not the suffix. The path is the given one where nothing is to be taken off;
     otherwise a temporary copy that lives as long as the `with` block.
 
+    Args:
+        path: A regular file.
+        name: What messages call it; None takes the file's own name.
+        layers: Compressions and marks, one inside of the other, that are taken off at most.
+
     Raises:
-        DataError: The compressed file is cut short, damaged or larger than `LARGEST_PLAIN_BYTES` when unpacked,
-            or nothing on this machine reads its compression.
+        DataError: The compressed file is cut short, damaged or larger than `LARGEST_PLAIN_BYTES` when unpacked, has
+            more layers, or nothing on this machine reads its compression.
     """
+    name = name or path.name
     with path.open("rb") as file:
         head = file.read(4)
     make_decoder: Callable[[], _Decoder] | None = None
     if head.startswith(_GZIP):
         make_decoder = partial(zlib.decompressobj, wbits=31)
     elif head == _ZSTANDARD:
-        make_decoder = _zstandard(path)
+        make_decoder = _zstandard(name)
     elif path.suffix.lower() in (".gz", ".zst"):
-        raise DataError(f"{path.name}: not a {path.suffix} file, whose first bytes would say so; rename or mend it")
+        raise DataError(f"{name}: not a {path.suffix} file, whose first bytes would say so; rename or mend it")
     elif not head.startswith(_BYTE_ORDER_MARK):
         yield path
         return
+    if not layers:
+        raise DataError(
+            f"{name}: is compressed, or has byte order marks, again and again; unpack it first and name the plain file"
+        )
     with tempfile.TemporaryDirectory(prefix="sasrec-") as folder:
         plain = Path(folder) / "plain"
         if make_decoder is None:
@@ -60,13 +70,13 @@ def unwrapped(path: Path) -> Iterator[Path]:
                 source.seek(len(_BYTE_ORDER_MARK))
                 shutil.copyfileobj(source, target)
         else:
-            _decompress(path, plain, make_decoder)
+            _decompress(path, plain, make_decoder, name)
         # What was inside may have a mark, or be compressed once more.
-        with unwrapped(plain) as inner:
+        with unwrapped(plain, name=name, layers=layers - 1) as inner:
             yield inner
 
 
-def _zstandard(path: Path) -> Callable[[], _Decoder]:
+def _zstandard(name: str) -> Callable[[], _Decoder]:
     if sys.version_info >= (3, 14):
         from compression.zstd import ZstdDecompressor
 
@@ -75,12 +85,12 @@ def _zstandard(path: Path) -> Callable[[], _Decoder]:
         import zstandard
     except ImportError:
         raise DataError(
-            f'{path.name}: Zstandard needs one more package; pip install "sasrec[zstd]", or unpack the file'
+            f'{name}: Zstandard needs one more package; pip install "sasrec[zstd]", or unpack the file'
         ) from None
     return lambda: zstandard.ZstdDecompressor().decompressobj()
 
 
-def _decompress(path: Path, plain: Path, make_decoder: Callable[[], _Decoder]) -> None:
+def _decompress(path: Path, plain: Path, make_decoder: Callable[[], _Decoder], name: str) -> None:
     decoder, size = make_decoder(), 0
     with path.open("rb") as source, plain.open("wb") as target:
         try:
@@ -93,18 +103,16 @@ def _decompress(path: Path, plain: Path, make_decoder: Callable[[], _Decoder]) -
                     size += target.write(decoder.decompress(rest))
                     if size > LARGEST_PLAIN_BYTES:
                         raise DataError(
-                            f"{path.name}: unpacks to more than {LARGEST_PLAIN_BYTES:,} bytes; "
+                            f"{name}: unpacks to more than {LARGEST_PLAIN_BYTES:,} bytes; "
                             "if that is right, unpack it first and name the plain file"
                         )
                     rest = decoder.unused_data
         except OSError as error:
-            raise DataError(f"{path.name}: cannot be unpacked into {plain.parent}: {error.strerror}") from error
+            raise DataError(f"{name}: cannot be unpacked into {plain.parent}: {error.strerror}") from error
         # zlib.error and zstandard.ZstdError share no base below Exception.
         except Exception as error:
             if isinstance(error, DataError):
                 raise
-            raise DataError(f"{path.name}: the compressed data is damaged after {size:,} bytes: {error}") from error
+            raise DataError(f"{name}: the compressed data is damaged after {size:,} bytes: {error}") from error
     if not decoder.eof:
-        raise DataError(
-            f"{path.name}: the compressed file is cut short after {size:,} bytes; copy or download it again"
-        )
+        raise DataError(f"{name}: the compressed file is cut short after {size:,} bytes; copy or download it again")
