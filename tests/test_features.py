@@ -1,6 +1,7 @@
 """Categories of items: read from every shape, summed into item vectors, kept with the model."""
 
 import numpy as np
+import pandas as pd
 import polars as pl
 import pytest
 import torch
@@ -74,6 +75,11 @@ def test_text_of_a_file_meets_integer_ids(tmp_path):
 def test_a_column_that_is_not_there_is_named(columns, words):
     with pytest.raises(DataError, match=words):
         sasrec.read_features(pl.DataFrame({"item_id": ["a"], "genre": ["War"]}), ITEMS, columns=columns)
+
+
+def test_a_frame_without_names_of_columns_is_refused():
+    with pytest.raises(DataError, match="the names of columns must be text, found 0"):
+        sasrec.read_features(pd.DataFrame([["a", "x"]]), ITEMS, columns=["kind"])
 
 
 def test_a_file_of_other_items_is_refused():

@@ -86,6 +86,14 @@ def test_a_file_name_is_no_pattern(write):
     assert read(path) == ("csv", EVENTS)
 
 
+@pytest.mark.parametrize("name", ["^i.*$", "*"])
+def test_a_name_of_a_column_is_no_pattern(write, name):
+    with open_file(write("a.csv", f"user,{name},items\nada,x,y\n")) as table:
+        rows = table.read([name, "user"]).rows()
+
+    assert rows == [("x", "ada")]
+
+
 def test_quotes_mean_nothing_in_an_atomic_file(write):
     path = write("a.inter", 'user:token\titem:token\n"ada\t12" record\n')
 

@@ -102,6 +102,27 @@ def test_two_columns_of_one_name_are_refused(frame):
         sasrec.read_log(frame)
 
 
+@pytest.mark.parametrize("names", [{}, {"user": 0, "item": 1}])
+def test_columns_without_names_are_refused(names):
+    frame = pd.DataFrame([["a", "x", 3], ["b", "y", 4]])
+
+    with pytest.raises(DataError, match=r"pandas frame: the names of columns must be text, found 0; name them, e\.g\."):
+        sasrec.read_log(frame, **names)
+
+
+@pytest.mark.parametrize("kind", [pl.DataFrame, pl.LazyFrame, pd.DataFrame, pa.table])
+@pytest.mark.parametrize("name", ["^i.*$", "*", "user*"])
+def test_a_name_of_a_column_is_no_pattern(kind, name):
+    frame = kind({"user": ["a"], name: ["7"], "items": ["y"]})
+
+    log = sasrec.read_log(frame, item=name)
+    timed = sasrec.read_log(frame, item="items", time=name, weight="")
+    weighed = sasrec.read_log(frame, item="items", time="", weight=name)
+
+    assert log.items.ids.to_list() == ["7"]
+    assert (timed.histories.times.tolist(), weighed.histories.weights.tolist()) == ([7], [7.0])
+
+
 @pytest.mark.parametrize("source", [[("a", "x")], {"user": [1]}, None, 5, np.zeros((2, 2))])
 def test_what_is_no_frame_is_refused(source):
     with pytest.raises(DataError, match=r"cannot read a log from .*; pass a path, a polars or pandas DataFrame"):

@@ -141,18 +141,17 @@ def read_fields(
         DataError: A whole column cannot be used.
     """
     where = {role: f"{table.name}, column {name!r}" for role, name in columns.by_role().items()}
-    fields = {
-        "user": read_ids(rows[columns.user], typed=table.typed, where=where["user"]),
-        "item": read_ids(rows[columns.item], typed=table.typed, where=where["item"]),
-    }
+    # By the names of their roles, as polars takes one such as ^i.*$ for a pattern.
+    given = {role: rows[name].alias(role) for role, name in columns.by_role().items()}
+    fields = {role: read_ids(given[role], typed=table.typed, where=where[role]) for role in ("user", "item")}
     if columns.time is not None:
         if time_unit is None and _plain(columns.time) == "order":
             time_unit = "order"
-        fields["time"], time_unit = _times(rows[columns.time], unit=time_unit, where=where["time"])
+        fields["time"], time_unit = _times(given["time"], unit=time_unit, where=where["time"])
     elif time_unit is not None:
         raise DataError(f"{table.name}: time_unit={time_unit!r} without a time column; pass time= too")
     if columns.weight is not None:
-        fields["weight"] = _weights(rows[columns.weight], where=where["weight"])
+        fields["weight"] = _weights(given["weight"], where=where["weight"])
     return pl.DataFrame(fields), time_unit
 
 

@@ -183,7 +183,8 @@ def _table(
     hidden = [_SURPLUS] if _SURPLUS in columns else []
 
     def read(wanted: Sequence[str]) -> pl.DataFrame:
-        frame = rows.select(*wanted, *hidden).collect()
+        # By place, as polars takes a name such as ^i.*$ for a pattern.
+        frame = rows.select(pl.nth([columns.index(one) for one in (*wanted, *hidden)])).collect()
         if hidden:
             ragged = frame.drop_in_place(_SURPLUS).is_not_null().arg_true()
             if len(ragged):

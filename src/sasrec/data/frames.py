@@ -29,7 +29,7 @@ def frame_table(frame: IntoFrame) -> Table:
     """A polars DataFrame or LazyFrame, pandas DataFrame or pyarrow Table, as a table whose columns are read on demand.
 
     Raises:
-        DataError: It is none of these, or has two columns of one name.
+        DataError: It is none of these, or has two columns of one name or one whose name is no text.
     """
     try:
         wrapped = nw.from_native(frame)
@@ -44,9 +44,15 @@ def frame_table(frame: IntoFrame) -> Table:
             "pass a path, a polars or pandas DataFrame, or a pyarrow Table"
         )
     kind: FrameKind = wrapped.implementation.value
+    if nameless := [one for one in columns if not isinstance(one, str)]:
+        raise DataError(
+            f"{kind} frame: the names of columns must be text, found {nameless[0]!r}; name them, "
+            'e.g. frame.columns = ["user", "item", "time"]'
+        )
 
     def read(wanted: Sequence[str]) -> pl.DataFrame:
-        chosen = wrapped.select(*wanted)
+        # By place, as polars takes a name such as ^i.*$ for a pattern.
+        chosen = wrapped.select(nw.nth([columns.index(one) for one in wanted]))
         if isinstance(chosen, nw.LazyFrame):
             chosen = chosen.collect()
         if kind == "pandas":

@@ -62,7 +62,8 @@ def read_vectors(table: Table, key: str, name: str, items: Vocabulary) -> tuple[
         raise DataError(f"{table.name}: {len(columns):,} columns {name}0, {name}1, ...; at most {_WIDEST:,} are read")
     frame = table.read([key, *columns])
     rows = items.rows(items.matched(frame[key]))
-    frame = frame.filter(pl.Series(rows >= 0), ~pl.all_horizontal(pl.col(columns).is_null()))
+    empty = frame.select(pl.all_horizontal(pl.nth(range(1, len(columns) + 1)).is_null())).to_series()
+    frame = frame.filter(pl.Series(rows >= 0) & ~empty)
     if not len(frame):
         return None
     rows = items.rows(items.matched(frame[key]))
@@ -136,7 +137,7 @@ def _from_lists(table: Table, column: pl.Series, name: str) -> np.ndarray:
 
 
 def _from_columns(table: Table, frame: pl.DataFrame, columns: list[str]) -> np.ndarray:
-    numbers = frame.select(pl.col(columns).cast(pl.Float64, strict=False).fill_null(np.nan))
+    numbers = frame.select(pl.nth(range(1, len(columns) + 1)).cast(pl.Float64, strict=False).fill_null(np.nan))
     if len(frame) * len(columns) > LARGEST_ROWS:
         raise DataError(f"{table.name}: {len(frame):,} vectors of {len(columns):,} numbers are too many to hold")
     return numbers.to_numpy()
