@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import sasrec
-from sasrec.data.filters import Filters
+from sasrec.data import filters as filters_module
+from sasrec.data.filters import Events, Filters
 from sasrec.errors import ConfigError, DataError
 
 small_logs = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=40)
@@ -36,16 +37,19 @@ def core_of(pairs, user_core, item_core):
         pairs = kept
 
 
+@pytest.mark.parametrize("rounds", [0, 1, 50])
 @given(pairs=small_logs, user_core=st.integers(0, 4), item_core=st.integers(0, 4))
-def test_the_core_is_the_largest_log_in_which_all_have_enough_events(pairs, user_core, item_core):
+def test_the_core_is_the_largest_log_in_which_all_have_enough_events(rounds, pairs, user_core, item_core):
     expected = sorted(core_of(pairs, user_core, item_core), key=lambda pair: pair[0])
     filters = Filters(user_core=user_core, item_core=item_core)
 
-    if not expected:
-        with pytest.raises(DataError, match="no event is left"):
-            read(pairs, filters)
-        return
-    log = read(pairs, filters)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(filters_module, "_ROUNDS", rounds)
+        if not expected:
+            with pytest.raises(DataError, match="no event is left"):
+                read(pairs, filters)
+            return
+        log = read(pairs, filters)
 
     assert events(log) == expected
     assert sum(log.source.dropped.values()) == len(pairs) - len(expected)
@@ -115,11 +119,15 @@ def test_a_filter_that_means_nothing_is_refused(options, message):
         Filters(**options)
 
 
-def test_a_large_core_ends():
+def test_a_long_chain_is_not_gone_through_again_for_each_of_its_ends(monkeypatch):
     chain = [(n, m) for n in range(2000) for m in (n, n + 1)]
+    gone_through, take = [], Events.take
+    monkeypatch.setattr(Events, "take", lambda events, chosen: gone_through.append(1) or take(events, chosen))
 
     with pytest.raises(DataError, match="4,000 outside the core"):
         read(chain, Filters(item_core=2, user_core=2))
+
+    assert len(gone_through) < 100
 
 
 def test_filters_leave_row_numbers_dense():

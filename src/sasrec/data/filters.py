@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from sasrec.data.formats import row_list
-from sasrec.data.sequences import pair_numbers
+from sasrec.data.sequences import offsets_of, pair_numbers
 from sasrec.errors import ConfigError, DataError
 
 Duplicates = Literal["keep", "first", "last"]
@@ -20,6 +20,8 @@ _REASONS = {
     "time": "without a readable, finite time",
     "weight": "without a readable, finite weight",
 }
+# Whole rounds are faster than one event after the other, and end soon; but a chain loses only its ends in each.
+_ROUNDS = 50
 
 
 @dataclass(frozen=True)
@@ -171,10 +173,33 @@ def _single(events: Events, duplicates: Duplicates) -> Events:
 
 
 def _core(events: Events, user_core: int, item_core: int) -> Events:
-    while True:
+    for _ in range(_ROUNDS):
         # Users that leave may take items below the least, and the other way round.
         chosen = np.bincount(events.users)[events.users] >= user_core
         chosen &= np.bincount(events.items)[events.items] >= item_core
         if chosen.all():
             return events
         events = events.take(chosen)
+    return events.take(_chosen_one_by_one(events, user_core, item_core))
+
+
+def _chosen_one_by_one(events: Events, user_core: int, item_core: int) -> np.ndarray:
+    """Which events are in the core, bool of shape (events,); every event that is not is looked at once."""
+    users = int(events.users.max(initial=-1)) + 1
+    ends = np.concatenate([events.users, users + events.items])  # users and items as places in one list
+    counts = np.bincount(ends)
+    least = np.where(np.arange(len(counts)) < users, user_core, item_core)
+    chosen, events_of, offsets = np.ones(len(events), dtype=bool), np.argsort(ends, kind="stable"), offsets_of(counts)
+    waiting = np.flatnonzero(counts < least).tolist()
+    # Single values of a memoryview are had sooner than those of an array.
+    stays, end_of, left, least_of = chosen.data, ends.data, counts.data, least.data
+    while waiting:
+        place = waiting.pop()
+        for event in (events_of[offsets[place] : offsets[place + 1]] % len(events)).tolist():
+            if stays[event]:
+                stays[event] = False
+                for end in (end_of[event], end_of[event + len(events)]):
+                    left[end] -= 1
+                    if left[end] == least_of[end] - 1:
+                        waiting.append(end)
+    return chosen
