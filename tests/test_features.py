@@ -77,6 +77,54 @@ def test_a_column_that_is_not_there_is_named(columns, words):
         sasrec.read_features(pl.DataFrame({"item_id": ["a"], "genre": ["War"]}), ITEMS, columns=columns)
 
 
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ([[["a"]], [["b"]], []], r"List\(String\)+"),
+        ([b"a", b"\xff", None], "Binary"),
+        (pl.Series([object(), object(), None], dtype=pl.Object), "Object"),
+    ],
+)
+def test_values_that_have_no_text_are_refused_with_their_column(values, words):
+    wide = pl.DataFrame({"item_id": ["a", "b", "c"], "kind": values})
+    long = pl.DataFrame({"id": ["a", "b", "c"], "feature": ["kind"] * 3, "value": values})
+
+    with pytest.raises(DataError, match=f"frame, column 'kind': {words} cannot be read as text; convert it"):
+        sasrec.read_features(wide, ITEMS, columns=["kind"])
+    with pytest.raises(DataError, match=f"frame, column 'value': .*{words} cannot be read as text; convert it"):
+        sasrec.read_features(long, ITEMS)
+
+
+def test_an_array_of_values_is_read_like_a_list_of_them():
+    values = pl.Series([["x", "y"], ["y", None], None], dtype=pl.Array(pl.String, 2))
+
+    features = sasrec.read_features(pl.DataFrame({"item_id": ["a", "b", "c"], "kind": values}), ITEMS, columns=["kind"])
+
+    assert by_item(features) == [[("kind", "x"), ("kind", "y")], [("kind", "y")], []]
+
+
+@pytest.mark.parametrize("columns", [["kind", "kind"], ["item_id"]])
+def test_a_column_that_is_wanted_twice_is_refused(columns):
+    with pytest.raises(DataError, match=f"column '{columns[0]}' is wanted more than once; name it once"):
+        sasrec.read_features(pl.DataFrame({"item_id": ["a"], "kind": ["x"]}), ITEMS, columns=columns)
+
+
+def test_ids_are_no_values():
+    frame = pl.DataFrame({"id": ["a"], "feature": ["kind"], "value": ["x"]})
+
+    with pytest.raises(DataError, match="column 'value' is wanted more than once; name it once, and not the ids'"):
+        sasrec.read_features(frame, ITEMS, item="value")
+
+
+def test_ids_that_gaps_made_floats_are_those_of_the_log():
+    frame = pd.DataFrame({"item_id": [10.0, None, 9.0], "kind": ["x", "y", "z"], "v0": [1.0, 2.0, 3.0]})
+
+    found = sasrec.read_features(frame, Vocabulary(pl.Series([9, 10]), "item"), columns=["kind"], vector="v")
+
+    assert by_item(found) == [[("kind", "z")], [("kind", "x")]]
+    assert found.vectors[:, 0].tolist() == [1.0, -1.0]
+
+
 def test_a_frame_without_names_of_columns_is_refused():
     with pytest.raises(DataError, match="the names of columns must be text, found 0"):
         sasrec.read_features(pd.DataFrame([["a", "x"]]), ITEMS, columns=["kind"])
@@ -292,6 +340,18 @@ def test_an_array_that_is_none_is_refused(tmp_path, array, ids, words):
 
     with pytest.raises(DataError, match=words):
         sasrec.read_features(tmp_path / "items.npy", ITEMS)
+
+
+def test_a_byte_order_mark_before_the_ids_of_an_array_is_none_of_them(tmp_path):
+    np.save(tmp_path / "items.npy", np.eye(3))
+    (tmp_path / "items.ids").write_text("\ufeffa\nb\nc\n", encoding="utf-8")
+
+    assert sasrec.read_features(tmp_path / "items.npy", ITEMS).known.all()
+
+
+def test_ids_are_no_vectors():
+    with pytest.raises(DataError, match="column 'item_id' cannot be both item ids and vectors"):
+        sasrec.read_features(pl.DataFrame({"item_id": ["a"]}), ITEMS, vector="item_id")
 
 
 def test_an_array_that_promises_more_than_it_holds_takes_no_memory(tmp_path):

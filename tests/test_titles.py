@@ -38,6 +38,21 @@ def test_text_ids_meet_a_column_of_integers_and_stay_exact(tmp_path):
     assert titles.rows() == [("7", "Seven")]
 
 
+def test_integers_that_gaps_made_floats_are_the_same_items(tmp_path):
+    pl.DataFrame({"item_id": [7.0, None, 8.0], "title": ["a", "b", "c"]}).write_parquet(tmp_path / "items.parquet")
+
+    titles = read_titles(tmp_path / "items.parquet", vocabulary(7, 9))
+
+    assert titles.rows() == [(7, "a")]
+
+
+def test_titles_that_have_no_text_are_refused_with_their_column(tmp_path):
+    pl.DataFrame({"item_id": [7], "title": [["a", "b"]]}).write_parquet(tmp_path / "items.parquet")
+
+    with pytest.raises(DataError, match=r"items\.parquet, column 'title': List\(String\) cannot be read as text"):
+        read_titles(tmp_path / "items.parquet", vocabulary(7))
+
+
 def test_large_integer_ids_do_not_pass_through_floats(tmp_path):
     (tmp_path / "items.csv").write_text("item,title\n9007199254740992,Even\n9007199254740993,Odd\nNA,None\n")
 

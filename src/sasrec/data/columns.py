@@ -195,6 +195,20 @@ def read_ids(column: pl.Series, *, typed: bool, where: str) -> pl.Series:
     return text
 
 
+def read_texts(column: pl.Series, *, where: str) -> pl.Series:
+    """Values of whatever type as text.
+
+    Args:
+        where: The file and column, for messages.
+    Raises:
+        DataError: The type has no text, as lists in lists and Python's objects.
+    """
+    try:
+        return column.cast(pl.String)
+    except pl.exceptions.PolarsError:
+        raise DataError(f"{where}: {column.dtype} cannot be read as text; convert it to text or numbers") from None
+
+
 def _fitting(column: pl.Series) -> pl.Series | None:
     for type_ in (pl.Int64, pl.UInt64):
         whole = column.cast(type_, strict=False)

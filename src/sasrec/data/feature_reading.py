@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from narwhals.stable.v2.typing import IntoFrame
 
-from sasrec.data.columns import find_column, read_ids
+from sasrec.data.columns import find_column, read_ids, read_texts
 from sasrec.data.features import Features, Recipe
 from sasrec.data.formats import Table
 from sasrec.data.frames import opened
@@ -54,8 +54,8 @@ def read_features(
         item: Column of the item ids; None looks for a usual name, or `id` in the second shape.
 
     Raises:
-        DataError: A column is missing, a vector is none, the source knows none of the items, or no item has a
-            feature.
+        DataError: A column is missing, wanted twice or cannot be read as ids or text, a vector is none, the source
+            knows none of the items, or no item has a feature.
     """
     with _opened(source) as table:
         if table.format == ARRAY:
@@ -99,8 +99,7 @@ def read_items(source: Source, like: Vocabulary, *, item: str | None = None) -> 
         DataError: An id cannot be one of the catalogue's kind, as text among integers, or no log may have it.
     """
     with _opened(source) as table:
-        given = table.read([key := _key(table, item)])[key]
-        given = read_ids(given, typed=table.typed, where=f"{table.name}, column {key!r}").drop_nulls()
+        given = _read(table, _key(table, item), ())[0].drop_nulls()
     ids = like.matched(given)
     if ids.null_count():
         wrong = given.filter(ids.is_null())[0]
@@ -120,6 +119,15 @@ def _key(table: Table, item: str | None) -> str:
     if key is None:
         raise DataError(f'{table.name}: no column has a usual name of item ids; pass item="..."')
     return key
+
+
+def _read(table: Table, key: str, columns: Sequence[str]) -> tuple[pl.Series, pl.DataFrame]:
+    """The ids of the items, and the other columns as they are."""
+    wanted = [key, *columns]
+    if doubled := [name for name in columns if wanted.count(name) > 1]:
+        raise DataError(f"{table.name}: column {doubled[0]!r} is wanted more than once; name it once, and not the ids'")
+    read = table.read(wanted)
+    return read_ids(read[key], typed=table.typed, where=f"{table.name}, column {key!r}"), read
 
 
 def _is_long(table: Table) -> bool:
@@ -149,20 +157,24 @@ def _wide(table: Table, key: str, columns: Sequence[str]) -> pl.DataFrame:
     missing = [name for name in columns if name not in table.columns]
     if missing:
         raise DataError(f"{table.name}: no column {missing[0]!r}; columns are {', '.join(table.columns)}")
-    read = table.read([key, *columns])
-    parts = [pl.DataFrame(schema={"item": read[key].dtype, "feature": pl.String, "value": pl.String})]
+    ids, read = _read(table, key, columns)
+    parts = [pl.DataFrame(schema={"item": ids.dtype, "feature": pl.String, "value": pl.String})]
     for name in columns:
-        part = pl.DataFrame({"item": read[key], "feature": [name] * len(read), "value": read[name]})
-        parts.append(
-            (part.explode("value") if isinstance(read[name].dtype, pl.List) else part).cast({"value": pl.String})
-        )
+        values = read[name]
+        if isinstance(values.dtype, pl.Array):
+            values = values.cast(pl.List(values.dtype.inner))
+        part = pl.DataFrame({"item": ids, "feature": [name] * len(read), "value": values})
+        part = part.explode("value") if isinstance(values.dtype, pl.List) else part
+        texts = read_texts(part["value"], where=f"{table.name}, column {name!r}")
+        parts.append(part.with_columns(value=texts))
     return pl.concat(parts)
 
 
 def _long(table: Table, key: str, columns: Sequence[str]) -> pl.DataFrame:
     """The same from one row a value."""
-    read = table.read([key, "feature", "value"]).rename({key: "item"})
-    read = read.cast({"feature": pl.String, "value": pl.String})
+    ids, read = _read(table, key, ("feature", "value"))
+    texts = {name: read_texts(read[name], where=f"{table.name}, column {name!r}") for name in ("feature", "value")}
+    read = pl.DataFrame({"item": ids, **texts})
     missing = [name for name in columns if name not in read["feature"]]
     if missing:
         raise DataError(

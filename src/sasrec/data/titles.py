@@ -4,7 +4,7 @@ from pathlib import Path
 
 import polars as pl
 
-from sasrec.data.columns import find_column
+from sasrec.data.columns import find_column, read_ids, read_texts
 from sasrec.data.formats import open_file
 from sasrec.data.vocab import Vocabulary
 from sasrec.errors import DataError
@@ -22,7 +22,8 @@ def read_titles(path: str | Path, items: Vocabulary) -> pl.DataFrame:
         title.
 
     Raises:
-        DataError: The file cannot be read, lacks one of the columns, or knows none of the items.
+        DataError: The file cannot be read, lacks one of the columns or has one that cannot be read as ids or text, or
+            knows none of the items.
     """
     with open_file(path) as table:
         item, title = find_column(table, "item", None), find_column(table, "title", None)
@@ -33,8 +34,10 @@ def read_titles(path: str | Path, items: Vocabulary) -> pl.DataFrame:
                 "rename them item_id and title"
             )
         rows = table.read([item, title])
-    ids = items.matched(rows[item])
-    titles = pl.DataFrame({"item_id": ids, "title": rows[title].cast(pl.String)}).filter(items.rows(ids) >= 0)
+    where = f"{table.name}, column"
+    ids = items.matched(read_ids(rows[item], typed=table.typed, where=f"{where} {item!r}"))
+    texts = read_texts(rows[title], where=f"{where} {title!r}")
+    titles = pl.DataFrame({"item_id": ids, "title": texts}).filter(items.rows(ids) >= 0)
     if titles.is_empty():
         raise DataError(
             f"{table.name}: no item of it is known to the model; its ids are like {rows[item].head(3).to_list()}, "

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from sasrec.data.columns import read_ids
 from sasrec.data.formats import LARGEST_ROWS, Table
 from sasrec.data.vocab import Vocabulary
 from sasrec.errors import DataError
@@ -28,7 +29,7 @@ def array_table(path: Path) -> Table:
     try:
         # Mapped, so that a header that promises more than the file holds is refused before any memory is taken.
         array = np.load(path, mmap_mode="r")
-        ids = names.read_text(encoding="utf-8").splitlines()
+        ids = names.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, ValueError, EOFError, SyntaxError) as error:
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise DataError(f"{path.name}: cannot be read as an array with its ids in {names.name}: {reason}") from None
@@ -54,19 +55,22 @@ def read_vectors(table: Table, key: str, name: str, items: Vocabulary) -> tuple[
         no item has.
 
     Raises:
-        DataError: There are no such columns, a vector is too long or not like the others, holds something that is no
-            finite number, or an item has two.
+        DataError: There are no such columns, ids cannot be ones of a log, a vector is too long or not like the others
+            or holds something that is no finite number, or an item has two.
     """
     columns = _columns(table, key, name)
     if not 1 <= len(columns) <= _WIDEST:
         raise DataError(f"{table.name}: {len(columns):,} columns {name}0, {name}1, ...; at most {_WIDEST:,} are read")
+    if key in columns:
+        raise DataError(f"{table.name}: column {key!r} cannot be both item ids and vectors; name another one")
     frame = table.read([key, *columns])
-    rows = items.rows(items.matched(frame[key]))
+    ids = items.matched(read_ids(frame[key], typed=table.typed, where=f"{table.name}, column {key!r}"))
+    rows = items.rows(ids)
     empty = frame.select(pl.all_horizontal(pl.nth(range(1, len(columns) + 1)).is_null())).to_series()
-    frame = frame.filter(pl.Series(rows >= 0) & ~empty)
+    chosen = (rows >= 0) & ~empty.to_numpy()
+    frame, rows = frame.filter(chosen), rows[chosen]
     if not len(frame):
         return None
-    rows = items.rows(items.matched(frame[key]))
     twice = np.flatnonzero(np.bincount(rows, minlength=len(items)) > 1)
     if len(twice):
         raise DataError(f"{table.name}: item {items.ids[int(twice[0])]!r} has several vectors; leave one of them")
