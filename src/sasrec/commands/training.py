@@ -151,9 +151,7 @@ def train(
             say(wrapped(f"settings: {chosen(taken.to_dict())}"))
             for name, reason in settling.reasons(config, taken, data.train, items=len(content.items)).items():
                 say(wrapped(f"{name}: {reason}"))
-            if len(data.valid):
-                say(wrapped(f"seen items: {_seen(data.valid)}"))
-            say("")
+            say(wrapped(_seen(data.valid)), "")
         with terminable():
             model = training.train(
                 data, config, history=written.history, features=features, checkpoint=checkpoint, progress=not quiet
@@ -174,11 +172,15 @@ def train(
 
 
 def _seen(holdout: Holdout) -> str:
-    """Whether what a user had may be recommended again, and why."""
+    """Whether what a user had may be recommended again, and why; nothing where nobody is validated on."""
     from sasrec.training.settling import has_repeats
 
-    chosen = "may be recommended again" if has_repeats(holdout) else "left out of recommendations"
-    return f"{chosen}, as {holdout.repeated.mean():.1%} of validation targets are items that the user had before"
+    if not len(holdout):
+        return ""
+    kept = "may be recommended again" if has_repeats(holdout) else "left out of recommendations"
+    return (
+        f"seen items: {kept}, as {holdout.repeated.mean():.1%} of validation targets are items that the user had before"
+    )
 
 
 def _left(checkpoint: "Checkpoint", *, finished: bool) -> str:
