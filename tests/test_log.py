@@ -400,3 +400,14 @@ def test_a_compressed_log_is_named_by_its_own_file(tmp_path):
 
 def test_a_file_may_be_named_by_text(write):
     assert len(sasrec.read_log(str(write("user,item\na,x\n"))).users) == 1
+
+
+@pytest.mark.parametrize("bad_rows", ["refuse", "drop"])
+def test_decimal_commas_of_weights_are_told_and_not_dropped(tmp_path, bad_rows):
+    path = tmp_path / "odd.csv"
+    path.write_text("user;item;rating\nada;x;4\nada;y;4,5\nben;x;3,5\n")
+
+    with pytest.raises(DataError, match=r"column 'rating': weights with a comma, such as '4,5' in rows 2, 3"):
+        sasrec.read_log(path, filters=sasrec.Filters(bad_rows=bad_rows))
+
+    assert len(sasrec.read_log(path, weight="").histories.items) == 3

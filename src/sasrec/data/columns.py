@@ -350,9 +350,14 @@ def _weights(column: pl.Series, *, where: str) -> pl.Series:
     """Weights as float64, with null where a weight is missing, not finite or no number.
 
     Raises:
-        DataError: The column holds something other than numbers.
+        DataError: The column holds something other than numbers, or numbers with a comma.
     """
     if not (column.dtype.is_numeric() or column.dtype in (pl.String, pl.Null, pl.Boolean)):
         raise DataError(f'{where}: weights must be numbers, found {column.dtype}; pass weight="" to leave them out')
+    if column.dtype == pl.String and (commas := column.str.contains(r"^[+-]?[0-9]+,[0-9]+$").fill_null(False)).any():
+        shown = f"such as {column.filter(commas)[0]!r} in {row_list(commas.arg_true())}"
+        raise DataError(
+            f'{where}: weights with a comma, {shown}; save them with a point, or pass weight="" to leave them out'
+        )
     weights = column.cast(pl.Float64, strict=False)
     return weights.set(~weights.is_finite(), None)
