@@ -429,6 +429,15 @@ def test_everybodys_items_are_csv_where_the_name_says_so(log_of, tmp_path, name)
     assert found.equals(model.recommend(model.users.ids, exclude_seen=False))
 
 
+@pytest.mark.parametrize("rules", [{"allow": ["z", "w"]}, {"deny": ["x", "z"]}, {"allow": ["z", "w"], "deny": ["w"]}])
+def test_everybodys_items_keep_to_what_is_allowed(texts, tmp_path, rules):
+    texts.recommend_all(tmp_path / "all.parquet", exclude_seen=False, **rules)
+
+    found = pl.read_parquet(tmp_path / "all.parquet")
+    assert found.equals(texts.recommend(texts.users.ids, exclude_seen=False, **rules))
+    assert {*found["item_id"]} == {*rules.get("allow", "xyzw")} - {*rules.get("deny", "")}
+
+
 def test_a_file_of_everybody_keeps_large_integers(log_of, tmp_path):
     model = popular(log_of({2**53 + 1: [2**62 + 1, 5], 2**53: [5]}))
 

@@ -231,21 +231,24 @@ class Recommender:
         *,
         k: int = 10,
         exclude_seen: bool | None = None,
+        allow: Ids | None = None,
+        deny: Ids | None = None,
         replace: bool = False,
         at: When | None = None,
     ) -> int:
         """Recommendations for every known user, streamed to a file in bounded memory: CSV (`.csv`) or else Parquet.
 
         The file has the columns of `recommend`, users in the order of their ids. It appears whole or not at all.
-        `at` is that of `recommend`.
+        `allow`, `deny` and `at` are those of `recommend`.
 
         Returns:
             Rows written.
 
         Raises:
             OutputError: The file exists and `replace` is False, or cannot be written.
+            UnknownIdError: An id of `allow` or `deny` is unknown.
         """
-        selection = self._selection(k, exclude_seen=exclude_seen)
+        selection = self._selection(k, exclude_seen=exclude_seen, allow=allow, deny=deny)
         ranked = self._search(self._asked(self.histories, at), np.arange(len(self.users)), selection)
         return write_frames(Path(path), (self._named(some, self.users.ids) for some in ranked), replace=replace)
 
