@@ -142,6 +142,19 @@ def test_a_model_loaded_and_saved_again_is_the_same_model(saved, tmp_path):
     assert contents(tmp_path / "again") == contents(saved)
 
 
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o077, 0o600)])
+def test_every_file_of_a_model_may_be_read_as_the_caller_has_it(small_model, tmp_path, umask, mode):
+    before = os.umask(umask)
+    try:
+        small_model.save(tmp_path / "model")
+    finally:
+        os.umask(before)
+
+    assert {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "model").iterdir()} == dict.fromkeys(
+        FILES, mode
+    )
+
+
 # Damage
 
 

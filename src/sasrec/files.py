@@ -78,7 +78,7 @@ def durable_file(path: Path, *, replace: bool) -> Iterator[Path]:
 
 
 def write_folder(path: Path, files: Mapping[str, Callable[[Path], object]], *, replace: bool) -> None:
-    """A folder of files, whole or not at all.
+    """A folder of files, whole or not at all, which whoever may enter it may read, as the umask has it.
 
     Args:
         files: For each name a function that writes the file at the path it is given.
@@ -91,8 +91,10 @@ def write_folder(path: Path, files: Mapping[str, Callable[[Path], object]], *, r
     with _temporary(path) as folder:
         draft = folder / "draft"
         draft.mkdir()
+        mode = draft.stat().st_mode & 0o666
         for name, write in files.items():
             write(draft / name)
+            os.chmod(draft / name, mode)  # a library may write for its owner alone, whatever the umask
             _flush(draft / name)
         _flush(draft)
         if path.exists():
