@@ -237,6 +237,24 @@ def test_a_file_that_must_not_be_read_is_one_clear_error(saved, monkeypatch):
         sasrec.load(saved)
 
 
+@pytest.mark.parametrize("most", [1, 2**40], ids=["mapped", "copied"])
+def test_weights_that_are_damaged_or_missing_are_not_called_whole(saved, monkeypatch, most):
+    weights = saved / "weights.safetensors"
+    monkeypatch.setattr(loading, "_MAPPED_BYTES", most)
+    data = bytearray(weights.read_bytes())
+    data[-3] ^= 1
+    weights.write_bytes(data)
+
+    with pytest.raises(BundleError) as damaged:
+        sasrec.load(saved)
+    weights.unlink()
+    with pytest.raises(BundleError) as missing:
+        sasrec.load(saved)
+
+    assert str(damaged.value) == f"{weights}: is damaged ({len(data):,} bytes do not match the manifest); save it again"
+    assert str(missing.value) == f"{saved}: weights.safetensors is missing; save the model again"
+
+
 def test_a_file_is_no_model(saved):
     with pytest.raises(BundleError, match=r"weights\.safetensors: is not a folder"):
         sasrec.load(saved / "weights.safetensors")

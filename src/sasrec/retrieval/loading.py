@@ -1,6 +1,8 @@
 """load(): from a saved model to a recommender, with every byte of its files checked."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any, get_args
@@ -154,8 +156,16 @@ def read_bundle(path: Path) -> Bundle:
     """
     listed = manifest(path)
     contents = {name: _checked(path, name, listed) for name in FILES}
+    tensors = _tensors(path, listed)
+    with _fitting(path):
+        return _decode(listed, contents, tensors)
+
+
+@contextmanager
+def _fitting(path: Path) -> Iterator[None]:
+    """What fails inside the block is what files hold that are those of the manifest."""
     try:
-        return _decode(listed, contents, _tensors(path, listed))
+        yield
     except _FAULTS as error:
         raise BundleError(f"{path}: its files are whole but do not fit together: {error}") from None
 
@@ -174,7 +184,9 @@ def _tensors(path: Path, listed: Manifest) -> dict[str, Any]:
 
     if listed.files[weights].size >= _MAPPED_BYTES:
         return _mapped(path, weights, listed.files[weights])
-    return safetensors.torch.load(_checked(path, weights, listed))
+    data = _checked(path, weights, listed)
+    with _fitting(path):
+        return safetensors.torch.load(data)
 
 
 def _checked(path: Path, name: str, listed: Manifest) -> bytes:
@@ -192,7 +204,8 @@ def _mapped(path: Path, name: str, expected: Entry) -> dict[str, Any]:
     try:
         with open(file, "rb") as opened:
             _check_entry(file, expected, entry_of(opened))
-            tensors = safetensors.torch.load_file(file)
+            with _fitting(path):
+                tensors = safetensors.torch.load_file(file)
             # The library opens the file once more, by its name: it must still be the one that was checked.
             checked, mapped = os.fstat(opened.fileno()), os.stat(file)
     except OSError as error:
