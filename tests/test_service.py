@@ -385,6 +385,17 @@ def test_titles_that_fit_no_item_are_refused(open_service, models, tmp_path):
         open_service(models / "one", titles=tmp_path / "items.csv")
 
 
+@pytest.mark.parametrize("model", ["one", "two"])
+def test_titles_that_cannot_be_read_are_told_once_and_nothing_goes_on(open_service, models, tmp_path, caplog, model):
+    before = open_service(models / "one").served.version
+
+    with pytest.raises(DataError, match=r"nope\.csv: no such file"):
+        open_service(models / model, titles=tmp_path / "nope.csv")
+
+    assert caplog.text == ""
+    assert os.listdir(tmp_path / "data" / "models") == [before]
+
+
 def trained_on_events(service, models, path, through):
     """A model whose record says that its training data held the events up to a place."""
     model = sasrec.load(models / "one")

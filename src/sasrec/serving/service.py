@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import final
 
-from sasrec.errors import BundleError, SasrecError, ScoreError, ServingError
+from sasrec.errors import BundleError, DataError, SasrecError, ScoreError, ServingError
 from sasrec.retrieval.exported import Exported
 from sasrec.retrieval.loading import load
 from sasrec.retrieval.recommender import Recommender
@@ -126,7 +126,8 @@ class Service:
                 self.folder.keep(course)
                 return served, course
         except SasrecError as error:
-            if course.version is None:
+            # Titles are a flag of this start: another version would be refused for them, too.
+            if course.version is None or isinstance(error, DataError):
                 raise
             LOGGER.error("%s; version %s goes on instead", error, course.version)
         return self._last_good(course)
