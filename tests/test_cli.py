@@ -154,6 +154,11 @@ def test_the_version_is_printed(run):
         ("train log.csv --out new --history items.csv", 6, ["items.csv", "exists already"]),
         ("train log.csv --out new --history new", 6, ["new", "where new is to be written"]),
         ("train log.csv --out walk.model --replace --history walk.model/losses", 6, ["losses", "or inside it"]),
+        *[
+            (f"{command} {flags}", 6, ["nothing takes the place of", "NAME"])
+            for command in ("train log.csv", "count log.csv", "export walk.model --to onnx")
+            for flags in ("--out .", "--out ./ --replace", "--out /", "--out ''", "--out .. --replace")
+        ],
         ("train log.csv --out missing/new", 6, ["missing", "does not exist"]),
         ("train log.csv --out new --config missing.toml", 2, ["missing.toml", "cannot be read"]),
         ("evaluate walk.model log.csv -k 0", 2, ["k", "found (0,)"]),

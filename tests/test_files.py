@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from sasrec.errors import OutputError
-from sasrec.files import check_apart, check_free, durable_file, sha256, write_folder
-from sasrec.locking import held
+from sasrec.files import check_free, durable_file, sha256, write_folder
+from sasrec.locking import check_apart, held
 
 
 def writer(text):
@@ -259,6 +259,21 @@ def test_a_folder_is_put_back_when_the_second_of_two_steps_fails(tmp_path, no_ex
     monkeypatch.setattr(os, "rename", fail_for_draft)
 
     with pytest.raises(OutputError, match="Input/output error"):
+        write_folder(tmp_path / "a", {"b": writer("2")}, replace=True)
+
+    assert tree(tmp_path) == {"a/b": "1"}
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_a_folder_that_cannot_be_moved_away_stays_alone(tmp_path, no_exchange, monkeypatch):
+    write_folder(tmp_path / "a", {"b": writer("1")}, replace=False)
+
+    def refuse(old, new):
+        raise OSError(errno.EBUSY, "Device or resource busy")  # as for one that another disk is mounted on
+
+    monkeypatch.setattr(os, "rename", refuse)
+
+    with pytest.raises(OutputError, match="busy"):
         write_folder(tmp_path / "a", {"b": writer("2")}, replace=True)
 
     assert tree(tmp_path) == {"a/b": "1"}

@@ -78,12 +78,19 @@ class Manifest(msgspec.Struct, forbid_unknown_fields=True):
     files: dict[str, Entry]
 
 
+def check_named(path: Path) -> None:
+    """Refuse a folder by no name of its own ('.', '..', '/'), which nothing can take the place of; OutputError."""
+    if path.name in ("", ".."):
+        raise OutputError(f"{path}: is a folder that nothing takes the place of; add a name to it, as {path / 'NAME'}")
+
+
 def check_free(path: Path, *, replace: bool) -> None:
     """Refuse a path that a model cannot be saved to, before any work is done for it.
 
     Raises:
-        OutputError: As `files.check_free`; or `replace` is True and what is there is no model, or not only one.
+        OutputError: As `check_named` and `files.check_free`; or what is to be replaced is no model, or not only one.
     """
+    check_named(path)
     files.check_free(path, replace=replace, folder=True)
     if os.path.lexists(path) and not _is_model(path):
         raise OutputError(

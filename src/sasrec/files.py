@@ -8,7 +8,6 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from itertools import permutations
 from pathlib import Path
 
 from sasrec.errors import OutputError
@@ -35,17 +34,6 @@ def check_free(path: Path, *, replace: bool, folder: bool = False) -> None:
     # A system may refuse what it says is allowed, as on a disk that is full; only trying tells.
     with _temporary(path):
         pass
-
-
-def check_apart(*paths: Path | None) -> None:
-    """Refuse to write two results in one place, or one inside the other; None is no place.
-
-    Raises:
-        OutputError: Two would meet.
-    """
-    for one, other in permutations([path for path in paths if path is not None], 2):
-        if os.path.realpath(other) in {os.path.realpath(one), *map(str, Path(os.path.realpath(one)).parents)}:
-            raise OutputError(f"{one}: is where {other} is to be written, or inside it; choose another name")
 
 
 def _check_free(path: Path, *, replace: bool, folder: bool) -> None:
@@ -91,10 +79,9 @@ def write_folder(path: Path, files: Mapping[str, Callable[[Path], object]], *, r
     with _temporary(path) as folder:
         draft = folder / "draft"
         draft.mkdir()
-        mode = draft.stat().st_mode & 0o666
         for name, write in files.items():
             write(draft / name)
-            os.chmod(draft / name, mode)  # a library may write for its owner alone, whatever the umask
+            os.chmod(draft / name, draft.stat().st_mode & 0o666)  # some libraries write for their owner alone
             _flush(draft / name)
         _flush(draft)
         if path.exists():
@@ -140,11 +127,12 @@ def _exchange(new: Path, old: Path) -> None:
     if rename is None or rename(_AT_FDCWD, os.fsencode(new), _AT_FDCWD, os.fsencode(old), _RENAME_EXCHANGE):
         # Not this system, or not this file system: two steps, with the old one kept beside until the new one stands.
         beside = Path(tempfile.mkdtemp(prefix=f".{old.name}.", suffix=".old", dir=old.absolute().parent))
-        os.rename(old, beside / old.name)
         try:
+            os.rename(old, beside / old.name)
             os.rename(new, old)
         except BaseException:
-            os.rename(beside / old.name, old)
+            if not os.path.lexists(old):
+                os.rename(beside / old.name, old)
             raise
         finally:
             if os.path.lexists(old):

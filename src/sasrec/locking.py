@@ -1,8 +1,9 @@
-"""One writer of a path at a time."""
+"""One writer of a path at a time, and one result in a place."""
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import permutations
 from pathlib import Path
 
 from sasrec.errors import OutputError
@@ -24,7 +25,7 @@ def held(path: Path, *, doing: str) -> Iterator[None]:
     import fcntl  # not on every system that can read a model
 
     check_free(path, replace=True, folder=True)
-    lock = path.absolute().with_name(f".{path.name}.lock")
+    lock = path.absolute().parent / f".{path.name}.lock"
     try:
         handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
@@ -46,3 +47,14 @@ def held(path: Path, *, doing: str) -> Iterator[None]:
             os.unlink(lock)
     finally:
         os.close(handle)
+
+
+def check_apart(*paths: Path | None) -> None:
+    """Refuse to write two results in one place, or one inside the other; None is no place.
+
+    Raises:
+        OutputError: Two would meet.
+    """
+    for one, other in permutations([path for path in paths if path is not None], 2):
+        if os.path.realpath(other) in {os.path.realpath(one), *map(str, Path(os.path.realpath(one)).parents)}:
+            raise OutputError(f"{one}: is where {other} is to be written, or inside it; choose another name")

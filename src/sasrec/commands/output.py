@@ -16,7 +16,8 @@ from rich.cells import cell_len
 
 from sasrec.data.titles import read_titles
 from sasrec.data.vocab import Id, Vocabulary
-from sasrec.files import check_apart, check_free
+from sasrec.files import check_free
+from sasrec.locking import check_apart
 
 if TYPE_CHECKING:
     from sasrec.data.splits import Split

@@ -15,8 +15,8 @@ from sasrec.data.features import Features
 from sasrec.data.splits import Holdout
 from sasrec.data.vocab import Vocabulary
 from sasrec.errors import ConfigError
-from sasrec.files import check_apart, check_free, sweep
-from sasrec.locking import held
+from sasrec.files import check_free, sweep
+from sasrec.locking import check_apart, held
 
 if TYPE_CHECKING:
     from sasrec.training.checkpoint import Checkpoint
@@ -54,6 +54,7 @@ class Written:
         from sasrec import bundle
         from sasrec.training.checkpoint import Checkpoint
 
+        bundle.check_named(self.out)
         path, checkpoint = self.out.with_name(f"{self.out.name}.training"), None
         check_apart(self.history, self.out, path)
         if self.checkpoint_every:

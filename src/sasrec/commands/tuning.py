@@ -4,7 +4,8 @@ from pathlib import Path
 
 from sasrec.commands.output import say, suggest
 from sasrec.commands.reading import LogFlags, Reading
-from sasrec.files import check_apart, check_free, durable_file
+from sasrec.files import check_free, durable_file
+from sasrec.locking import check_apart
 
 
 def tune(
