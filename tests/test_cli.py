@@ -206,6 +206,7 @@ def test_the_version_is_printed(run):
         ("recommend walk.model --user u01 --out new.parquet", 2, ["--all", "--out"]),
         ("recommend walk.model --all --out new.parquet --deny 1", 2, ["--all"]),
         ("recommend walk.model --all new.parquet", 2, ["nothing takes new.parquet", "sasrec recommend --help"]),
+        ("recommend missing --all --out all.csv.gz", 6, ["all.csv.gz", "end in .gz", ".csv or .parquet"]),
         ("recommend walk.model --all --out log.csv", 6, ["log.csv", "exists already"]),
         ("recommend walk.model --all --out walk.model --replace", 6, ["walk.model", "is a folder"]),
         ("recommend walk.model --user nobody", 4, ["'nobody'", "knows 60 users"]),

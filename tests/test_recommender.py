@@ -438,6 +438,21 @@ def test_everybodys_items_keep_to_what_is_allowed(texts, tmp_path, rules):
     assert {*found["item_id"]} == {*rules.get("allow", "xyzw")} - {*rules.get("deny", "")}
 
 
+@pytest.mark.parametrize("name", ["all.parquet", "ALL.Parquet", "all", ".all"])
+def test_everybodys_items_are_parquet_where_the_name_says_so_or_nothing(texts, tmp_path, name):
+    texts.recommend_all(tmp_path / name)
+
+    assert pl.read_parquet(tmp_path / name).columns == ["user_id", "item_id", "score", "rank"]
+
+
+@pytest.mark.parametrize("name", ["all.csv.gz", "all.xlsx", "all.json", "all.parquet.zst", "all.1"])
+def test_a_name_that_promises_another_format_is_refused(texts, tmp_path, name):
+    with pytest.raises(OutputError, match=rf"{name}: is to end in .*, which is not written; name it .csv or .parquet"):
+        texts.recommend_all(tmp_path / name)
+
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_file_of_everybody_keeps_large_integers(log_of, tmp_path):
     model = popular(log_of({2**53 + 1: [2**62 + 1, 5], 2**53: [5]}))
 

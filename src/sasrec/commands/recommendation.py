@@ -77,7 +77,8 @@ def recommend(
 
     Args:
         model: Folder that `sasrec train` wrote.
-        out: File for --all, with columns user_id, item_id, score and rank: CSV if its name ends in .csv, else Parquet.
+        out: File for --all, with columns user_id, item_id, score and rank: CSV if its name ends in .csv, Parquet if it
+            ends in .parquet or has no suffix.
         replace: Take the place of a file that is there already.
     """
     if bool(whom.user) + bool(whom.history) + whom.everybody != 1:
@@ -89,10 +90,12 @@ def recommend(
     if whom.times and not whom.history:
         raise ConfigError("--times goes with --history alone; of known users the model knows the times")
     from sasrec.retrieval.loading import load
+    from sasrec.retrieval.stream import check_format
 
     if out is not None:
         _check_plain(rules, shape)
         check_free(out, replace=replace)
+        check_format(out)
         made = load(model)
         rows = made.recommend_all(out, k=rules.k, exclude_seen=rules.exclude_seen, replace=replace, at=whom.at)
         say(f"wrote {rows:,} recommendations for {len(made.users):,} users to {out} ({in_bytes(out)})")

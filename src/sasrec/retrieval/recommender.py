@@ -239,13 +239,13 @@ class Recommender:
         """Recommendations for every known user, streamed to a file in bounded memory: CSV (`.csv`) or else Parquet.
 
         The file has the columns of `recommend`, users in the order of their ids. It appears whole or not at all.
-        `allow`, `deny` and `at` are those of `recommend`.
+        `allow`, `deny` and `at` are those of `recommend`. A suffix other than `.csv` and `.parquet` is refused; there may be none.
 
         Returns:
             Rows written.
 
         Raises:
-            OutputError: The file exists and `replace` is False, or cannot be written.
+            OutputError: The file exists and `replace` is False, ends in another suffix, or cannot be written.
             UnknownIdError: An id of `allow` or `deny` is unknown.
         """
         selection = self._selection(k, exclude_seen=exclude_seen, allow=allow, deny=deny)

@@ -7,19 +7,33 @@ from pathlib import Path
 import polars as pl
 from polars.io.plugins import register_io_source
 
+from sasrec.errors import OutputError
 from sasrec.files import durable_file
 
 
+def check_format(path: Path) -> None:
+    """Refuse a file whose name promises another format than would be written.
+
+    Raises:
+        OutputError: The name ends neither in `.csv` nor in `.parquet`, and not without a suffix.
+    """
+    if (suffix := path.suffix).lower() not in (".csv", ".parquet", ""):
+        raise OutputError(
+            f"{path}: is to end in {suffix}, which is not written; name it .csv or .parquet (Parquet without a suffix)"
+        )
+
+
 def write_frames(path: Path, frames: Iterator[pl.DataFrame], *, replace: bool) -> int:
-    """Write frames of one schema as one file, CSV by its suffix or else Parquet, which appears whole or not at all.
+    """Write frames of one schema as one file, CSV or Parquet by its suffix, which appears whole or not at all.
 
     Returns:
         Rows written.
 
     Raises:
-        OutputError: The file exists and `replace` is False, or cannot be written.
+        OutputError: As `check_format`; or the file exists and `replace` is False, or cannot be written.
         ValueError: There is no frame, so no schema.
     """
+    check_format(path)
     with durable_file(path, replace=replace) as draft:
         first = next(frames, None)
         if first is None:
