@@ -857,6 +857,17 @@ def test_a_file_of_recommendations_is_replaced_when_that_is_asked_for(run, tmp_p
 
 
 @pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("flags", ["--allow 5 99", "--deny 99"])
+def test_unknown_items_of_a_rule_are_left_out_with_a_warning_where_that_is_asked_for(run, flags):
+    known = flags.removesuffix(" 99").removesuffix("--deny")
+
+    code, out, err = run(*f"recommend walk.model --history 1 2 --unknown skip {flags}".split())
+
+    assert (code, out) == run(*f"recommend walk.model --history 1 2 {known}".split())[:2]
+    assert re.fullmatch(r"warning: skipped 1 unknown item: 99[^\n]*\n", err)
+
+
+@pytest.mark.filterwarnings("default")
 def test_users_that_are_left_out_are_said_in_one_line(run):
     code, out, err = run("recommend", "walk.model", "--user", "nobody", "u03", "--unknown", "skip", "-k", 2)
 

@@ -300,6 +300,34 @@ def test_only_three_ways_to_treat_the_unknown_exist(texts, ask):
         getattr(texts, ask)(["x"], unknown="forget")
 
 
+@pytest.mark.parametrize("rule", ["allow", "deny"])
+def test_unknown_items_to_allow_or_deny_are_skipped_with_a_warning_where_told_so(texts, rule):
+    for ask in (lambda **rules: texts.recommend(["ada"], **rules), lambda **rules: texts.continue_from(["x"], **rules)):
+        with pytest.warns(UserWarning, match="skipped 1 unknown item: 'q'") as caught:
+            answer = ask(**{rule: ["q", "w"]}, unknown="skip")
+
+        assert answer.equals(ask(**{rule: ["w"]}))
+        assert [one.filename for one in caught] == [__file__]
+
+
+@pytest.mark.parametrize("unknown", ["ignore", "popular"])
+@pytest.mark.parametrize("rule", ["allow", "deny"])
+def test_unknown_items_to_allow_or_deny_are_left_out_without_a_word_where_told_so(texts, rule, unknown):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+
+        assert texts.recommend(["ada", "bob"], **{rule: ["q", "w"]}, unknown=unknown).equals(
+            texts.recommend(["ada", "bob"], **{rule: ["w"]}, unknown=unknown)
+        )
+
+
+@pytest.mark.filterwarnings("ignore:skipped")
+@pytest.mark.parametrize("unknown", ["skip", "ignore", "popular"])
+def test_a_list_to_allow_of_which_nothing_is_known_allows_nothing(texts, unknown):
+    assert texts.recommend(["ada", "eve"], allow=["q"], unknown=unknown).is_empty()
+    assert texts.continue_from(["x"], allow=["q"], unknown=unknown).is_empty()
+
+
 def test_unknown_items_to_allow_deny_or_score_are_errors(texts):
     for ask in (
         lambda: texts.recommend(["ada"], allow=["q"]),

@@ -53,7 +53,8 @@ class Rules:
         allow: Only these items.
         deny: None of these items.
         unknown: What to do about users, or items of a history, that the model does not know: refuse, leave them out
-            with a warning, or give the popular items instead, marked so.
+            with a warning or without one, or give the popular items instead, marked so. Such items of
+            --allow and --deny are refused, too, or else left out.
     """
 
     k: Annotated[int, Parameter(alias="-k")] = 10

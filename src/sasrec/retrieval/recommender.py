@@ -114,7 +114,8 @@ class Recommender:
             allow: Raw item ids; only these are ranked.
             deny: Raw item ids that are never recommended.
             unknown: What to do about users that the model does not know: "raise", "skip" them with a warning, "ignore"
-                them without one, or give them the "popular" items, marked so in a column `source`.
+                them without one, or give them the "popular" items, marked so in a column `source`. Unknown items of
+                `allow` and `deny` raise, too, or else are left out; where none to `allow` is known, nothing is allowed.
             at: For a model that looks at times, when the recommendation is asked for: a number in the unit of the
                 log's times, or a date; None is now. A time before the last event counts as the time of that.
 
@@ -124,7 +125,7 @@ class Recommender:
             `source`: "model" or "popular".
 
         Raises:
-            UnknownIdError: A user (with unknown="raise") or an item of `allow` or `deny` is unknown.
+            UnknownIdError: A user or an item of `allow` or `deny` is unknown (with unknown="raise").
             ConfigError: `k` or `unknown` is out of range, or `at` is no time or does not go with the model.
         """
         raw, kind = listed(users, what="users")
@@ -132,7 +133,7 @@ class Recommender:
         if unknown in ("skip", "ignore"):
             raw, rows = [one for one, row in zip(raw, rows, strict=True) if row >= 0], rows[rows >= 0]
         known = np.flatnonzero(rows >= 0)
-        selection = self._selection(k, exclude_seen=exclude_seen, allow=allow, deny=deny)
+        selection = self._selection(k, exclude_seen=exclude_seen, allow=allow, deny=deny, unknown=unknown)
         histories = self._asked(self.histories.take(rows[known]), at)
         answer = Ranking.joined(self._search(histories, known, selection))
         nobody = np.flatnonzero(rows < 0) if unknown == "popular" else None
@@ -174,7 +175,7 @@ class Recommender:
         rows = rows[rows >= 0]
         if not len(rows) and unknown != "popular":
             raise UnknownIdError("history: no item of it is known to the model; unknown='popular' gives popular items")
-        selection = self._selection(k, exclude_seen=exclude_seen, allow=allow, deny=deny)
+        selection = self._selection(k, exclude_seen=exclude_seen, allow=allow, deny=deny, unknown=unknown)
         histories = self._asked(replace(Sequences.of([rows] if len(rows) else []), times=clock), at)
         answer = Ranking.joined(self._search(histories, np.arange(len(histories)), selection))
         nobody = np.arange(1 - len(histories)) if unknown == "popular" else None
@@ -269,16 +270,27 @@ class Recommender:
         bundle.save(content, Path(path), replace=replace)
 
     def _selection(
-        self, k: int, *, exclude_seen: bool | None, allow: Ids | None = None, deny: Ids | None = None
+        self,
+        k: int,
+        *,
+        exclude_seen: bool | None,
+        allow: Ids | None = None,
+        deny: Ids | None = None,
+        unknown: Unknown = "raise",
     ) -> Selection:
-        """What the caller's rules mean in rows; refuses a `k` that is none, and unknown items."""
+        """What the caller's rules mean in rows; refuses a `k` that is none, and unknown items unless told otherwise."""
+
+        def rows(ids: Ids | None, what: str) -> np.ndarray | None:
+            found = None if ids is None else _found(self.items, listed(ids, what=what)[0], unknown, depth=5)
+            return None if found is None else found[found >= 0]
+
         check_flag("exclude_seen", exclude_seen)
         return Selection.of(
             check_whole("k", k, least=1),
             exclude_seen=self.exclude_seen if exclude_seen is None else exclude_seen,
             items=len(self.items),
-            allow=None if allow is None else self.items.known_rows(listed(allow, what="allow")[0]),
-            deny=None if deny is None else self.items.known_rows(listed(deny, what="deny")[0]),
+            allow=rows(allow, "allow"),
+            deny=rows(deny, "deny"),
         )
 
     def _asked(self, histories: Sequences, at: When | None) -> Sequences:
@@ -326,7 +338,7 @@ class Recommender:
         return pl.DataFrame([*columns, items, pl.Series("score", answer.scores), pl.Series("rank", answer.ranks)])
 
 
-def _found(ids: Vocabulary, raw: list[Id], unknown: Unknown) -> np.ndarray:
+def _found(ids: Vocabulary, raw: list[Id], unknown: Unknown, *, depth: int = 3) -> np.ndarray:
     """Rows of raw ids, -1 where unknown; raises or warns of those as the caller chose."""
     if unknown not in get_args(Unknown):
         raise ConfigError(f"unknown: expected 'raise', 'skip', 'ignore' or 'popular', found {unknown!r}")
@@ -335,7 +347,7 @@ def _found(ids: Vocabulary, raw: list[Id], unknown: Unknown) -> np.ndarray:
     rows = ids.rows(raw)
     if unknown == "skip" and (rows < 0).any():
         missing = [one for one, row in zip(raw, rows, strict=True) if row < 0]
-        warnings.warn(f"skipped {ids.unknown_message(missing)}", stacklevel=3)
+        warnings.warn(f"skipped {ids.unknown_message(missing)}", stacklevel=depth)
     return rows
 
 
