@@ -371,6 +371,80 @@ def test_a_data_folder_is_its_owner_s_alone(open_service, models, tmp_path):
     assert stat.S_IMODE((tmp_path / "data").stat().st_mode) == 0o700
 
 
+def modes(folder):
+    return {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("mode", [0o755, 0o2770])
+def test_what_is_in_a_data_folder_is_its_owner_s_alone_whatever_the_folder_s_mode(open_service, models, tmp_path, mode):
+    data, before = tmp_path / "data", os.umask(0)
+    try:
+        data.mkdir()
+        data.chmod(mode)
+        service = open_service(models / "one")
+        service.store.add([Event("1", "u19", "i03")]).result()
+
+        found = modes(data)
+    finally:
+        os.umask(before)
+
+    assert {name: bits & 0o777 for name, bits in found.items()} == {
+        **dict.fromkeys(["events.sqlite", "events.sqlite-wal", "events.sqlite-shm", "current.json", "lock"], 0o600),
+        "models": 0o700,
+    }
+    assert stat.S_IMODE(data.stat().st_mode) == mode
+
+
+def test_what_an_earlier_server_left_open_to_others_is_closed_and_goes_on(open_service, models, tmp_path):
+    service = open_service(models / "one")
+    service.store.add([Event("1", "u19", "i03")]).result()
+    for path in (tmp_path / "data").iterdir():
+        path.chmod(0o775 if path.is_dir() else 0o664)
+
+    service = open_service(models / "one")
+
+    assert not [bits for bits in modes(tmp_path / "data").values() if bits & 0o077]
+    assert [one.id for one in service.store.history("u19")] == ["1"]
+
+
+@pytest.mark.parametrize(
+    ("files", "named"),
+    [
+        (["notes.txt", "log.csv", "a", "b", "models/x"], r"a, b, log\.csv, \.\.\."),
+        (["lock", "notes.txt"], r"notes\.txt"),
+        (["models/mine.sasrec"], r"models/mine\.sasrec"),
+    ],
+)
+def test_a_folder_of_other_things_is_no_data_folder_and_stays_as_it_is(tmp_path, files, named):
+    for name in files:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("dear")
+    before = sorted(tmp_path.rglob("*"))
+
+    with pytest.raises(OutputError, match=f"holds what is not of a server's data: {named}; choose a new or empty"):
+        Folder(tmp_path)
+
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_data_folder_that_came_from_a_copy_without_its_lock_is_taken(open_service, models, tmp_path):
+    second = open_service(models / "one").activate(models / "two")
+    (tmp_path / "data" / "lock").unlink()
+
+    assert open_service(models / "one").served.version == second
+
+
+def test_a_volume_and_a_data_folder_that_somebody_put_a_copy_into_are_taken(tmp_path):
+    (tmp_path / "data" / "lost+found").mkdir(parents=True)
+    (tmp_path / "data" / ".snapshots").mkdir()
+    Folder(tmp_path / "data").close()
+    (tmp_path / "data" / "copy.sqlite").write_text("copy")
+
+    Folder(tmp_path / "data").close()
+
+    assert (tmp_path / "data" / "copy.sqlite").read_text() == "copy"
+
+
 def test_a_data_folder_that_cannot_be_made_is_an_error(tmp_path):
     (tmp_path / "file").write_text("")
 

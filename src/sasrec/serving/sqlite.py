@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 from typing import Any, final
@@ -57,6 +58,9 @@ class SqliteStore:
         if writable and is_damaged(path.with_name(f"{path.name}-wal")):
             raise ServingError(f"{path}-wal: is damaged; restore it with {path.name}, or move both away")
         try:
+            if writable:
+                with suppress(OSError):  # it is there; or it cannot be, and SQLite says why
+                    path.touch(mode=0o600, exist_ok=False)  # SQLite's files beside it take its mode
             connection = self._connection()
             if writable:
                 _prepare(connection, path)

@@ -6,12 +6,17 @@ DATA/
   current.json      the version that is served, and those before it
   control.sock      where a running server takes commands
   lock              held by the one server of the folder
+
+All of it is its owner's alone, whatever the mode of the folder, which may be a volume that others can enter.
 """
 
 import fcntl
 import os
+import re
 import shutil
+import stat
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, final
 
@@ -22,6 +27,8 @@ from sasrec.errors import BundleError, OutputError, ServingError
 from sasrec.files import durable_file, sha256, write_folder
 
 KEPT = 3  # versions that stay on the disk: the served one and those to go back to
+
+_OWN = ("events.sqlite", "events.sqlite-wal", "events.sqlite-shm", "models", "current.json", "control.sock", "lock")
 
 _Version = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{12}$")]
 
@@ -69,14 +76,17 @@ class Folder:
         """Make the folder if need be, readable by its owner alone, and take hold of it.
 
         Raises:
-            OutputError: The folder cannot be made or written.
+            OutputError: The folder cannot be made or written, or is no server's but full of other things.
             ServingError: Another server holds it.
         """
         self.path = path
         try:
             path.mkdir(mode=0o700, exist_ok=True)
+            _check_own(path)
             (path / "models").mkdir(mode=0o700, exist_ok=True)
             self._lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        except OutputError:
+            raise
         except OSError as error:
             raise OutputError(
                 f"{path}: the data folder cannot be written: {error.strerror}; choose another one (--data)"
@@ -88,6 +98,8 @@ class Folder:
             raise ServingError(
                 f"{path}: another server uses this data folder; stop it, or choose another one (--data)"
             ) from None
+        for name in _OWN:
+            _close_to_others(path / name)
 
     @property
     def events(self) -> Path:
@@ -131,6 +143,7 @@ class Folder:
             OutputError: The disk refuses; the earlier course stands.
         """
         with durable_file(self.path / "current.json", replace=True) as draft:
+            draft.touch(mode=0o600)
             draft.write_bytes(msgspec.json.encode(course))
         self.sweep(course)
 
@@ -149,6 +162,28 @@ class Folder:
     def close(self) -> None:
         """Let another server have the folder."""
         os.close(self._lock)
+
+
+def _check_own(path: Path) -> None:
+    """Refuse a folder of other things, as the working folder, unless a server has used it before; OutputError."""
+    names = {name for name in os.listdir(path) if not name.startswith(".")} - {"lost+found"}  # of a disk of its own
+    if {"lock", "models"} <= names:
+        return
+    others = sorted(names.difference(_OWN))
+    if "models" in names:  # where whatever is no version that is served will be deleted
+        others += [f"models/{name}" for name in os.listdir(path / "models") if not re.fullmatch("[0-9a-f]{12}", name)]
+    if others:
+        raise OutputError(
+            f"{path}: holds what is not of a server's data: {', '.join(others[:3])}{', ...' if len(others) > 3 else ''}"
+            "; choose a new or empty folder (--data)"
+        )
+
+
+def _close_to_others(path: Path) -> None:
+    """Let the owner alone read what an earlier server, a copy or a volume left open to others."""
+    with suppress(OSError):  # it is not there, or somebody else's
+        if (mode := stat.S_IMODE(path.stat().st_mode)) & 0o077:
+            path.chmod(mode & ~0o077)
 
 
 def served(data: Path, model: Path) -> Path:
