@@ -123,7 +123,7 @@ def save(bundle: Bundle, path: Path, *, replace: bool = False) -> None:
 
     def write_manifest(draft: Path) -> None:
         listed = Manifest(FORMAT, VERSION, bundle.kind, entries)
-        draft.write_bytes(_sealed(msgspec.to_builtins(listed)))
+        draft.write_bytes(sealed(msgspec.to_builtins(listed)))
 
     writers = {name: partial(Path.write_bytes, data=data) for name, data in contents.items()}
     write_folder(path, {**writers, weights: write_weights, "manifest.json": write_manifest}, replace=replace)
@@ -165,38 +165,10 @@ def _is_model(path: Path) -> bool:
         return False
 
 
-def _sealed(manifest: dict[str, Any]) -> bytes:
+def sealed(manifest: dict[str, Any]) -> bytes:
     """Canonical JSON of the manifest under its own checksum, so that a flipped bit in it is found too."""
     content = json.dumps(manifest, sort_keys=True, indent=1)
     return f'{{"checksum": "{sha256(content.encode())}",\n"manifest": {content}}}\n'.encode()
-
-
-def manifest(path: Path) -> Manifest:
-    """What a folder says that its model consists of; BundleError where it is missing, foreign, damaged or too new."""
-    # os.path, as pathlib raises where a folder on the way must not be entered.
-    if not os.path.isdir(path):
-        what = "is not a folder" if os.path.exists(path) else "does not exist or cannot be entered"
-        raise BundleError(f"{path}: {what}; a sasrec model is a folder written by `sasrec train` or `save`")
-    if not os.path.lexists(path / "manifest.json"):
-        raise BundleError(f"{path}: is not a sasrec model: it holds no manifest.json that can be read")
-    data = read(path, "manifest.json")
-    foreign = BundleError(f"{path / 'manifest.json'}: is damaged or not of a sasrec model")
-    try:
-        plain = json.loads(data)["manifest"]
-        if not isinstance(plain, dict) or plain.get("format") != FORMAT:
-            raise foreign
-        if isinstance(plain.get("version"), int) and plain["version"] > VERSION:
-            raise BundleError(
-                f"{path}: has format version {plain['version']}, this sasrec reads up to {VERSION}; update sasrec"
-            )
-        if data != _sealed(plain):
-            raise foreign
-        manifest = msgspec.convert(plain, Manifest)
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise error if isinstance(error, BundleError) else foreign from None
-    if set(manifest.files) != {*FILES, weights_file(manifest.kind)}:
-        raise foreign
-    return manifest
 
 
 def read(path: Path, name: str) -> bytes:

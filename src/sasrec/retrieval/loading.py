@@ -1,5 +1,6 @@
 """load(): from a saved model to a recommender, with every byte of its files checked."""
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,20 @@ import polars as pl
 import safetensors.numpy
 from safetensors import SafetensorError
 
-from sasrec.bundle import EXPORTED, FILES, Bundle, Entry, Manifest, entry_of, manifest, read, regular, weights_file
+from sasrec.bundle import (
+    EXPORTED,
+    FILES,
+    FORMAT,
+    VERSION,
+    Bundle,
+    Entry,
+    Manifest,
+    entry_of,
+    read,
+    regular,
+    sealed,
+    weights_file,
+)
 from sasrec.data.columns import LONGEST_ID_BYTES
 from sasrec.data.log import FrameKind
 from sasrec.data.parquet import pages
@@ -159,6 +173,34 @@ def read_bundle(path: Path) -> Bundle:
     tensors = _tensors(path, listed)
     with _fitting(path):
         return _decode(listed, contents, tensors)
+
+
+def manifest(path: Path) -> Manifest:
+    """What a folder says that its model consists of; BundleError where it is missing, foreign, damaged or too new."""
+    # os.path, as pathlib raises where a folder on the way must not be entered.
+    if not os.path.isdir(path):
+        what = "is not a folder" if os.path.exists(path) else "does not exist or cannot be entered"
+        raise BundleError(f"{path}: {what}; a sasrec model is a folder written by `sasrec train` or `save`")
+    if not os.path.lexists(path / "manifest.json"):
+        raise BundleError(f"{path}: is not a sasrec model: it holds no manifest.json that can be read")
+    data = read(path, "manifest.json")
+    foreign = BundleError(f"{path / 'manifest.json'}: is damaged or not of a sasrec model")
+    try:
+        plain = json.loads(data)["manifest"]
+        if not isinstance(plain, dict) or plain.get("format") != FORMAT:
+            raise foreign
+        if isinstance(plain.get("version"), int) and plain["version"] > VERSION:
+            raise BundleError(
+                f"{path}: has format version {plain['version']}, this sasrec reads up to {VERSION}; update sasrec"
+            )
+        if data != sealed(plain):
+            raise foreign
+        manifest = msgspec.convert(plain, Manifest)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise error if isinstance(error, BundleError) else foreign from None
+    if set(manifest.files) != {*FILES, weights_file(manifest.kind)}:
+        raise foreign
+    return manifest
 
 
 @contextmanager

@@ -25,6 +25,7 @@ import msgspec
 from sasrec import bundle
 from sasrec.errors import BundleError, OutputError, ServingError
 from sasrec.files import durable_file, sha256, write_folder
+from sasrec.retrieval.loading import manifest
 
 KEPT = 3  # versions that stay on the disk: the served one and those to go back to
 
@@ -211,7 +212,7 @@ def fingerprint(model: Path) -> str:
     Raises:
         BundleError: The folder is missing or foreign, or its manifest is damaged.
     """
-    bundle.manifest(model)
+    manifest(model)
     return sha256(bundle.read(model, "manifest.json"))[:12]
 
 
@@ -226,6 +227,4 @@ def _copy(model: Path, path: Path) -> None:
 
         return write
 
-    write_folder(
-        path, {name: writing(name) for name in (*bundle.manifest(model).files, "manifest.json")}, replace=False
-    )
+    write_folder(path, {name: writing(name) for name in (*manifest(model).files, "manifest.json")}, replace=False)
