@@ -204,7 +204,7 @@ def test_the_version_is_printed(run):
         ("recommend walk.model --user u01 --history 1", 2, ["--user", "--history", "--all"]),
         ("recommend walk.model --all", 2, ["--all", "--out"]),
         ("recommend walk.model --user u01 --out new.parquet", 2, ["--all", "--out"]),
-        ("recommend walk.model --all --out new.parquet --deny 1", 2, ["--all"]),
+        ("recommend walk.model --all --out new.parquet --format json", 2, ["--all", "--format"]),
         ("recommend walk.model --all new.parquet", 2, ["nothing takes new.parquet", "sasrec recommend --help"]),
         ("recommend missing --all --out all.csv.gz", 6, ["all.csv.gz", "end in .gz", ".csv or .parquet"]),
         ("recommend walk.model --all --out log.csv", 6, ["log.csv", "exists already"]),
@@ -849,6 +849,20 @@ def test_recommendations_for_everybody_are_those_of_the_library(run, folder, tmp
 
     assert (code, f"{len(answer):,} recommendations for 60 users" in out) == (0, True)
     assert pl.read_parquet(tmp_path / "all.parquet").equals(answer)
+
+
+@pytest.mark.filterwarnings("default")
+def test_recommendations_for_everybody_keep_to_what_is_allowed(run, folder, tmp_path):
+    model = sasrec.load(folder / "walk.model")
+    out = tmp_path / "all.parquet"
+    flags = ["--all", "--out", out, "--allow", "1", "5", "9", "99", "--deny", "9"]
+
+    refused = run("recommend", "walk.model", *flags)
+    code, _, err = run("recommend", "walk.model", *flags, "--unknown", "skip")
+
+    assert refused[0] == 4
+    assert (code, "skipped 1 unknown item: 99" in err) == (0, True)
+    assert pl.read_parquet(out).equals(model.recommend(model.users.ids, allow=[1, 5], deny=[9]))
 
 
 def test_a_file_of_recommendations_is_replaced_when_that_is_asked_for(run, tmp_path):

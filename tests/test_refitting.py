@@ -1,5 +1,6 @@
 """A refit changes the training part alone: neither settings, nor epochs, nor anything by the test part."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -146,6 +147,13 @@ def test_its_figures_are_never_mixed_with_others(again, small_model, small_confi
         sasrec.evaluate(again, data, on="valid")
 
     assert "refit on train + validation" in sasrec.compare(data, {"one": again, "two": again}).protocol
+
+
+def test_a_refit_calls_no_epoch_the_best(small_model, data, capsys):
+    sasrec.refit(small_model, data, progress=True)
+
+    assert re.search("^epoch +1 ", said := capsys.readouterr().err, re.MULTILINE)
+    assert "best" not in said
 
 
 def test_what_cannot_be_refit_is_refused(again, small_model, data, walks):

@@ -94,11 +94,12 @@ def recommend(
     from sasrec.retrieval.stream import check_format
 
     if out is not None:
-        _check_plain(rules, shape)
+        if shape != Shape():
+            raise ConfigError("--all writes plain columns to its file; --titles and --format go with named users alone")
         check_free(out, replace=replace)
         check_format(out)
         made = load(model)
-        rows = made.recommend_all(out, k=rules.k, exclude_seen=rules.exclude_seen, replace=replace, at=whom.at)
+        rows = made.recommend_all(out, replace=replace, at=whom.at, **_told(rules, made))
         say(f"wrote {rows:,} recommendations for {len(made.users):,} users to {out} ({in_bytes(out)})")
     else:
         made = load(model)
@@ -130,27 +131,20 @@ def similar(
     shape.show(made.similar(made.items.parse(item), k=k), made.items)
 
 
-def _check_plain(rules: Rules, shape: Shape) -> None:
-    if rules != Rules(k=rules.k, exclude_seen=rules.exclude_seen) or shape != Shape():
-        raise ConfigError(
-            "--all goes with --out, --k, --exclude-seen, --at and --replace alone; name users for other flags"
-        )
-
-
 def _answer(model: "Recommender", whom: Whom, rules: Rules) -> pl.DataFrame:
     if whom.user:
         ask: Callable[..., Any] = partial(model.recommend, _parsed(whom.user, model.users))
     else:
         ask = partial(model.continue_from, _parsed(whom.history, model.items), times=whom.times or None)
-    answer: pl.DataFrame = ask(
-        at=whom.at,
-        k=rules.k,
-        exclude_seen=rules.exclude_seen,
-        allow=_parsed(rules.allow, model.items) or None,
-        deny=_parsed(rules.deny, model.items) or None,
-        unknown=rules.unknown,
-    )
+    answer: pl.DataFrame = ask(at=whom.at, **_told(rules, model))
     return answer
+
+
+def _told(rules: Rules, model: "Recommender") -> dict[str, Any]:
+    """The rules as a model takes them, with ids as it has them."""
+    lists = {"allow": rules.allow, "deny": rules.deny}
+    given = {name: _parsed(ids, model.items) or None for name, ids in lists.items()}
+    return {"k": rules.k, "exclude_seen": rules.exclude_seen, "unknown": rules.unknown, **given}
 
 
 def _warn_of_none(answer: pl.DataFrame, model: "Recommender", user: tuple[str, ...]) -> None:

@@ -234,22 +234,24 @@ class Recommender:
         exclude_seen: bool | None = None,
         allow: Ids | None = None,
         deny: Ids | None = None,
+        unknown: Unknown = "raise",
         replace: bool = False,
         at: When | None = None,
     ) -> int:
         """Recommendations for every known user, streamed to a file in bounded memory: CSV (`.csv`) or else Parquet.
 
         The file has the columns of `recommend`, users in the order of their ids. It appears whole or not at all.
-        `allow`, `deny` and `at` are those of `recommend`. A suffix other than `.csv` and `.parquet` is refused; there may be none.
+        A suffix other than `.csv` and `.parquet` is refused; there may be none. `allow`, `deny` and `at` are those of
+        `recommend`, and so is `unknown`, which is about items of the two lists here.
 
         Returns:
             Rows written.
 
         Raises:
             OutputError: The file exists and `replace` is False, ends in another suffix, or cannot be written.
-            UnknownIdError: An id of `allow` or `deny` is unknown.
+            UnknownIdError: An item of `allow` or `deny` is unknown (with unknown="raise").
         """
-        selection = self._selection(k, exclude_seen=exclude_seen, allow=allow, deny=deny)
+        selection = self._selection(k, exclude_seen=exclude_seen, allow=allow, deny=deny, unknown=unknown)
         ranked = self._search(self._asked(self.histories, at), np.arange(len(self.users)), selection)
         return write_frames(Path(path), (self._named(some, self.users.ids) for some in ranked), replace=replace)
 

@@ -109,7 +109,7 @@ class _Again:
                         started = time.perf_counter()
                         loss = training.epoch(number, watcher.step)
                         seconds = round(time.perf_counter() - started, 3)
-                        watcher.epoch(EpochResult(number, loss, None, None, seconds, best=number == epochs))
+                        watcher.epoch(EpochResult(number, loss, None, None, seconds, best=False))
             except KeyboardInterrupt:
                 raise TrainingError("interrupted; a refit is whole or nothing") from None
         with training.judged() as network:
