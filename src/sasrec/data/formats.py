@@ -152,10 +152,7 @@ def _parse(path: Path, name: str, format: str) -> Table:
     if format == "jsonl":
         return _table(_json_lines(path), name, format, typed=True)
     if format in ("csv", "tsv"):
-        # Where a comma is the decimal sign, spreadsheets separate by semicolon. A quoted name may hold any of these.
-        bare = re.sub(r'"[^"]*"', "", first_line)
-        separator = max(",;\t", key=bare.count) if re.search("[,;\t]", bare) else "|"
-        separator = separator if format == "csv" else "\t"
+        separator = "\t" if format == "tsv" else _separator(first_line)
         notes = partial(notes_on_lines, path, name, separator)
         return _table(_delimited(path, name, separator, '"'), name, format, notes=notes)
     if format == "inter":
@@ -199,7 +196,7 @@ def _table(
         return rows.select(blank=pl.all_horizontal(pl.all().is_null())).collect()["blank"]
 
     named = tuple(one for one in columns if one not in hidden)
-    table = Table(name, format, named, typed, read, blank=None if typed else blank)
+    table = Table(name, format, named, typed, read, blank=None if typed else blank)  # `read` leaves its notes there
     return table
 
 
@@ -310,6 +307,12 @@ def _first_line(path: Path, name: str) -> str:
         return line.decode()
     except UnicodeDecodeError as error:
         raise DataError(f"{name}: {_not_utf8(line, error, start)}") from None
+
+
+def _separator(header: str) -> str:
+    # Where a comma is the decimal sign, spreadsheets separate by semicolon. A quoted name may hold any of these.
+    bare = re.sub(r'"[^"]*"', "", header)
+    return max(",;\t", key=bare.count) if re.search("[,;\t]", bare) else "|"
 
 
 def _fault(path: Path, format: str, error: BaseException) -> str:

@@ -31,7 +31,8 @@ KEPT = 3  # versions that stay on the disk: the served one and those to go back 
 
 _OWN = ("events.sqlite", "events.sqlite-wal", "events.sqlite-shm", "models", "current.json", "control.sock", "lock")
 
-_Version = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{12}$")]
+_NAME = "[0-9a-f]{12}"
+_Version = Annotated[str, msgspec.Meta(pattern=f"^{_NAME}$")]
 
 
 class Course(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -172,7 +173,7 @@ def _check_own(path: Path) -> None:
         return
     others = sorted(names.difference(_OWN))
     if "models" in names:  # where whatever is no version that is served will be deleted
-        others += [f"models/{name}" for name in os.listdir(path / "models") if not re.fullmatch("[0-9a-f]{12}", name)]
+        others += [f"models/{name}" for name in os.listdir(path / "models") if not re.fullmatch(_NAME, name)]
     if others:
         raise OutputError(
             f"{path}: holds what is not of a server's data: {', '.join(others[:3])}{', ...' if len(others) > 3 else ''}"
