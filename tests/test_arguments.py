@@ -110,3 +110,10 @@ def test_a_space_of_one_value_is_refused_with_what_it_should_be(data):
 def test_a_least_weight_is_a_number(wrong):
     with pytest.raises(ConfigError, match="min_weight: expected a number or None"):
         sasrec.Filters(min_weight=wrong)
+
+
+def test_least_events_are_integers_of_python_or_numpy():
+    assert sasrec.Filters(user_core=np.int64(3)).user_core == 3
+    for wrong in (True, 2.0, "2", -1):
+        with pytest.raises(ConfigError, match="item_core: expected a whole number of 0 or more, found"):
+            sasrec.Filters(item_core=wrong)

@@ -481,6 +481,13 @@ def test_a_name_that_promises_another_format_is_refused(texts, tmp_path, name):
     assert not list(tmp_path.iterdir())
 
 
+def test_what_to_do_about_the_unknown_is_checked_for_everybody_too(texts, tmp_path):
+    with pytest.raises(ConfigError, match="unknown: expected 'raise', 'skip', 'ignore' or 'popular', found 'drop'"):
+        texts.recommend_all(tmp_path / "all.parquet", unknown="drop")
+
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_file_of_everybody_keeps_large_integers(log_of, tmp_path):
     model = popular(log_of({2**53 + 1: [2**62 + 1, 5], 2**53: [5]}))
 

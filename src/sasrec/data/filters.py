@@ -9,7 +9,7 @@ import polars as pl
 
 from sasrec.data.formats import row_list
 from sasrec.data.sequences import offsets_of, pair_numbers
-from sasrec.errors import ConfigError, DataError
+from sasrec.errors import ConfigError, DataError, is_whole
 
 Duplicates = Literal["keep", "first", "last"]
 BadRows = Literal["refuse", "drop"]
@@ -52,7 +52,7 @@ class Filters:
         if isinstance(least, bool) or not isinstance(least, int | float | None):
             raise ConfigError(f"min_weight: expected a number or None, found {least!r}")
         for name in ("user_core", "item_core"):
-            if not isinstance(getattr(self, name), int) or getattr(self, name) < 0:
+            if not is_whole(getattr(self, name), least=0):
                 raise ConfigError(f"{name}: expected a whole number of 0 or more, found {getattr(self, name)!r}")
 
     @classmethod

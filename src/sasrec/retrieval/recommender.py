@@ -283,8 +283,8 @@ class Recommender:
         """What the caller's rules mean in rows; refuses a `k` that is none, and unknown items unless told otherwise."""
 
         def rows(ids: Ids | None, what: str) -> np.ndarray | None:
-            found = None if ids is None else _found(self.items, listed(ids, what=what)[0], unknown, depth=5)
-            return None if found is None else found[found >= 0]
+            found = _found(self.items, [] if ids is None else listed(ids, what=what)[0], unknown, depth=5)
+            return None if ids is None else found[found >= 0]
 
         check_flag("exclude_seen", exclude_seen)
         return Selection.of(
