@@ -356,3 +356,45 @@ def test_new_items_are_measured_added_and_recommended_from_the_bundle_alone(walk
     assert "z-last" in capsys.readouterr().out
     assert main(["add-items", widest, str(tmp_path / "more.parquet"), "--out", str(tmp_path / "none")]) == 3
     assert "there is nothing to add" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("does", ["refit", "blend", "diagnose"])
+def test_what_the_log_knows_nothing_of_is_refused_before_anything_is_made(model, wider, walks, features, does):
+    data = sasrec.split(walks)
+    calls = {
+        "refit": lambda: sasrec.refit(wider, data, features=features),
+        "blend": lambda: sasrec.blend(data, ["rules", wider]),
+        "diagnose": lambda: sasrec.diagnose(data, model=wider),
+    }
+
+    with pytest.raises(ConfigError, match=f"4 items were added to it after training.*; {does} the model that it was"):
+        calls[does]()
+
+
+def test_models_of_which_one_was_widened_are_told_apart(model, wider, walks):
+    for models in ({"m": model, "w": wider}, {"w": wider, "m": model}):
+        with pytest.raises(DataError, match=r"the models rank different items \((25 and 29|29 and 25) of them\)"):
+            sasrec.compare(sasrec.split(walks), models, progress=False)
+
+
+def test_a_wider_model_has_a_page_and_answers_in_the_frames_of_the_first(model, wider, table, walks, tmp_path):
+    data = sasrec.split(walks)
+    sasrec.write_page(tmp_path / "p.html", sasrec.evaluate(wider, data), model=wider, data=data)
+    model.save(tmp_path / "m")
+    in_pandas = sasrec.add_items(sasrec.load(tmp_path / "m", frame="pandas"), table)
+
+    assert "29 items" in (tmp_path / "p.html").read_text(encoding="utf-8")
+    assert type(in_pandas.continue_from(["i03"], k=2)).__module__.startswith("pandas")
+
+
+def test_added_items_change_nothing_among_the_known_ones_of_a_blend(walks, table, features):
+    data = sasrec.split(walks)
+    rest = pl.concat([table.with_columns(item_id=pl.col("item_id") + f" {number}") for number in range(8)])
+    for parts in (["content", "popularity"], ["content", "rules", "markov"]):
+        blend = sasrec.blend(data, parts, features=features, progress=False)
+        wide = sasrec.add_items(blend, rest)
+
+        was = blend.score(["i03", "i14"], walks.items.ids)["score"]
+        now = wide.score(["i03", "i14"], walks.items.ids)["score"]
+
+        np.testing.assert_allclose(now, was, rtol=1e-6)

@@ -238,7 +238,8 @@ def test_new_items_are_scored_by_content_alone_and_known_ones_by_what_knows_them
 
     scores = Blend(parts, NewItems(np.array(new), 0.6)).scores(histories)
 
-    lent = root_of_chances(8 * content.scores(histories), free=True)
+    odds = np.exp(8 * content.scores(histories).astype(np.float64))
+    lent = np.sqrt(odds / odds[:, known].sum(axis=1, keepdims=True))  # new items take no chance from known ones
     expected = 0.6 * lent
     expected[:, known] = 0.3 * lent[:, known]
     expected[:, known] += 0.25 * root_of_chances(network.scorer.scores(histories)[:, known], free=True)
@@ -272,8 +273,9 @@ def test_parts_that_share_their_features_are_saved_and_answer_alike(data, featur
 def as_if_new(model, valid, weight):
     """NDCG@10 on validation, each target scored as a new item would be; by brute force."""
     scorer = Blend(model.scorer.parts, NewItems(model.scorer.new.rows, weight))
-    everything = NewItems(np.arange(40), weight)
-    taken_for_new = Blend({"content": (1.0, model.scorer.content)}, everything).scores(valid.histories)
+    known = np.setdiff1d(np.arange(40), model.scorer.new.rows)
+    odds = np.exp(8 * model.scorer.content.scores(valid.histories).astype(np.float64))
+    taken_for_new = weight * np.sqrt(odds / odds[:, known].sum(axis=1, keepdims=True))
     found = []
     for user, scores in enumerate(scorer.scores(valid.histories)):
         target = valid.targets[user]
@@ -405,17 +407,13 @@ def test_items_are_added_to_a_blend_with_content_and_known_ones_keep_their_order
     assert wider.items.raw(wider.scorer.new.rows).to_list() == ["a new", "i09 new", "z new"]
     history = ["i03", "i14", "i15"]
     before, after = (one.score(history, made.items.ids)["score"].to_numpy() for one in (made, wider))
-    # Content's chances are of three items more; what else there is stays as it was.
-    place = {name: weight for name, (weight, _) in made.scorer.parts.items()}["content"]
-    lent = [
-        root_of_chances(8 * model.scorer.content.scores(Sequences.of([model.items.rows(history)])), free=True)[0]
-        for model in (made, wider)
-    ]
     old = wider.items.rows(made.items.ids)
-    np.testing.assert_allclose(after - place * lent[1][old], before - place * lent[0], atol=1e-5)
+    np.testing.assert_allclose(after, before, rtol=1e-5)
+    odds = np.exp(8 * wider.scorer.content.scores(Sequences.of([wider.items.rows(history)]))[0].astype(np.float64))
+    lent = np.sqrt(odds / odds[old].sum())
     added = wider.score(history, ["a new", "i09 new", "z new"])["score"].to_numpy()
     rows = wider.items.rows(["a new", "i09 new", "z new"])
-    np.testing.assert_allclose(added, made.scorer.new.weight * lent[1][rows], rtol=1e-4)
+    np.testing.assert_allclose(added, made.scorer.new.weight * lent[rows], rtol=1e-4)
     assert wider.histories.items.tolist() == old[made.histories.items].tolist()
 
 

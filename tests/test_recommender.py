@@ -519,3 +519,14 @@ def test_markov_falls_back_to_popularity_for_an_item_that_nothing_followed(log_o
     model = Recommender(Markov.of(log.histories, items=4), users=log.users, items=log.items, histories=log.histories)
 
     assert model.continue_from(["w"], k=2)["item_id"].to_list() == ["x", "z"]
+
+
+def test_copies_of_a_candidate_score_alike_and_share_their_rank(small_model):
+    known = small_model.items.ids.to_list()
+
+    found = small_model.score(["i03"], [known[1]] * 9 + [known[2]] + known)
+
+    scores = found["score"].to_list()
+    assert len({*scores[:9], scores[11]}) == 1
+    assert len({scores[9], scores[12]}) == 1
+    assert len(set(found["rank"].to_list()[:9])) == 1

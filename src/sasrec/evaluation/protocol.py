@@ -156,14 +156,18 @@ def evaluate_all(
     """
     cuts = check_protocol(data, k=k, exclude_seen=exclude_seen, on=on, candidates=candidates)
     first = next(iter(models.values()))
-    if len(first.items) > len(data.log.items) and first.record.get("data") == data.fingerprint:
-        data = data.within(first.items)  # of this very log, so the other items were added: nobody has had them yet
     for model in models.values():
-        if not model.items.ids.equals(data.log.items.ids):
+        if not model.items.ids.equals(first.items.ids):
             raise DataError(
-                f"the {len(model.items):,} items of the model are not the {len(data.log.items):,} of the log "
-                f"{data.log.source.name}; evaluate on the log that the model was trained on, read as then"
+                f"the models rank different items ({len(first.items):,} and {len(model.items):,} of them); evaluate "
+                "models of one log, to which the same items were added if any were"
             )
+    data = in_catalogue(data, first)
+    if not first.items.ids.equals(data.log.items.ids):
+        raise DataError(
+            f"the {len(first.items):,} items of the model are not the {len(data.log.items):,} of the log "
+            f"{data.log.source.name}; evaluate on the log that the model was trained on, read as then"
+        )
     holdout = data.test if on == "test" else data.valid
     if not all(model.users.ids.equals(data.log.users.ids) for model in models.values()):
         # Rows of this log are other users to such a model: it ranks for them as for people that it does not know.
@@ -194,6 +198,12 @@ def evaluate_all(
     likeness = "Content" in scorers or any(model.scorer.kind == "content" for model in models.values())
     known = new if len(data.new) or likeness else None
     return Report(protocol, notes, tuple(rows), cuts, holdout.users, on, seen, known)
+
+
+def in_catalogue(data: Split, model: Model) -> Split:
+    """The split in the catalogue of a model of it to which items were added: nobody has had them yet."""
+    widened = len(model.items) > len(data.log.items) and model.record.get("data") == data.fingerprint
+    return data.within(model.items) if widened else data
 
 
 def _scorers(models: Mapping[str, Model], train: Sequences, items: int) -> dict[str, Scoring]:

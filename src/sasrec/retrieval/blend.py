@@ -51,29 +51,32 @@ class NewItems:
         return cls(np.setdiff1d(np.arange(items), train.items), weight)
 
 
-def support(
-    scorer: Scorer, histories: Sequences, *, without: Int[np.ndarray, "hidden"] | None = None
-) -> Float[Tensor, "B V"]:
+def support(scorer: Scorer, histories: Sequences, *, new: Int[np.ndarray, "new"] | None = None) -> Float[Tensor, "B V"]:
     """The root of the chance of every item: the softmax of what scores freely, the share of the sum of what is counted.
 
     With roots, a part that is very sure of few items does not drown what the others have to say about the rest.
 
     Args:
-        without: Item rows that are given no chance.
+        new: Item rows that take no chance from the others, however many they are. Content gives each of them what it
+            would have in the place of a known item, and what is not content nothing.
     """
     scores = torch.from_numpy(scorer.scores(histories))
     if isinstance(scorer, Content):
         scores.mul_(_SHARPNESS)
-    if without is not None:
-        scores[:, torch.from_numpy(without)] = -torch.inf
-    if isinstance(scorer, Neural | Content):
+    known = scores
+    if new is not None:
+        known = scores[:, np.setdiff1d(np.arange(scorer.items), new)]
+        if not isinstance(scorer, Content):
+            scores[:, new] = -torch.inf
+    if not isinstance(scorer, Neural | Content):
+        return scores.clamp_(min=0).div_(known.clamp(min=0).sum(dim=1, keepdim=True).clamp_min(1e-30)).sqrt_()
+    if known is scores:
         return torch.softmax(scores, dim=1).sqrt_()
-    scores.clamp_(min=0)
-    return scores.div_(scores.sum(dim=1, keepdim=True).clamp_min(1e-30)).sqrt_()
+    return scores.sub_(known.logsumexp(dim=1, keepdim=True)).exp_().sqrt_()
 
 
 def lent(
-    parts: Mapping[str, Scorer], new: Int[np.ndarray, "hidden"] | None, histories: Sequences
+    parts: Mapping[str, Scorer], new: Int[np.ndarray, "new"] | None, histories: Sequences
 ) -> dict[str, Float[Tensor, "B V"]]:
     """What every part lends to each item.
 
@@ -84,7 +87,7 @@ def lent(
     found = {}
     for name, scorer in parts.items():
         content = isinstance(scorer, Content)
-        found[name] = support(scorer, histories, without=None if content else new)
+        found[name] = support(scorer, histories, new=new)
         if content and new is not None and NEW not in found:
             found[NEW] = torch.zeros_like(found[name])
             found[NEW][:, new] = found[name][:, new]

@@ -63,7 +63,7 @@ class Recommender:
         if self.reads_times and (histories.times is None or self.time_unit is None):
             raise BundleError("the model looks at times, and does not know those of its histories, or their unit")
         self.index = index
-        self._frame = frame
+        self.frame = frame
 
     def __repr__(self) -> str:
         return f"Recommender({self.scorer.kind}: {len(self.items):,} items, {len(self.users):,} users)"
@@ -137,7 +137,7 @@ class Recommender:
         histories = self._asked(self.histories.take(rows[known]), at)
         answer = Ranking.joined(self._search(histories, known, selection))
         nobody = np.flatnonzero(rows < 0) if unknown == "popular" else None
-        return framed(self._answer(answer, selection, nobody, _as_given(raw, rows, self.users)), kind or self._frame)
+        return framed(self._answer(answer, selection, nobody, _as_given(raw, rows, self.users)), kind or self.frame)
 
     def continue_from(
         self,
@@ -179,7 +179,7 @@ class Recommender:
         histories = self._asked(replace(Sequences.of([rows] if len(rows) else []), times=clock), at)
         answer = Ranking.joined(self._search(histories, np.arange(len(histories)), selection))
         nobody = np.arange(1 - len(histories)) if unknown == "popular" else None
-        return framed(self._answer(answer, selection, nobody), kind or self._frame)
+        return framed(self._answer(answer, selection, nobody), kind or self.frame)
 
     def similar(self, item: Id, *, k: int = 10, allow: Ids | None = None, deny: Ids | None = None) -> Any:
         """The items most like one item, by cosine; never the item itself.
@@ -195,7 +195,8 @@ class Recommender:
         scores = self.scorer.similarities(row)[np.newaxis]
         scores[:, np.append(selection.hidden(len(self.items)), row)] = -np.inf
         answer = Ranking.of(*best(scores, selection.k), np.zeros(1, np.int64))
-        return framed(self._named(answer), self._frame)
+        answer.scores.clip(-1, 1, out=answer.scores)  # rounding leads beyond
+        return framed(self._named(answer), self.frame)
 
     def score(
         self, history: Ids, candidates: Ids, *, times: Sequence[When] | None = None, at: When | None = None
@@ -220,11 +221,13 @@ class Recommender:
             raise UnknownIdError("history: is empty; a score needs at least one item")
         rows = self.items.known_rows(raw)
         asked = self._asked(replace(Sequences.of([past]), times=self._clock(times, events=len(past))), at)
-        scores = scoring(self.scorer, rows)(asked)[0]
+        # Each item once: a product's last bit depends on the column, and copies of an item must not differ.
+        distinct, places = np.unique(rows, return_inverse=True)
+        scores = scoring(self.scorer, distinct)(asked)[0][places]
         check_finite(scores)
         answer = pl.DataFrame({"item_id": self.items.raw(rows), "score": scores})
         rank = pl.col("score").rank("min", descending=True).cast(pl.Int32)
-        return framed(answer.with_columns(rank=rank), kind or self._frame)
+        return framed(answer.with_columns(rank=rank), kind or self.frame)
 
     def recommend_all(
         self,

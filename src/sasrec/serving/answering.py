@@ -240,6 +240,7 @@ class Served:
         scores[0, row] = -np.inf
         values, items = best(scores, request.k)
         check_finite(values)
+        values = np.where(values > -np.inf, values.clip(-1, 1), values)  # rounding leads beyond
         return Similars(self._scored(items[0].tolist(), values[0].tolist()), self.version)
 
     def _scored(self, rows: list[int], scores: list[float]) -> list[Scored]:

@@ -24,6 +24,7 @@ from sasrec.studies.histories import shuffled, without_older
 from sasrec.studies.trials import Line, Trials
 from sasrec.studies.verdict import on_blocks, on_history, on_last_item, on_network, on_order
 from sasrec.training.machine import torch_threads
+from sasrec.training.parts import check_nothing_added
 from sasrec.training.progress import Tell, told
 from sasrec.training.settling import settled
 from sasrec.training.training import train
@@ -194,6 +195,7 @@ def _network_of(model: Recommender, data: Split) -> Neural:
             f"{data.log.source.name}: the model was trained on another log or split, so it may have seen the targets; "
             "read and split the log as in training, or leave the model away to train one"
         )
+    check_nothing_added(model, data, done="diagnose")
     return scorer
 
 

@@ -21,7 +21,7 @@ from sasrec.retrieval.topk import best, blocks, hide
 from sasrec.training.costs import Clock
 from sasrec.training.counting import Countable, check_countable, count
 from sasrec.training.machine import describe
-from sasrec.training.parts import same_features
+from sasrec.training.parts import check_nothing_added, same_features
 from sasrec.training.progress import told
 from sasrec.training.settling import check_features
 
@@ -159,6 +159,7 @@ def _parts(
                 f"{data.log.source.name}: a {kind} was trained on another log or split, or does not say how; "
                 "weights would not be honest"
             )
+        check_nothing_added(found, data, done="blend")
         if features is not None and not same_features([found.record, features.record()]):
             raise ConfigError(
                 f"features: a {kind} was made with others; give those that the models were made with, or none"

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from sasrec.data.features import Features
+from sasrec.data.splits import Split
+from sasrec.errors import ConfigError
 from sasrec.retrieval.blend import Blend
 from sasrec.retrieval.content import Content
 from sasrec.retrieval.neural import Neural
@@ -38,6 +40,20 @@ def parts_of(model: Recommender) -> list[Part]:
         return [Part(scorer.kind, 1.0, scorer, record.get("best", {}))]
     chosen = {part["name"]: part.get("best", {}) for part in record.get("parts", ())}
     return [Part(name, weight, part, chosen.get(name, {})) for name, (weight, part) in scorer.parts.items()]
+
+
+def check_nothing_added(model: Recommender, data: Split, *, done: str) -> None:
+    """Refuse a model of this split to which items were added after training; ConfigError.
+
+    Args:
+        done: What is to be done with it, a verb.
+    """
+    added = len(model.items) - len(data.log.items)
+    if added:
+        raise ConfigError(
+            f"model: {added:,} items were added to it after training, of which the log knows nothing; {done} the model "
+            "that it was made from, then add them to what that gives"
+        )
 
 
 def same_features(records: Sequence[Mapping[str, Any]]) -> bool:

@@ -18,7 +18,7 @@ from sasrec.training.counting import recounted
 from sasrec.training.epochs import EpochResult
 from sasrec.training.machine import torch_threads
 from sasrec.training.negatives import Draw
-from sasrec.training.parts import Part, parts_of, same_features
+from sasrec.training.parts import Part, check_nothing_added, parts_of, same_features
 from sasrec.training.progress import watched
 
 
@@ -63,6 +63,7 @@ def refit(
             f"{data.log.source.name}: the model was trained on another log or split, or does not say how; read and "
             "split the log as in training"
         )
+    check_nothing_added(model, data, done="refit")
     given = {} if features is None else features.record()
     if (features is None) != (record.get("features") is None) or not same_features([record, given]):
         trained = record.get("features")
@@ -72,8 +73,10 @@ def refit(
     again = _Again(data.refit.train, len(data.log.items), features, draw, progress)
     made = {part.name: (part.weight, again.made(part)) for part in parts_of(model)}
     scorer = again.blended(made, model.scorer) if isinstance(model.scorer, Blend) else made[model.scorer.kind][1]
-    done = {"events": len(again.train.items), **clock.record()}
-    return Recommender.of_log(scorer, data.log, record={**record, "refit": done})
+    record = {**record, "refit": {"events": len(again.train.items), **clock.record()}}
+    if isinstance(scorer, Blend) and scorer.new is not None:
+        record["new"] = {**record["new"], "items": len(scorer.new.rows)}
+    return Recommender.of_log(scorer, data.log, record=record)
 
 
 @dataclass(frozen=True)
