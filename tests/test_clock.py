@@ -1,8 +1,9 @@
 """Times come as numbers in a log's unit, as dates or as their text, and mean the same."""
 
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta, timezone
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from sasrec.data.clock import in_order, in_unit, now
@@ -21,6 +22,9 @@ SPRING = 1_714_564_800  # 2024-05-01T12:00:00Z in seconds since 1970
         datetime(2024, 5, 1, 12),
         datetime(2024, 5, 1, 12, tzinfo=UTC),
         datetime(2024, 5, 1, 7, tzinfo=timezone(timedelta(hours=-5))),
+        np.datetime64("2024-05-01T12"),
+        np.datetime64("2024-05-01T12:00:00.000000000"),
+        pd.Timestamp("2024-05-01T14:00+02:00"),
     ],
 )
 def test_a_date_is_the_same_moment_in_every_unit(when, unit, each):
@@ -37,7 +41,23 @@ def test_no_digit_of_a_large_number_is_lost():
     assert in_unit("1714564800123456789", "ns", name="at") == 1_714_564_800_123_456_789
 
 
-@pytest.mark.parametrize("when", [True, None, "soon", "", float("nan"), float("inf"), 2**63, -(2**62), [1]])
+@pytest.mark.parametrize("kind", [pd.Timestamp, np.datetime64])
+def test_no_nanosecond_of_a_date_is_lost(kind):
+    assert in_unit(kind("2024-05-01T12:00:00.123456789"), "ns", name="at") == SPRING * 10**9 + 123_456_789
+    assert in_unit(kind("1969-12-31T23:59:59.999999999"), "ns", name="at") == -1
+
+
+def test_a_day_is_its_midnight():
+    assert in_unit(date(2024, 5, 1), "s", name="at") == SPRING - 12 * 3600
+
+
+@pytest.mark.parametrize(
+    "when",
+    [
+        *(True, None, "soon", "", float("nan"), float("inf"), 2**63, -(2**62), [1]),
+        *(pd.NaT, pd.NA, np.datetime64("NaT"), np.timedelta64(1, "s")),
+    ],
+)
 def test_what_is_no_time_is_refused_with_what_would_be(when):
     with pytest.raises(ConfigError, match=r"at: expected a number \(ms\) or a date such as 2024-05-31T18:00, found"):
         in_unit(when, "ms", name="at")

@@ -413,3 +413,34 @@ def test_vectors_that_do_not_fit_are_refused_in_a_bundle(told, broken, words):
 
     with pytest.raises(BundleError, match=words):
         Neural.from_parts(25, config, tensors | {"items.vectors": broken(tensors["items.vectors"])})
+
+
+@pytest.mark.parametrize("form", ["pandas", "polars", "csv"])
+def test_whole_numbers_are_the_same_values_where_a_gap_made_floats_of_them(form, tmp_path):
+    ids = ["a", "b", "c"]
+    ints = pl.DataFrame({"item_id": ids, "year": [1990, 1991, 1990]})
+    whole = sasrec.read_features(pl.DataFrame({"item_id": ids, "year": [1990, 1991, 1990]}), ITEMS, columns=["year"])
+    frame = pd.DataFrame({"item_id": ids, "year": [1990.0, float("nan"), 1992.0]})
+    if form == "csv":
+        frame.to_csv(tmp_path / "items.csv", index=False)
+    tables = {"pandas": frame, "polars": pl.DataFrame({"item_id": ids, "year": [1990.0, float("nan"), 1992.0]})}
+
+    gappy = sasrec.read_features(tables.get(form, tmp_path / "items.csv"), ITEMS, columns=["year"])
+
+    assert whole.values == (("year", "1990"), ("year", "1991"))
+    assert gappy.values == (("year", "1990"), ("year", "1992"))
+
+
+def test_numbers_with_a_fraction_stay_as_they_are():
+    frame = pl.DataFrame({"item_id": ["a", "b"], "size": [1.5, 2.0]})
+
+    assert sasrec.read_features(frame, ITEMS, columns=["size"]).values == (("size", "1.5"), ("size", "2.0"))
+
+
+def test_an_item_without_a_vector_is_a_gap_in_arrays_of_pandas_too():
+    vectors = [np.array([1.0, 2.0]), None, np.array([2.0, 0.0])]
+    frame = pd.DataFrame({"item_id": ["a", "b", "c"], "text": vectors})
+
+    features = sasrec.read_features(frame, ITEMS, vector="text")
+
+    assert features.known.tolist() == [True, False, True]

@@ -86,6 +86,14 @@ def test_a_file_name_is_no_pattern(write):
     assert read(path) == ("csv", EVENTS)
 
 
+@pytest.mark.parametrize("name", ["log?.jsonl", "log[1].jsonl", "log**.jsonl", "log[.jsonl"])
+def test_a_name_of_json_lines_is_no_pattern_either(write, name):
+    write("log1.jsonl", '{"user": "nobody", "item": "nothing"}\n')
+    lines = "".join(f'{{"user": "{user}", "item": "{item}"}}\n' for user, item in EVENTS)
+
+    assert read(write(name, lines)) == ("jsonl", EVENTS)
+
+
 @pytest.mark.parametrize("name", ["^i.*$", "*"])
 def test_a_name_of_a_column_is_no_pattern(write, name):
     with open_file(write("a.csv", f"user,{name},items\nada,x,y\n")) as table:

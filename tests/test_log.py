@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import sasrec
 from sasrec.data.log import Columns
-from sasrec.errors import DataError
+from sasrec.errors import ConfigError, DataError
 
 raw_ids = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=12) | st.sampled_from(
     [
@@ -232,6 +232,48 @@ def test_a_row_is_blank_only_if_no_column_holds_anything(write):
     assert log.source.dropped == {"blank": 2, "without a user": 1}
     with pytest.raises(DataError, match=re.escape("1 of 4 rows cannot be used: 1 without a user (row 2)")):
         sasrec.read_log(write(content))
+
+
+def test_quotation_marks_around_nothing_are_nothing(write):
+    log = sasrec.read_log(write('"user","item","time"\n"a","b","1"\n"","",""\n"a","c","2"\n'))
+
+    assert histories(log) == {"a": ["b", "c"]}
+    assert log.source.dropped == {"blank": 1}
+
+
+def test_a_weight_that_histories_cannot_keep_is_a_bad_row(write):
+    with pytest.raises(DataError, match=r"1 without a readable, finite weight \(row 2\)"):
+        sasrec.read_log(write("user,item,weight\na,x,1\na,y,1e300\n"))
+
+
+@pytest.mark.parametrize("times", [["20240101", "20231231"], ["202401011200", "202402282359"], ["20240101120000"] * 2])
+def test_dates_that_are_written_as_numbers_are_told(write, times):
+    log = sasrec.read_log(write("user,item,time\n" + "".join(f"a,{at},{time}\n" for at, time in enumerate(times))))
+
+    assert any("look like dates written as numbers" in note for note in log.source.notes)
+
+
+@pytest.mark.parametrize("times", ["20241301 20240101", "1714564800 1714564801", "1 20240101", "18991231 19000101"])
+def test_other_numbers_are_not_taken_for_dates(write, times):
+    rows = "".join(f"a,{at},{time}\n" for at, time in enumerate(times.split()))
+
+    log = sasrec.read_log(write("user,item,time\n" + rows), time_unit="s")
+
+    assert not log.source.notes
+
+
+@pytest.mark.parametrize("kind", [pl.Categorical, pl.Enum(["2024-01-02", "2024-01-01"])])
+def test_categories_of_dates_are_dates(kind):
+    rows = pl.DataFrame({"user": ["a", "a"], "item": ["x", "y"], "time": ["2024-01-02", "2024-01-01"]})
+
+    log = sasrec.read_log(rows.with_columns(pl.col("time").cast(kind)))
+
+    assert histories(log) == {"a": ["y", "x"]}
+
+
+def test_filters_are_no_dictionary(write):
+    with pytest.raises(ConfigError, match=r"filters: expected a Filters, found a dict; give sasrec.Filters"):
+        sasrec.read_log(write("user,item\na,x\n"), filters={"user_core": 1})
 
 
 def test_many_bad_rows_are_named_by_the_first_five(write):

@@ -3,14 +3,14 @@
 import math
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
 
 from sasrec.data.log import TimeUnit
 from sasrec.errors import ConfigError
 
-When = float | np.integer | np.floating | str | datetime
+When = int | float | np.integer | np.floating | str | date | datetime | np.datetime64
 """A number in the unit of a log's times, or a date and time, as an object or as ISO text; UTC unless it says else."""
 
 PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
@@ -34,14 +34,13 @@ def in_unit(when: When, unit: TimeUnit, *, name: str) -> int:
             when = _parsed(when)
         except ValueError:
             raise refused from None
-    if isinstance(when, datetime) and unit in PER_SECOND:
-        since = (when if when.tzinfo else when.replace(tzinfo=UTC)) - _EPOCH
-        return since // timedelta(microseconds=1) * PER_SECOND[unit] // 10**6
-    if (
-        isinstance(when, datetime | bool)
-        or not isinstance(when, int | float | np.integer | np.floating)
-        or not -_MOST < when < _MOST
-    ):
+    if isinstance(when, bool | np.timedelta64) or not isinstance(when, When) or when != when:  # noqa: PLR0124  # NaN, NaT
+        raise refused
+    if isinstance(when, date | np.datetime64):
+        if unit not in PER_SECOND:
+            raise refused
+        return _since_epoch(when) * PER_SECOND[unit] // 10**9
+    if not -_MOST < when < _MOST:
         raise refused
     return math.floor(when)
 
@@ -67,6 +66,17 @@ def now(unit: TimeUnit, *, name: str) -> int:
     if unit not in PER_SECOND:
         raise ConfigError(f"{name}: the log's times count {unit}, so nobody knows what is now; give a number of them")
     return time.time_ns() * PER_SECOND[unit] // 10**9
+
+
+def _since_epoch(when: date | np.datetime64) -> int:
+    """Nanoseconds since 1970; pandas' dates, which are dates of Python's too, count some beyond their microseconds."""
+    if isinstance(when, np.datetime64):
+        whole = when.astype("M8[us]")
+        return int(whole.astype(np.int64)) * 1000 + int((when - whole) // np.timedelta64(1, "ns"))
+    if not isinstance(when, datetime):
+        when = datetime(when.year, when.month, when.day, tzinfo=UTC)
+    since = (when if when.tzinfo else when.replace(tzinfo=UTC)) - _EPOCH
+    return since // timedelta(microseconds=1) * 1000 + int(getattr(when, "nanosecond", 0))
 
 
 def _parsed(text: str) -> float | datetime:

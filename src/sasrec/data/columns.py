@@ -196,15 +196,19 @@ def read_ids(column: pl.Series, *, typed: bool, where: str) -> pl.Series:
 
 
 def read_texts(column: pl.Series, *, where: str) -> pl.Series:
-    """Values of whatever type as text.
+    """Values of whatever type as text; numbers without a fraction as integers, even where a gap made floats of all.
 
     Args:
         where: The file and column, for messages.
     Raises:
         DataError: The type has no text, as lists in lists and Python's objects.
     """
+    if column.dtype.is_float():
+        column = _numbers(column)
     try:
-        return column.cast(pl.String)
+        text = column.cast(pl.String)
+        whole = text.str.contains(r"^-?\d+\.0$").all() and text.null_count() < len(text)
+        return text.str.strip_suffix(".0") if whole else text
     except pl.exceptions.PolarsError:
         raise DataError(f"{where}: {column.dtype} cannot be read as text; convert it to text or numbers") from None
 
@@ -232,8 +236,8 @@ def _times(column: pl.Series, *, unit: TimeUnit | None, where: str) -> tuple[pl.
     """
     if unit is not None and unit not in get_args(TimeUnit):
         raise DataError(f"{where}: unknown time unit {unit!r}; units are {', '.join(get_args(TimeUnit))}")
-    if column.dtype == pl.String:
-        column = _text_times(column, where)
+    if column.dtype in (pl.String, pl.Categorical, pl.Enum):
+        column = _text_times(column.cast(pl.String), where)
     if column.dtype in (pl.Date, pl.Datetime):
         if unit not in (None, "us"):
             raise DataError(f"{where}: holds dates, which have no unit to choose; leave time_unit out")
@@ -347,7 +351,7 @@ def _unit_of(time: float) -> TimeUnit:
 
 
 def _weights(column: pl.Series, *, where: str) -> pl.Series:
-    """Weights as float64, with null where a weight is missing, not finite or no number.
+    """Weights as float64, with null where a weight is missing, no number, or not finite as histories keep it.
 
     Raises:
         DataError: The column holds something other than numbers, or numbers with a comma.
@@ -360,4 +364,4 @@ def _weights(column: pl.Series, *, where: str) -> pl.Series:
             f'{where}: weights with a comma, {shown}; save them with a point, or pass weight="" to leave them out'
         )
     weights = column.cast(pl.Float64, strict=False)
-    return weights.set(~weights.is_finite(), None)
+    return weights.set(~weights.cast(pl.Float32).is_finite(), None)

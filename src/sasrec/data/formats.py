@@ -12,6 +12,7 @@ Each may be compressed with gzip or Zstandard. Text is UTF-8, with or without a 
 """
 
 import difflib
+import glob
 import os
 import re
 import stat
@@ -193,7 +194,7 @@ def _table(
         return frame
 
     def blank() -> pl.Series:
-        return rows.select(blank=pl.all_horizontal(pl.all().is_null())).collect()["blank"]
+        return rows.select(blank=pl.all_horizontal(pl.all().is_null() | (pl.all() == ""))).collect()["blank"]
 
     named = tuple(one for one in columns if one not in hidden)
     table = Table(name, format, named, typed, read, blank=None if typed else blank)  # `read` leaves its notes there
@@ -242,7 +243,8 @@ def _delimited(path: Path, name: str, separator: str, quote: str | None) -> pl.L
 
 def _json_lines(path: Path) -> pl.LazyFrame:
     # All lines decide the types: an id may be a number a million times and then text.
-    rows = pl.scan_ndjson(path, infer_schema_length=None)
+    # This reader alone has no glob=False: without escapes a name with a * or a [ stands for others.
+    rows = pl.scan_ndjson(glob.escape(str(path)), infer_schema_length=None)
     schema = rows.collect_schema()
     nested = [one for one, type_ in schema.items() if isinstance(type_, pl.List) and isinstance(type_.inner, pl.Struct)]
     if len(schema) == 2 and len(nested) == 1:

@@ -83,6 +83,8 @@ def _from_objects(name: str, values: list[Any], missing: np.ndarray) -> pl.Serie
     if missing.any():
         values = [None if gone else value for value, gone in zip(values, missing, strict=True)]
     kinds = {type(value) for value in values} - {type(None)}
+    if missing.any() and kinds == {np.ndarray}:
+        values = [None if value is None else value.tolist() for value in values]
     if kinds == {int, str}:
         values = [None if value is None else str(value) for value in values]
     try:

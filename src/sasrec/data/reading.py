@@ -14,7 +14,7 @@ from sasrec.data.frames import opened
 from sasrec.data.log import Columns, Log, Source, TimeUnit
 from sasrec.data.sequences import Sequences, offsets_of, pair_numbers
 from sasrec.data.vocab import Vocabulary
-from sasrec.errors import DataError
+from sasrec.errors import DataError, check_kind
 
 _ALL_EVENTS = Filters()
 
@@ -47,10 +47,12 @@ def read_log(
     Raises:
         DataError: The source cannot be read, has bad rows (unless they are to be dropped), or no event is left.
     """
+    check_kind("filters", filters, Filters, advice="give sasrec.Filters(...)")
     with opened(source, format) as table:
         columns = choose_columns(table, user=user, item=item, time=time, weight=weight)
         rows = table.read(list(columns.by_role().values()))
-        blank = rows.select(pl.all_horizontal(pl.all().is_null() & (table.blank is not None))).to_series()
+        nothing = pl.all().is_null() | (pl.all() == "") if table.blank else pl.lit(value=False)
+        blank = rows.select(pl.all_horizontal(nothing)).to_series()
         # The file is read once more only where that can matter: columns that play no part may hold something.
         if table.blank and blank.any():
             blank = table.blank()
@@ -65,6 +67,7 @@ def read_log(
         *_notes(users, rows[columns.user], "user"),
         *_notes(items, rows[columns.item], "item"),
         *_notes_on_times(events, columns, table, looked_for=time is None),
+        *_notes_on_dates(events.times, unit),
     )
     origin = Source(table.name, table.format, table.frame, columns, unit, len(rows), dropped | filtered, notes)
     if not len(events):
@@ -134,3 +137,17 @@ def _notes_on_times(events: Events, columns: Columns, table: Table, *, looked_fo
     again = len(events) - pl.Series(pair_numbers(moments, events.items)).n_unique()
     if again:
         yield f"events with the user, item and time of an earlier row: {again:,}; exported twice, or are times coarse?"
+
+
+def _notes_on_dates(times: np.ndarray | None, unit: TimeUnit | None) -> Iterator[str]:
+    if times is None or not len(times) or unit == "order" or times.dtype.kind != "i":
+        return
+    digits = len(str(times.max()))
+    days = times // 10 ** max(digits - 8, 0)
+    years, months = days // 10_000, days // 100 % 100
+    dated = (years >= 1900) & (years < 2100) & (months >= 1) & (months <= 12) & (days % 100 >= 1) & (days % 100 <= 31)
+    if digits in (8, 10, 12, 14) and dated.all():
+        yield (
+            f"times such as {times[0]} look like dates written as numbers, and are read as {unit}: their order is "
+            "right, the time between them is not; write them as 2024-12-31 or 2024-12-31T23:59:59"
+        )

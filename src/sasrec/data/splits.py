@@ -189,7 +189,7 @@ def _by_last_item(log: Log) -> Split:
 
 def _by_time(log: Log, share: float) -> Split:
     times = times_of(log)
-    if not 0.0 < share < 0.5:
+    if isinstance(share, bool) or not isinstance(share, int | float | np.number) or not 0.0 < share < 0.5:
         raise ConfigError(f"share: expected a number > 0 and < 0.5, found {share!r}")
     return between(log, share, np.sort(times)[int(len(times) * (1 - share))], None)
 
