@@ -88,3 +88,24 @@ def test_the_seed_fixes_the_interval(models):
 def test_metrics_of_other_users_are_refused(first, second):
     with pytest.raises(ValueError, match="expected two metrics of the same users"):
         paired_interval(np.zeros(first), np.zeros(second))
+
+
+def test_a_user_who_stands_in_several_folds_is_drawn_with_all_of_them():
+    rng = np.random.default_rng(6)
+    users = np.concatenate([np.arange(150), np.arange(0, 150, 2), np.arange(0, 150, 3)])
+    first = rng.normal(0.1, 1.0, 150)[users] + rng.normal(0, 0.1, len(users))
+    second = np.zeros(len(users))
+
+    found = paired_interval(first, second, users=users, resamples=10_000)
+    whose = [np.flatnonzero(users == user) for user in range(150)]
+    means = [first[np.concatenate([whose[one] for one in rng.integers(150, size=150)])].mean() for _ in range(5000)]
+
+    assert found.difference == pytest.approx(first.mean())
+    assert found.low == pytest.approx(np.quantile(means, 0.025), abs=0.012)
+    assert found.high == pytest.approx(np.quantile(means, 0.975), abs=0.012)
+    alone = paired_interval(first, second)
+    assert found.high - found.low > 1.2 * (alone.high - alone.low)
+
+
+def test_users_who_stand_once_are_drawn_as_without_names(models):
+    assert paired_interval(*models, users=np.arange(400)) == paired_interval(*models)

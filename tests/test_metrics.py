@@ -61,3 +61,13 @@ def test_one_user_has_no_standard_error():
 
     assert mean == 0.25
     assert np.isnan(error)
+
+
+def test_values_of_one_user_do_not_count_as_independent():
+    rng = np.random.default_rng(2)
+    values = rng.normal(size=60)
+
+    mean, error = mean_and_error(np.tile(values, 4), np.tile(np.arange(60), 4))
+
+    assert (mean, error) == pytest.approx(mean_and_error(values))
+    assert np.isnan(mean_and_error(values, np.zeros(60))[1])

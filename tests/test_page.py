@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from html.parser import HTMLParser
 from xml.etree import ElementTree
 
@@ -12,6 +13,7 @@ import pytest
 import torch
 
 import sasrec
+from sasrec.errors import ConfigError
 from sasrec.model.inspection import attention_seen
 from sasrec.retrieval.counting import Popularity
 
@@ -374,3 +376,38 @@ def test_a_user_who_cannot_be_shown_is_refused(tmp_path, report, small_model, da
         write(tmp_path, report, model=small_model, data=data, user=user)
 
     assert not list(tmp_path.iterdir())
+
+
+def test_epochs_that_were_not_validated_have_a_loss_and_no_validation(tmp_path, data, small_config):
+    model = sasrec.train(data, replace(small_config, epochs=5, validate_every=2), progress=False)
+
+    page = write(tmp_path, sasrec.evaluate(model, data), model=model, data=data)
+
+    loss, ndcg = (cells(figure)[1:] for figure in page.section("model").iter("figure"))
+    history = model.record["history"]
+    assert loss == [[f"{one['epoch']:g}", f"{one['loss']:.4f}"] for one in history]
+    assert ndcg == [[f"{one['epoch']:g}", f"{one['ndcg']:.4f}"] for one in history if one["epoch"] in (2, 4, 5)]
+
+
+def test_users_of_another_log_are_shown_as_people_that_the_model_does_not_know(
+    tmp_path, data, walks, small_config, log_of
+):
+    model = sasrec.train(data, replace(small_config, user_width=8, epochs=8), progress=False)
+    rows = {f"z{user}": walks.items.raw(walks.histories[row]).to_list() for row, user in enumerate(walks.users.ids)}
+    others = sasrec.split(log_of(rows))
+    report = sasrec.evaluate(model, others)
+
+    page = write(tmp_path, report, model=model, data=others)
+
+    text = words(page.section("users"))
+    ranks = dict(zip(others.log.users.raw(report.users), report.rows[0].ranks, strict=True))
+    shown = {user: rank for user, rank in ranks.items() if f"{user} " in text}
+    assert len(shown) == 10
+    for user, rank in shown.items():
+        own = text[text.index(f"{user} ") :]
+        assert f"rank {rank + 1:g} of" in own[: own.index(" of 25") + 6], user
+
+
+def test_what_is_no_result_is_refused(tmp_path, small_model):
+    with pytest.raises(ConfigError, match="result: expected a Diagnosis, found a Recommender; give what evaluate"):
+        sasrec.write_page(tmp_path / "page.html", small_model)

@@ -23,7 +23,13 @@ class Interval:
 
 
 def paired_interval(
-    first: np.ndarray, second: np.ndarray, *, level: float = 0.95, resamples: int = 2000, seed: int = 0
+    first: np.ndarray,
+    second: np.ndarray,
+    *,
+    users: np.ndarray | None = None,
+    level: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
 ) -> Interval:
     """Percentile bootstrap of the mean difference of a metric between two models on the same users.
 
@@ -33,6 +39,8 @@ def paired_interval(
     Args:
         first: The metric of every user under one model, as `ndcg(ranks, 10)`; of shape (users,).
         second: The same users, in the same order, under the other.
+        users: Whose each value is, where a user may have several, as in several folds: these are drawn together, for
+            a user's values are like each other. None where each has one.
         level: In (0, 1).
         resamples: How often as many users are drawn with replacement.
         seed: Fixes the draws.
@@ -45,7 +53,13 @@ def paired_interval(
     if first.shape != second.shape or first.ndim != 1 or not len(first):
         raise ValueError(f"expected two metrics of the same users, found shapes {first.shape} and {second.shape}")
     differences = first - second
-    ((low,), (high,)) = paired_intervals(differences[:, None], level=level, resamples=resamples, seed=seed)
+    if users is None:
+        sums, counts = differences, np.ones(len(differences))
+    else:
+        _, owners = np.unique(users, return_inverse=True)
+        sums, counts = np.bincount(owners, differences), np.bincount(owners).astype(np.float64)
+    means = _resampled(np.stack([sums, counts], axis=1), resamples=resamples, seed=seed)
+    low, high = np.quantile(means[:, 0] / means[:, 1], [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(differences.mean()), float(low), float(high), level)
 
 
@@ -60,8 +74,13 @@ def paired_intervals(
     Returns:
         Lower and upper ends, float64 of shape (2, columns).
     """
-    rng, users = np.random.default_rng(seed), len(differences)
+    means = _resampled(differences, resamples=resamples, seed=seed)
+    return np.quantile(means, [(1 - level) / 2, (1 + level) / 2], axis=0)
+
+
+def _resampled(values: np.ndarray, *, resamples: int, seed: int) -> np.ndarray:
+    """Means of values of shape (users, columns) over users drawn with replacement; of shape (resamples, columns)."""
+    rng, users = np.random.default_rng(seed), len(values)
     draws = (np.bincount(rng.integers(users, size=users), minlength=users) for _ in range(resamples))
     # A product of BLAS would take threads, which wait for each other ten times as long where others use the cores.
-    means = np.stack([np.einsum("u,uc->c", drawn, differences) for drawn in draws]) / users
-    return np.quantile(means, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    return np.stack([np.einsum("u,uc->c", drawn, values) for drawn in draws]) / users

@@ -47,7 +47,16 @@ def mean_in_words(mean: float, error: float) -> str:
     return f"{mean:.4f}" if math.isnan(error) else f"{mean:.4f} ± {error:.4f}"
 
 
-def mean_and_error(values: np.ndarray) -> tuple[float, float]:
-    """Mean over users, from values of shape (users,), and its standard error; the error of a single user is NaN."""
-    error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else float("nan")
-    return float(values.mean()), float(error)
+def mean_and_error(values: np.ndarray, users: np.ndarray | None = None) -> tuple[float, float]:
+    """Mean over users and its standard error; the error of a single user is NaN.
+
+    Args:
+        values: Of shape (users,), or several of a user.
+        users: Whose each value is, where a user may have several; these do not count as independent.
+    """
+    mean = values.mean()
+    apart = values - mean if users is None else np.bincount(np.unique(users, return_inverse=True)[1], values - mean)
+    if len(apart) < 2:
+        return float(mean), float("nan")
+    # Without several values of a user it is the standard deviation over the root of their number.
+    return float(mean), float(np.sqrt((apart**2).sum() * len(apart) / (len(apart) - 1)) / len(values))

@@ -10,21 +10,22 @@ from sasrec.retrieval.recommender import Recommender
 from sasrec.retrieval.scorers import Scorer
 
 
-def training_curves(history: Sequence[Mapping[str, float]]) -> Iterator[Element]:
+def training_curves(history: Sequence[Mapping[str, float | None]]) -> Iterator[Element]:
     """Loss and validation NDCG@10 of every epoch, from a model's record."""
-    epochs = [float(result["epoch"]) for result in history]
-    best = max(history, key=lambda result: result["ndcg"])
-    for name, key, note in (
+    judged = [result for result in history if result["ndcg"] is not None]  # not every epoch need be
+    best = max(judged, key=lambda result: float(result["ndcg"] or 0.0))
+    for name, key, results, note in (
         (
             "Training loss",
             "loss",
+            history,
             "Mean loss of a position, in nats. The rule marks the epoch whose weights were kept.",
         ),
-        ("Validation NDCG@10", "ndcg", "Whole catalogue ranked for every validation user."),
+        ("Validation NDCG@10", "ndcg", judged, "Whole catalogue ranked for every validation user."),
     ):
         caption = Caption(title=f"{name} by epoch", x="epoch", y=name, note=note)
-        values = Series(name, [float(result[key]) for result in history])
-        yield line_chart(caption, epochs, [values], marked=float(best["epoch"]))
+        epochs, values = ([float(result[one] or 0.0) for result in results] for one in ("epoch", key))
+        yield line_chart(caption, epochs, [Series(name, values)], marked=float(best["epoch"] or 0.0))
 
 
 def about_data(data: Split) -> Element:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from xml.etree.ElementTree import Element
 
@@ -34,6 +35,8 @@ def evaluation_sections(
         if model is not None:
             names = Names(data.log, titles)
             few = drawn(holdout, data.log, user)
+            if not model.users.ids.equals(data.log.users.ids):  # nobody that the model knows, as in the report
+                few = replace(few, histories=replace(few.histories, users=None))
             people.append(examples(model, few, names, exclude_seen=report.exclude_seen))
             people += _attention(model, few, names)
     return [

@@ -116,7 +116,7 @@ def attention_maps(scorer: Neural, few: Holdout, names: Names) -> list[Element]:
 def _held_out(target: int, rank: float, names: Names, *, items: int) -> Element:
     place = "cannot be recommended, as the user had it before"
     if np.isfinite(rank):
-        place = f"rank {rank + 1:,g} of {items:,}"
+        place = f"rank {f'{rank + 1:,.1f}'.removesuffix('.0')} of {items:,}"
     return tag("p", "Held out: ", names.item_element(target), f", {place}.")
 
 

@@ -8,8 +8,8 @@ from xml.etree.ElementTree import Element
 from sasrec import __version__
 from sasrec.data.splits import Split
 from sasrec.data.vocab import Id
-from sasrec.errors import DataError
-from sasrec.evaluation.protocol import Report
+from sasrec.errors import DataError, check_kind
+from sasrec.evaluation.protocol import Report, in_catalogue
 from sasrec.files import durable_file
 from sasrec.report.about import about_data, about_model
 from sasrec.report.comparison import comparison_sections
@@ -50,6 +50,8 @@ def write_page(
         DataError: `data` is not what `result` was made on, nothing of `user` is held out, or `titles` cannot be used.
         UnknownIdError: There is no such `user`.
     """
+    if model is not None and data is not None:
+        data = in_catalogue(data, model)
     if model is not None and data is not None and not model.items.ids.equals(data.log.items.ids):
         raise DataError("data: its items are not those of the model; give the split that the model was evaluated on")
     log = data.log.source.name if data is not None else model.record.get("log") if model is not None else None
@@ -59,6 +61,7 @@ def write_page(
     elif isinstance(result, Comparison):
         what, sections = "Comparison", comparison_sections(result)
     else:
+        check_kind("result", result, Diagnosis, advice="give what evaluate(), compare() or diagnose() gave")
         what, sections = "Diagnosis", diagnosis_sections(result)
     title = f"{what} on {log}" if log else what
     written = document(page(title, result.protocol, [*sections, *about]))

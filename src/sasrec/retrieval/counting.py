@@ -61,7 +61,8 @@ class Markov:
 
     The chance of j after i is (n_ij + p_j) / (n_i + 1), where n_ij counts how often j directly followed i, n_i all
     steps from i, and p_j is the share of j among all events: one imagined step, spread like popularity. So an item
-    never seen as a predecessor falls back to popularity, and equal counts are ordered by it.
+    never seen as a predecessor falls back to popularity, and equal counts are ordered by it as far as float32 goes:
+    shares of a count below 6e-8 are lost, so that in logs of millions of events some stay equal.
     """
 
     kind = "markov"

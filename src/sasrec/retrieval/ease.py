@@ -62,7 +62,7 @@ def ease_links(train: Sequences, *, items: int, l2: float) -> Sequences:
 
 def _shared(train: Sequences, items: int) -> Float[Tensor, "V V"]:
     """How many users had both of two items."""
-    pairs = np.unique(train.items * np.int64(len(train)) + train.owners())  # each user once with an item; by items
+    pairs = np.unique(train.items.astype(np.int64) * len(train) + train.owners())  # a user once with an item; by items
     had, users = pairs // max(len(train), 1), pairs % max(len(train), 1)
     ones = torch.ones(len(pairs))
     places = torch.from_numpy(np.stack([had, users]))

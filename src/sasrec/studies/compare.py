@@ -226,6 +226,8 @@ def compare_trained(
     names = [row.model for row in first.rows]
     metrics = [f"{name}@{cut}" for cut in first.k for name in _SHOWN]
     values = {(name, metric): _of_users(reports, name, metric) for name in names for metric in metrics}
+    # A user of several folds is one user all the same.
+    users = np.concatenate([*{id(data): report.users for data, report in reports}.values()])
     contestants = []
     for name in names:
         means = {metric: [report.row(name).metrics[metric][0] for _, report in reports] for metric in metrics}
@@ -234,10 +236,10 @@ def compare_trained(
             Contestant(
                 name,
                 title(made[0]) if made else "counts",
-                {metric: mean_and_error(values[name, metric]) for metric in metrics},
+                {metric: mean_and_error(values[name, metric], users) for metric in metrics},
                 {metric: float(np.std(each, ddof=1)) for metric, each in means.items() if len({*each}) > 1},
                 {
-                    metric: paired_interval(values[name, metric], values[names[0], metric])
+                    metric: paired_interval(values[name, metric], values[names[0], metric], users=users)
                     for metric in metrics
                     if name != names[0]
                 },

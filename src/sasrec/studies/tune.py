@@ -75,7 +75,7 @@ class Tuning:
     data: str
 
     def __str__(self) -> str:
-        ranked = sorted(enumerate(self.trials, start=1), key=lambda one: -(one[1].ndcg or -1.0))
+        ranked = sorted(enumerate(self.trials, start=1), key=lambda one: 1.0 if one[1].ndcg is None else -one[1].ndcg)
         lines = [f"{len(self.trials)} trials by validation NDCG@10 (the test part was not looked at)"]
         for number, trial in ranked:
             value = "failed" if trial.ndcg is None else f"{trial.ndcg:.4f}"
