@@ -419,7 +419,7 @@ def test_vectors_that_do_not_fit_are_refused_in_a_bundle(told, broken, words):
 def test_whole_numbers_are_the_same_values_where_a_gap_made_floats_of_them(form, tmp_path):
     ids = ["a", "b", "c"]
     ints = pl.DataFrame({"item_id": ids, "year": [1990, 1991, 1990]})
-    whole = sasrec.read_features(pl.DataFrame({"item_id": ids, "year": [1990, 1991, 1990]}), ITEMS, columns=["year"])
+    whole = sasrec.read_features(ints, ITEMS, columns=["year"])
     frame = pd.DataFrame({"item_id": ids, "year": [1990.0, float("nan"), 1992.0]})
     if form == "csv":
         frame.to_csv(tmp_path / "items.csv", index=False)
