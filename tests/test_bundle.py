@@ -7,6 +7,7 @@ import pickle
 import re
 import resource
 import shutil
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
@@ -19,6 +20,8 @@ import torch
 
 import sasrec
 from sasrec import bundle
+from sasrec.commands.reading import Reading
+from sasrec.data.filters import Filters
 from sasrec.data.sequences import Sequences
 from sasrec.data.vocab import Vocabulary
 from sasrec.errors import BundleError, OutputError
@@ -590,6 +593,49 @@ def test_a_record_of_another_shape_within_is_refused(saved, changes, where):
         BundleError, match=re.escape("record.json holds what no model's does: ") + f".*{re.escape(where)}"
     ):
         sasrec.load(saved)
+
+
+@pytest.mark.parametrize(
+    ("reading", "where"),
+    [
+        ({"json": "victim.txt"}, "unknown field `json`"),
+        ({"replace": True}, "unknown field `replace`"),
+        ({"events": "postgresql://elsewhere"}, "unknown field `events`"),
+        ({"out": "x"}, "unknown field `out`"),
+        ({"*": 1}, "unknown field"),
+        ({"user": ["a"]}, "reading.user"),
+        ({"user": None}, "reading.user"),
+        ({"time": True}, "reading.time"),
+        ({"split": "other"}, "reading.split"),
+        ({"time_unit": {"a": 1}}, "reading.time_unit"),
+        ({"user_core": 2**63}, "reading.user_core"),
+        ({"user_core": "5"}, "reading.user_core"),
+        ({"share": "0.1"}, "reading.share"),
+        ({"min_weight": 10**400}, "reading.min_weight"),
+    ],
+    ids=str,
+)
+def test_a_record_sets_no_flag_but_those_that_say_how_a_log_is_read_and_split(saved, reading, where):
+    record = json.loads((saved / "record.json").read_text())
+    (saved / "record.json").write_text(json.dumps(record | {"reading": reading}))
+    seal(saved)
+
+    with pytest.raises(BundleError, match=re.escape(where)):
+        read_bundle(saved)
+
+
+def test_a_record_may_set_every_flag_that_says_how_a_log_is_read_and_split(saved):
+    reading = {"user": "a", "item": "b", "time": "", "weight": "w", "format": "csv", "time_unit": "ms"}
+    reading |= {"min_weight": 1, "duplicates": "last", "user_core": 5, "item_core": 0, "bad_rows": "drop"}
+    reading |= {"named": "550", "split": "time", "share": 0.2, "new_items": 0.1, "new_seed": 3}
+    record = json.loads((saved / "record.json").read_text()) | {"reading": reading}
+    (saved / "record.json").write_text(json.dumps(record))
+    seal(saved)
+
+    flags = Reading(**dict.fromkeys(("user", "item", "time", "weight", "format", "named", "time_unit"), ""))
+
+    assert reading.keys() == replace(flags, new_items=0.1, filters=Filters(min_weight=1.0)).to_dict().keys()
+    assert read_bundle(saved).record == record
 
 
 @pytest.mark.parametrize("changes", [{"parts": [PART]}, {"new": NEW}, {"new": None}, {"item_table": {}}], ids=str)

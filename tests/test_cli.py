@@ -17,7 +17,8 @@ import polars as pl
 import pytest
 
 import sasrec
-from sasrec import cli
+from sasrec import bundle, cli
+from sasrec.retrieval.loading import read_bundle
 
 DOCS = Path(__file__).parents[1] / "docs" / "cli.md"
 
@@ -611,6 +612,39 @@ def test_an_evaluation_reads_the_log_as_training_did_unless_told_otherwise(run, 
 
     assert (remembered[0], "time split" in remembered[1], "another log" in remembered[1]) == (0, True, False)
     assert (otherwise[0], "last-item split" in otherwise[1], "another log" in otherwise[1]) == (0, True, True)
+
+
+EVALUATE, COMPARE, DIAGNOSE = "evaluate MODEL log.csv", "compare log.csv MODEL", "diagnose log.csv --model MODEL"
+
+
+@pytest.mark.parametrize(
+    ("place", "command", "flags"),
+    [
+        ("record", EVALUATE, {"json": "VICTIM", "replace": True}),
+        ("record", "refit MODEL log.csv --out VICTIM", {"replace": True, "quiet": True}),
+        ("record", "retrain MODEL log.csv --out new", {"events": "VICTIM"}),
+        ("record", COMPARE, {"json": "VICTIM", "replace": True}),
+        ("record", "blend log.csv MODEL --out VICTIM", {"replace": True}),
+        ("record", DIAGNOSE, {"json": "VICTIM", "replace": True}),
+        ("config", DIAGNOSE, {"json": "VICTIM", "replace": True}),
+    ],
+)
+def test_a_model_sets_no_flag_of_the_command_that_it_is_given_to(run, folder, tmp_path, place, command, flags):
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    flags = {name: str(victim) if value == "VICTIM" else value for name, value in flags.items()}
+    hostile = tmp_path / "hostile"
+    read = read_bundle(folder / "walk.model")
+    reading = read.record["reading"]
+    changed = {"record": read.record | {"reading": reading | flags}} if place == "record" else {"config": flags}
+    bundle.save(dataclasses.replace(read, **changed), hostile)
+
+    given = {"MODEL": hostile, "VICTIM": victim}
+    code, out, err = run(*(given.get(part, part) for part in command.split()))
+
+    assert (code, out) == (5, ""), err
+    assert f"{hostile}: " in err
+    assert victim.read_text() == "mine"
 
 
 def test_a_log_without_times_stays_one_in_evaluation(run, tmp_path):

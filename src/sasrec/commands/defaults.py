@@ -2,9 +2,15 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cyclopts import App, ArgumentCollection
 from cyclopts.config import Dict
+
+from sasrec.errors import BundleError, ConfigError
+
+if TYPE_CHECKING:
+    from sasrec.bundle import Bundle
 
 _MODELS: Mapping[tuple[str, ...], str | int] = {
     ("evaluate",): 0,
@@ -26,7 +32,7 @@ def fill(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> 
 
     Raises:
         ConfigError: The settings file is refused, or there is no such preset.
-        BundleError: The model cannot be read.
+        BundleError: The model cannot be read, or would set other flags than these.
     """
     values: dict[str, object] = {}
     sources = []
@@ -34,7 +40,9 @@ def fill(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> 
         from sasrec.retrieval.loading import read_bundle
 
         content = read_bundle(Path(source))
-        values |= content.record.get("reading", {}) | (content.config if commands == ("diagnose",) else {})
+        # Both are checked to be nothing else, so that no model sets any other flag of the command it is given to.
+        values |= content.record.get("reading", {})
+        values |= _settings(content, source) if commands == ("diagnose",) else {}
         sources.append(source)
     if commands in (("train",), ("diagnose",)):
         name, source = _typed(arguments, "--preset"), _typed(arguments, "--config")
@@ -46,6 +54,19 @@ def fill(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> 
             values |= (Config.from_toml(source, base=config) if source else config).to_dict()
             sources.append(source or name)
     Dict(values, source=", ".join(sources), use_commands_as_keys=False)(app, commands, arguments)
+
+
+def _settings(content: "Bundle", source: str) -> Mapping[str, object]:
+    """The settings of a network; none of another model, which the command itself refuses."""
+    from sasrec.config import Config
+    from sasrec.retrieval.neural import Neural
+
+    if content.kind != Neural.kind:
+        return {}
+    try:
+        return Config.from_dict(content.config, where="config.json").to_dict()
+    except ConfigError as error:
+        raise BundleError(f"{source}: {error}") from None
 
 
 def _typed(arguments: ArgumentCollection, flag: str | int) -> str:

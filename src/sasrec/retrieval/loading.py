@@ -37,6 +37,7 @@ from sasrec.errors import BundleError, ConfigError, DataError
 from sasrec.files import sha256
 from sasrec.retrieval.exported import Exported
 from sasrec.retrieval.recommender import Recommender
+from sasrec.retrieval.record import check_record
 from sasrec.retrieval.scorers import Scorer
 
 _ID_BYTES = LONGEST_ID_BYTES + 16  # with its length and its place in a dictionary
@@ -52,71 +53,6 @@ _FAULTS = (
     pl.exceptions.PolarsError,
     pl.exceptions.PanicException,  # of a hostile Parquet file; it is no Exception
 )
-
-
-class _Best(msgspec.Struct):
-    ndcg: float
-    hit_rate: float
-    epoch: int = 0
-
-
-class _Refit(msgspec.Struct):
-    events: int
-    seconds: float
-
-
-class _Taken(msgspec.Struct):
-    taken: int
-    through: int
-
-
-class _Interval(msgspec.Struct, forbid_unknown_fields=True):
-    difference: float
-    low: float
-    high: float
-    level: float
-
-
-class _Part(msgspec.Struct):
-    name: str
-    kind: str
-    weight: float
-    ndcg: float
-    adds: _Interval
-    best: _Best | msgspec.UnsetType = msgspec.UNSET
-
-
-class _New(msgspec.Struct):
-    items: int
-    weight: float
-    costs: _Interval
-
-
-class _Table(msgspec.Struct):
-    sha256: str = ""
-
-
-class _Record(msgspec.Struct):
-    """What others look up in a record; each may be missing, as models are made in several ways."""
-
-    log: str = ""
-    data: str = ""
-    split: str = ""
-    stopped: str = ""
-    epochs: int = 0
-    steps: int = 0
-    seconds: float = 0.0
-    automatic: dict[str, str] = {}
-    reading: dict[str, Any] = {}
-    history: list[dict[str, Any]] = []
-    tried: list[dict[str, Any]] = []
-    parts: list[_Part] = []
-    best: _Best | msgspec.UnsetType = msgspec.UNSET
-    refit: _Refit | msgspec.UnsetType = msgspec.UNSET
-    events: _Taken | msgspec.UnsetType = msgspec.UNSET
-    new: _New | None = None
-    features: str | None = None
-    item_table: _Table | None = None
 
 
 def load(path: str | Path, *, frame: FrameKind = "polars") -> Recommender:
@@ -271,7 +207,7 @@ def _decode(listed: Manifest, contents: dict[str, bytes], tensors: dict[str, Any
     histories = Sequences(arrays["items"], arrays["offsets"], arrays.get("times"))
     _check_histories(histories, users=len(users), items=len(items))
     record = msgspec.json.decode(contents["record.json"], type=dict[str, Any])
-    _check_record(record)
+    check_record(record)
     return Bundle(
         kind=listed.kind,
         config=msgspec.json.decode(contents["config.json"], type=dict[str, Any]),
@@ -298,13 +234,6 @@ def _check_histories(histories: Sequences, *, users: int, items: int) -> None:
         raise BundleError("histories do not fit their times")
     if times is not None and not (np.abs(times, dtype=np.float64) < _LATEST).all():
         raise BundleError("histories hold times that are none")
-
-
-def _check_record(record: dict[str, Any]) -> None:
-    try:
-        msgspec.convert(record, _Record)
-    except msgspec.ValidationError as error:
-        raise BundleError(f"record.json holds what no model's does: {error}") from None
 
 
 def _ids_from_parquet(data: bytes, kind: str, *, most: int) -> Vocabulary:
