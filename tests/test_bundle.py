@@ -395,6 +395,49 @@ def test_weights_of_another_shape_type_or_name_are_refused(kind, model_of, tmp_p
         sasrec.load(path)
 
 
+def safetensors_of(entries):
+    """A file of weights that says of each entry whatever type and shape it is given, as no library would."""
+    header, body = {}, b""
+    for name, (dtype, shape, data) in entries.items():
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [len(body), len(body) + len(data)]}
+        body += data
+    text = json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + body
+
+
+def entries_of(weights):
+    """The other way round."""
+    end = 8 + int.from_bytes(weights[:8], "little")
+    header = json.loads(weights[8:end])
+    header.pop("__metadata__", None)
+    body = weights[end:]
+    return {
+        name: (one["dtype"], one["shape"], body[slice(*one["data_offsets"])]) for name, one in sorted(header.items())
+    }
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [[], [0], [2**62, 0], [0, LARGEST, LARGEST], [0, 2**64 - 1], [1] * 60],
+    ids=["no axis", "nothing", "nothing of much", "nothing of too much", "nothing of more than any", "many axes"],
+)
+@pytest.mark.parametrize("kind", ["sasrec", "markov", "rules", "ease", "blend"])
+def test_weights_of_a_shape_that_no_array_of_a_model_has_are_refused_in_words(kind, shape, model_of, tmp_path):
+    path = tmp_path / "model"
+    model_of(kind).save(path)
+    whole = entries_of((path / "weights.safetensors").read_bytes())
+    sizes = {"F32": 4, "I64": 8, "I32": 4, "BOOL": 1, "U8": 1}
+    more = {"users.weight": ("F32", [1], bytes(4)), "items.values": ("F32", [1], bytes(4))}
+    for name, (dtype, _, data) in (more | whole).items():
+        content = data[: sizes[dtype]] if 0 not in shape else b""
+        changed = safetensors_of({**without(whole, name), name: (dtype, shape, content)})
+        (path / "weights.safetensors").write_bytes(changed)
+        seal(path, kind=kind)
+
+        with pytest.raises(BundleError, match=re.escape(f"{path}: ")):
+            sasrec.load(path)
+
+
 def rewrite_weights(path, tensors, kind):
     (path / "weights.safetensors").write_bytes(safetensors.torch.save(tensors))
     seal(path, kind=kind)

@@ -46,7 +46,9 @@ _MAPPED_BYTES = 64 * 2**20  # weights of this size or more stay in their file
 _FAULTS = (
     DataError,
     KeyError,
-    RecursionError,
+    OverflowError,
+    RuntimeError,  # of torch about shapes and sizes; RecursionError is one
+    TypeError,
     ValueError,
     SafetensorError,
     msgspec.MsgspecError,
@@ -80,6 +82,8 @@ def load(path: str | Path, *, frame: FrameKind = "polars") -> Recommender:
         )
     except BundleError as error:
         raise BundleError(f"{path}: {error}") from None
+    except _FAULTS as error:
+        raise _unfitting(Path(path), error) from None
 
 
 def _scorer(kind: str) -> type[Scorer]:
@@ -145,7 +149,11 @@ def _fitting(path: Path) -> Iterator[None]:
     try:
         yield
     except _FAULTS as error:
-        raise BundleError(f"{path}: its files are whole but do not fit together: {error}") from None
+        raise _unfitting(path, error) from None
+
+
+def _unfitting(path: Path, error: BaseException) -> BundleError:
+    return BundleError(f"{path}: its files are whole but do not fit together: {error}")
 
 
 def _tensors(path: Path, listed: Manifest) -> dict[str, Any]:
