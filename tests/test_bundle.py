@@ -603,6 +603,8 @@ def test_a_record_that_holds_what_no_models_does_is_refused(saved, name, value):
 
 ADDS = {"difference": 0.1, "low": 0.0, "high": 0.2, "level": 0.95}
 PART = {"name": "rules", "kind": "rules", "weight": 0.5, "ndcg": 0.1, "adds": ADDS}
+EPOCH = {"epoch": 1, "loss": 2.5, "ndcg": 0.1, "hit_rate": 0.2}
+NOT_VALIDATED = {"epoch": 2, "ndcg": None, "hit_rate": None}
 NEW = {"items": 2, "weight": 0.5, "costs": ADDS}
 
 
@@ -624,6 +626,12 @@ def without(whole, name):
         *[({"parts": [PART | {"adds": without(ADDS, name)}]}, "parts[0].adds") for name in ADDS],
         ({"new": NEW | {"costs": {"difference": "little"}}}, "new.costs.difference"),
         *[({"new": without(NEW, name)}, "new") for name in NEW],
+        ({"history": [{}]}, "history[0]"),
+        *[({"history": [EPOCH, without(EPOCH, name)]}, "history[1]") for name in ("epoch", "loss", "ndcg")],
+        ({"history": [EPOCH | {"ndcg": "high"}]}, "history[0].ndcg"),
+        ({"history": [EPOCH | {"loss": None}]}, "history[0].loss"),
+        ({"history": [EPOCH | {"loss": 10**400}]}, "history[0].loss"),
+        ({"epochs": 2**63}, "epochs"),
     ],
     ids=str,
 )
@@ -681,7 +689,11 @@ def test_a_record_may_set_every_flag_that_says_how_a_log_is_read_and_split(saved
     assert read_bundle(saved).record == record
 
 
-@pytest.mark.parametrize("changes", [{"parts": [PART]}, {"new": NEW}, {"new": None}, {"item_table": {}}], ids=str)
+@pytest.mark.parametrize(
+    "changes",
+    [{"parts": [PART]}, {"new": NEW}, {"new": None}, {"item_table": {}}, {"history": [EPOCH, EPOCH | NOT_VALIDATED]}],
+    ids=str,
+)
 def test_a_record_of_the_right_shape_is_taken(saved, changes):
     record = json.loads((saved / "record.json").read_text()) | changes
     (saved / "record.json").write_text(json.dumps(record))

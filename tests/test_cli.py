@@ -345,6 +345,39 @@ def test_what_a_model_was_read_with_stands_in_one_order(run, tmp_path):
     assert expected in " ".join(out.split())
 
 
+FIGURES = {"ndcg": 0.25, "hit_rate": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("record", "words"),
+    [
+        ({}, "validation NDCG@10 0.2500, HR@10 0.5000"),
+        ({"counted": "rules"}, "counted; validation NDCG@10 0.2500, HR@10 0.5000"),
+        ({"counted": "rules", "seconds": 2, "tried": [{}, {}]}, "counted in 2.0 s, the best of 2 settings; validation"),
+        ({"parts": []}, "validation NDCG@10 0.2500"),
+        ({"epochs": 2, "steps": 7, "stopped": "early"}, "validation NDCG@10 0.2500"),
+        (
+            {"epochs": 2, "steps": 7, "stopped": "early", "best": {**FIGURES, "epoch": 1}},
+            "trained 2 epochs (7 steps), early; best is epoch 1 with validation NDCG@10 0.2500",
+        ),
+        ({"epochs": 2, "best": {**FIGURES, "epoch": 1}}, "validation NDCG@10 0.2500"),
+        ({"request_time": "the clock's"}, "validation NDCG@10 0.2500"),
+        ({"request_time": "the clock's", "time_unit": ["s"]}, "validation NDCG@10 0.2500"),
+        ({"request_time": "the clock's", "time_unit": "s"}, "in 's'; the time of a request is the clock's"),
+    ],
+    ids=str,
+)
+def test_info_and_a_page_say_what_a_record_has_whatever_it_lacks(run, folder, tmp_path, record, words):
+    read = read_bundle(folder / "walk.model")
+    bundle.save(dataclasses.replace(read, record={"best": FIGURES} | record), tmp_path / "m")
+
+    code, out, err = run("info", tmp_path / "m")
+    page = run("evaluate", tmp_path / "m", "log.csv", "--html", tmp_path / "page.html")
+
+    assert (code, err, page[0]) == (0, "", 0), page
+    assert words in " ".join(out.split())
+
+
 def test_a_log_has_no_layers(run):
     assert run("info", "log.csv", "--layers")[0] == 2
 

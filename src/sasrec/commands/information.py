@@ -69,8 +69,8 @@ def _about(model: "Recommender", path: Path) -> str:
         "log": record.get("log", "") + _and_events(record),
         "read with": in_words({name: value for name, value in reading.items() if usual.get(name) != value}),
         "split": record.get("split", ""),
-        "times": f"in {record['time_unit']!r}; the time of a request is {record['request_time']}"
-        if "request_time" in record
+        "times": f"in {model.time_unit!r}; the time of a request is {record['request_time']}"
+        if model.time_unit and "request_time" in record
         else "",
         "automatic": "; ".join(f"{name} {reason}" for name, reason in record.get("automatic", {}).items()),
         "made": outcome(record) if "best" in record else "",
@@ -105,21 +105,24 @@ def chosen(settings: Mapping[str, Any]) -> str:
 
 def outcome(record: Mapping[str, Any]) -> str:
     """How training, counting or blending ended, from a model's record."""
-    best, seconds = record["best"], record["seconds"]
+    # Whoever made a model without the commands may have recorded nothing but its figures.
+    best, took = record["best"], f" in {record['seconds']:,.1f} s" if "seconds" in record else ""
     valid = f"validation NDCG@10 {best['ndcg']:.4f}, HR@10 {best['hit_rate']:.4f}"
     if "counted" in record:
-        tried = len(record["tried"])
-        said = f"counted in {seconds:,.1f} s" + (f", the best of {tried} settings" if tried > 1 else "") + f"; {valid}"
-    elif "parts" in record:
+        tried = len(record.get("tried", ()))
+        said = f"counted{took}" + (f", the best of {tried} settings" if tried > 1 else "") + f"; {valid}"
+    elif record.get("parts"):
         weights = ", ".join(f"{part['name']} {part['weight']:.3g}" for part in record["parts"])
-        said = f"blended in {seconds:,.1f} s: {weights}; {valid}"
-    else:
+        said = f"blended{took}: {weights}; {valid}"
+    elif {"epochs", "steps", "stopped"} <= record.keys() and "epoch" in best:
         said = (
-            f"trained {record['epochs']:,} epochs ({record['steps']:,} steps) in {seconds:,.1f} s, "
+            f"trained {record['epochs']:,} epochs ({record['steps']:,} steps){took}, "
             f"{record['stopped']}; best is epoch {best['epoch']} with {valid}"
         )
         if best["epoch"] == record["epochs"]:
             said += "; as it is the last, more epochs may get further"
+    else:
+        said = valid
     if "refit" in record:
         again = record["refit"]
         said += f"; then refit on train + validation, {again['events']:,} events, in {again['seconds']:,.1f} s"

@@ -71,9 +71,11 @@ def about_model(model: Recommender) -> Element:
     if "best" in record:
         best = record["best"]
         said["validation"] = f"NDCG@10 {best['ndcg']:.4f}, HR@10 {best['hit_rate']:.4f}"
-    if "epochs" in record:
+    if {"epochs", "steps", "seconds"} <= record.keys():
         said["trained"] = f"{record['epochs']:,} epochs ({record['steps']:,} steps) in {record['seconds']:,.1f} s"
+    if "stopped" in record:
         said["ended"] = record["stopped"]
+    if "epoch" in record.get("best", {}):
         said["best epoch"] = str(record["best"]["epoch"])
     if "refit" in record:
         said["refit"] = f"on train + validation, {record['refit']['events']:,} events"
