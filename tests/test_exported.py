@@ -18,6 +18,7 @@ import sasrec
 from sasrec.errors import BundleError
 from sasrec.export.exporting import exported
 from sasrec.retrieval.exported import Exported
+from sasrec.retrieval.plain_onnx import check_plain
 
 PATIENCE = 60  # seconds for what takes one on a quiet machine
 # Python imports no module whose entry is None: whoever tried would end with an error.
@@ -210,6 +211,73 @@ def test_programs_are_refused():
     refused(model_of([inside]), "number 6 of a node's attribute")
     refused(model_of([foreign]), "number 7 of a node")
     refused(model_of([], functions=[function]), "number 25 of a model")
+
+
+def chain(operator, first, more=(), *, size=24, **attributes):
+    """Nodes that each take twice what the one before gives, and a last that joins it to what is asked about."""
+    nodes, name = [], first
+    for place in range(size):
+        taken = [name, *more] if more else [name, name]
+        nodes.append(helper.make_node(operator, taken, [f"{operator}{place}"], **attributes))
+        name = f"{operator}{place}"
+    return [*nodes, helper.make_node("Add", ["items", name], ["scores"])]
+
+
+@pytest.fixture
+def never_opened(monkeypatch):
+    """ONNX Runtime computes of constants while it opens a model, so it must not be given such a one."""
+    monkeypatch.setattr("sasrec.retrieval.exported._session", lambda *_: pytest.fail("was opened"))
+
+
+LITTLE = helper.make_tensor("little", TensorProto.INT64, [1, 8], bytes(64), raw=True)
+PLACES = helper.make_tensor("places", TensorProto.INT64, [8], bytes(64), raw=True)
+ONE = helper.make_tensor("one", TensorProto.INT64, [1], bytes(8), raw=True)
+LARGE = helper.make_tensor("large", TensorProto.INT64, [4096], bytes(8 * 4096), raw=True)
+CONSTANTS = "computes of constants alone what no exported network does"
+
+
+@pytest.mark.usefixtures("never_opened")
+@pytest.mark.parametrize(
+    ("nodes", "match"),
+    [
+        (chain("Concat", "little", axis=0), f"{CONSTANTS}: b'Concat'"),
+        (chain("Add", "little"), f"{CONSTANTS}: b'Add'"),
+        (chain("MatMul", "little"), f"{CONSTANTS}: b'MatMul'"),
+        (chain("Gather", "little", ["places"], axis=0), f"{CONSTANTS}: b'Gather'"),
+        ([helper.make_node("Shape", ["items"], ["s"]), *chain("Concat", "s", axis=0)], f"{CONSTANTS}: b'Concat'"),
+        ([helper.make_node("Relu", ["items"], ["r"]), helper.make_node("Shape", ["r"], ["s"])], f"{CONSTANTS}: b'Sh"),
+        (chain("Neg", "large", ["one"]), "unfolds to 78.,... bytes of constants, more than fit here"),
+        (chain("Slice", "large", ["one", "one"]), "unfolds to"),
+        (chain("Concat", "little", axis=0)[::-1], "takes what none before it gives: b'Concat23'"),
+        ([helper.make_node("Relu", ["items"], ["little"])], "gives the same value twice: b'little'"),
+    ],
+)
+def test_little_that_would_unfold_to_much_is_refused_before_it_does(nodes, match):
+    refused(model_of(nodes, [LITTLE, PLACES, ONE, LARGE]), match)
+
+
+@pytest.mark.usefixtures("never_opened")
+def test_what_onnx_runtime_would_read_otherwise_is_refused_before_it_does():
+    whole = model_of(chain("Concat", "little", axis=0), [LITTLE])
+    node = helper.make_node("Concat", ["little", "little"], ["c"], axis=0).SerializeToString()
+    node += b"\x08\x05"  # a number among the names of what a node takes, which is passed over
+    graph = b"\x0a" + bytes([len(node)]) + node
+
+    refused(model_of([], [LITTLE, LITTLE]), "gives the same value twice: b'little'")
+    refused(whole + model_of([], [ONE]), "it holds 2 graphs, expected one")
+    refused(b"\x3a" + bytes([len(graph)]) + graph, "model.onnx is no ONNX model$")
+
+
+def test_cutting_and_taking_one_of_a_table_is_no_unfolding():
+    nodes = [
+        helper.make_node("Shape", ["items"], ["s"]),
+        helper.make_node("Neg", ["s"], ["n"]),
+        helper.make_node("Slice", ["large", "n", "n", "one"], ["cut"]),
+        helper.make_node("Gather", ["cut", "one"], ["last"]),
+        helper.make_node("Add", ["items", "last"], ["scores"]),
+    ]
+
+    check_plain(model_of(nodes, [LARGE, ONE]))
 
 
 @pytest.mark.parametrize("damage", [b"", b"\xff" * 30, b"\x3a\xff\xff\xff\xff\x0f", b"\x0b"])
