@@ -632,6 +632,7 @@ def without(whole, name):
         ({"history": [EPOCH | {"loss": None}]}, "history[0].loss"),
         ({"history": [EPOCH | {"loss": 10**400}]}, "history[0].loss"),
         ({"epochs": 2**63}, "epochs"),
+        *[({name: value}, name) for name in ("cpu_seconds", "peak_memory") for value in ("x", [1], 10**400)],
     ],
     ids=str,
 )
@@ -976,6 +977,42 @@ def test_a_link_in_place_of_mapped_weights_is_refused(mapped, tmp_path):
 
     with pytest.raises(BundleError, match=r"weights\.safetensors: is not a regular file"):
         sasrec.load(mapped)
+
+
+def nested(depth):
+    value = 0
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "half \ud800",
+        float("nan"),
+        float("inf"),
+        10**5000,
+        nested(1500),
+        {1, 2},
+        np.float32(1),
+        b"a",
+        {("a",): 1},
+    ],
+    ids=lambda value: type(value).__name__,
+)
+@pytest.mark.parametrize("place", ["record", "config"])
+def test_what_could_never_be_read_back_is_not_written(saved, tmp_path, place, value):
+    read = read_bundle(saved)
+    before = contents(saved)
+    hostile = replace(read, **{place: getattr(read, place) | {"note": value}})
+
+    for path, again in ((tmp_path / "new", False), (saved, True)):
+        with pytest.raises(OutputError, match=rf"{path}/{place}\.json: would hold what cannot be read back: "):
+            bundle.save(hostile, path, replace=again)
+
+    assert contents(saved) == before
+    assert sorted(tmp_path.iterdir()) == [saved]
 
 
 def test_a_missing_parent_folder_is_one_clear_error(small_model, tmp_path):

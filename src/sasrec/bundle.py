@@ -105,10 +105,10 @@ def save(bundle: Bundle, path: Path, *, replace: bool = False) -> None:
         replace: Take the place of a model that is there already; anything else is never replaced.
 
     Raises:
-        OutputError: The path is taken, or cannot be written.
+        OutputError: The path is taken, or cannot be written; or what JSON would hold could not be read back.
     """
     check_free(path, replace=replace)
-    contents = _encode(bundle)
+    contents = _encode(bundle, path)
     entries = {name: Entry(sha256(data), len(data)) for name, data in contents.items()}
     weights = weights_file(bundle.kind)
 
@@ -193,18 +193,27 @@ def regular(path: Path, name: str) -> Path:
     return file
 
 
-def _encode(bundle: Bundle) -> dict[str, bytes]:
+def _encode(bundle: Bundle, path: Path) -> dict[str, bytes]:
     """All files but the weights."""
     histories = {"items": bundle.histories.items, "offsets": bundle.histories.offsets}
     if bundle.histories.times is not None:
         histories["times"] = bundle.histories.times
     return {
-        "config.json": json.dumps(bundle.config, sort_keys=True, indent=1).encode(),
-        "record.json": json.dumps(bundle.record, sort_keys=True, indent=1).encode(),
+        "config.json": _json(bundle.config, path / "config.json"),
+        "record.json": _json(bundle.record, path / "record.json"),
         "users.parquet": _ids_to_parquet(bundle.users),
         "items.parquet": _ids_to_parquet(bundle.items),
         "histories.safetensors": safetensors.numpy.save(histories),
     }
+
+
+def _json(plain: dict[str, Any], file: Path) -> bytes:
+    try:
+        data = json.dumps(plain, sort_keys=True, indent=1).encode()
+        msgspec.json.decode(data)  # NaN, half a surrogate and too deep a list can be written, but never read
+    except (TypeError, ValueError, RecursionError, msgspec.MsgspecError) as error:
+        raise OutputError(f"{file}: would hold what cannot be read back: {error}; change it in the model") from None
+    return data
 
 
 def _ids_to_parquet(ids: Vocabulary) -> bytes:

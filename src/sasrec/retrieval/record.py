@@ -93,6 +93,8 @@ class _Record(msgspec.Struct):
     epochs: _Count = 0
     steps: _Count = 0
     seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    peak_memory: _Count | None = None
     automatic: dict[str, str] = {}
     reading: _Reading = msgspec.field(default_factory=_Reading)
     history: list[_Epoch] = []
