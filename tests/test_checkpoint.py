@@ -135,13 +135,17 @@ def test_the_first_state_that_a_disk_refuses_leaves_nothing_to_go_on_with(checkp
 
 
 def test_what_killed_writings_left_goes_with_the_next_start_and_nothing_else_does(written, tmp_path):
-    for name in (".books.training.a1b2.tmp", ".books.trainings.a1b2.tmp", ".books.training.a1b2"):
+    for name in (".books.training.a1b2c3d4.tmp", ".books.trainings.a1b2c3d4.tmp", ".books.training.a1b2c3d4"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "books.training").write_text("half")
 
     sasrec.Checkpoint(written.path, resume=True).check()
 
-    assert sorted(os.listdir(tmp_path)) == [".books.training.a1b2", ".books.trainings.a1b2.tmp", "books.training"]
+    assert sorted(os.listdir(tmp_path)) == [
+        ".books.training.a1b2c3d4",
+        ".books.trainings.a1b2c3d4.tmp",
+        "books.training",
+    ]
 
 
 def test_a_checkpoint_that_is_removed_is_gone_and_may_be_gone_already(written):

@@ -6,13 +6,14 @@ import hashlib
 import os
 import subprocess
 import sys
+import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from sasrec.errors import OutputError
-from sasrec.files import check_free, durable_file, sha256, write_folder
+from sasrec.files import check_free, durable_file, sha256, sweep, write_folder
 from sasrec.locking import check_apart, held
 
 
@@ -88,15 +89,9 @@ def test_a_file_that_could_not_be_finished_leaves_what_was_there(tmp_path, error
     assert len(list(tmp_path.iterdir())) == bool(old), "nothing temporary is left"
 
 
-@pytest.mark.parametrize("taken", ["file", "folder", "link", "broken link"])
-def test_a_taken_path_is_refused_unless_it_may_be_replaced(tmp_path, taken):
+def test_a_taken_path_is_refused_unless_it_may_be_replaced(tmp_path):
     path = tmp_path / "a"
-    {
-        "file": lambda: path.write_text("old"),
-        "folder": lambda: (path.mkdir(), (path / "b").write_text("old")),
-        "link": lambda: path.symlink_to(tmp_path),
-        "broken link": lambda: path.symlink_to("nowhere"),
-    }[taken]()
+    path.write_text("old")
 
     with pytest.raises(OutputError, match=r"a: exists already; choose another name, or pass replace=True"):
         check_free(path, replace=False)
@@ -104,6 +99,34 @@ def test_a_taken_path_is_refused_unless_it_may_be_replaced(tmp_path, taken):
         pass
     with pytest.raises(OutputError, match="exists already"):
         write_folder(path, {"b": writer("new")}, replace=False)
+
+
+@pytest.mark.parametrize("replace", [True, False])
+@pytest.mark.parametrize("folder", [True, False])
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (os.mkfifo, "a: is a device, pipe or socket, .*; choose another name$"),
+        (lambda path: path.symlink_to(os.devnull), "a: is a device, pipe or socket, .*; choose another name$"),
+        (lambda path: path.symlink_to(path.parent), "a: is a link, .*; name .* itself$"),
+        (lambda path: path.symlink_to(__file__), "a: is a link, .*; name .*test_files.py itself$"),
+        (lambda path: path.symlink_to("nowhere"), "a: is a link, .*; name .*nowhere itself$"),
+    ],
+    ids=["pipe", "link-to-device", "link-to-folder", "link-to-file", "broken-link"],
+)
+def test_devices_pipes_and_links_are_never_replaced(tmp_path, make, said, folder, replace):
+    path = tmp_path / "a"
+    make(path)
+    before = os.lstat(path)
+
+    with pytest.raises(OutputError, match=said):
+        check_free(path, replace=replace, folder=folder)
+    with pytest.raises(OutputError, match=said), durable_file(path, replace=replace) as draft:
+        draft.write_text("new")
+    with pytest.raises(OutputError, match=said):
+        write_folder(path, {"b": writer("new")}, replace=replace)
+
+    assert os.path.samestat(os.lstat(path), before)
 
 
 def test_a_file_takes_the_place_of_another_when_told_to(tmp_path):
@@ -305,6 +328,67 @@ def test_others_may_read_what_was_written_as_the_caller_has_it(tmp_path):
     assert (tmp_path / "a").stat().st_mode & 0o777 == 0o755
     assert (tmp_path / "a" / "b").stat().st_mode & 0o777 == 0o644
     assert (tmp_path / "c").stat().st_mode & 0o777 == 0o644
+
+
+def test_what_a_killed_writing_left_goes_with_the_next_one(tmp_path):
+    code = """
+import os, pathlib, signal
+from sasrec.files import durable_file
+
+with durable_file(pathlib.Path("a"), replace=True):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=False)
+    left = os.listdir(tmp_path)
+
+    write_folder(tmp_path / "a", {"b": writer("new")}, replace=False)
+
+    assert len(left) == 1
+    assert os.listdir(tmp_path) == ["a"]
+
+
+def test_what_another_one_is_writing_at_this_moment_stays(tmp_path):
+    with durable_file(tmp_path / "a", replace=True) as draft:
+        draft.write_text("first")
+        with durable_file(tmp_path / "a", replace=True) as other:
+            other.write_text("second")
+
+    assert tree(tmp_path) == {"a": "first"}
+    assert os.listdir(tmp_path) == ["a"]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [".run.sasrec.abcd_123.tmp", ".run.training.abcdefgh.tmp", ".run.abcdefg.tmp", ".run.notes.tx.tmp", "run.a"],
+)
+def test_what_is_left_of_another_path_stays_however_its_name_begins(tmp_path, other):
+    for name in (other, ".run.abcd_123.tmp", ".r[u]n.abcd_123.tmp"):
+        (tmp_path / name).mkdir()
+
+    sweep(tmp_path / "run")
+    before = set(os.listdir(tmp_path))
+    sweep(tmp_path / "r[u]n")
+
+    assert before == {other, ".r[u]n.abcd_123.tmp"}
+    assert os.listdir(tmp_path) == [other]
+
+
+def test_a_writing_whose_folder_was_swept_before_it_was_locked_makes_another(tmp_path, monkeypatch):
+    make, made = tempfile.mkdtemp, []
+
+    def swept_at_first(*args, **kwargs):
+        made.append(make(*args, **kwargs))
+        if len(made) == 1:
+            sweep(tmp_path / "a")
+        return made[-1]
+
+    monkeypatch.setattr(tempfile, "mkdtemp", swept_at_first)
+
+    with durable_file(tmp_path / "a", replace=False) as draft:
+        draft.write_text("whole")
+
+    assert len(made) == 2
+    assert tree(tmp_path) == {"a": "whole"}
 
 
 HOLDER = """

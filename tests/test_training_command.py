@@ -63,13 +63,13 @@ def test_a_training_that_ended_well_leaves_the_model_alone(run, folder):
 
 
 def test_what_a_killed_training_left_half_saved_goes_with_the_next_and_nothing_else_does(run, folder):
-    for name in (".m.a1b2.tmp", ".m2.a1b2.tmp"):
+    for name in (".m.a1b2c3d4.tmp", ".m2.a1b2c3d4.tmp"):
         (folder / name).mkdir()
         (folder / name / "weights.safetensors").write_text("half")
 
     assert run(*TRAIN)[0] == 0
 
-    assert names(folder) == [".m2.a1b2.tmp", "log.csv", "m"]
+    assert names(folder) == [".m2.a1b2c3d4.tmp", "log.csv", "m"]
 
 
 def test_a_terminated_training_saves_its_best_and_says_how_to_go_on(run, folder, interrupted):

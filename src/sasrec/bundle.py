@@ -91,11 +91,12 @@ def check_free(path: Path, *, replace: bool) -> None:
         OutputError: As `check_named` and `files.check_free`; or what is to be replaced is no model, or not only one.
     """
     check_named(path)
-    files.check_free(path, replace=replace, folder=True)
-    if os.path.lexists(path) and not _is_model(path):
+    # First, so that nobody is told to replace what is not replaced.
+    if (os.path.isdir(path) or os.path.isfile(path)) and not os.path.islink(path) and not _is_model(path):
         raise OutputError(
             f"{path}: is not a sasrec model, or holds other files too, so it is not replaced; choose another name"
         )
+    files.check_free(path, replace=replace, folder=True)
 
 
 def save(bundle: Bundle, path: Path, *, replace: bool = False) -> None:

@@ -1,9 +1,9 @@
 """The one place that writes durably: to a temporary name, flushed to the disk, then renamed."""
 
 import ctypes
-import glob
 import hashlib
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -38,15 +38,30 @@ def check_free(path: Path, *, replace: bool, folder: bool = False) -> None:
 
 def _check_free(path: Path, *, replace: bool, folder: bool) -> None:
     # os.path, as pathlib raises where a folder on the way must not be entered.
-    if os.path.lexists(path) and not replace:
-        raise OutputError(f"{path}: exists already; choose another name, or pass replace=True to replace it")
-    if os.path.isdir(path) and not folder:
-        raise OutputError(f"{path}: is a folder, which no file takes the place of; choose another name")
+    if os.path.lexists(path):
+        _check_kind(path, folder=folder)
+        if not replace:
+            raise OutputError(f"{path}: exists already; choose another name, or pass replace=True to replace it")
     parent = path.absolute().parent
     if not os.path.isdir(parent):
         raise OutputError(f"{path}: the folder {parent} does not exist or cannot be entered; make it first")
     if not os.access(parent, os.W_OK):
         raise OutputError(f"{path}: the folder {parent} is not writable")
+
+
+def _check_kind(path: Path, *, folder: bool) -> None:
+    """Refuse to take the place of what nobody means to lose: the name of a device, a pipe, a link, a whole folder."""
+    plain = os.path.isfile(path) or os.path.isdir(path) or not os.path.exists(path)
+    if os.path.islink(path) and plain:
+        raise OutputError(
+            f"{path}: is a link, which no result takes the place of; name {os.path.realpath(path)} itself"
+        )
+    if not plain:
+        raise OutputError(
+            f"{path}: is a device, pipe or socket, which no result takes the place of; choose another name"
+        )
+    if os.path.isdir(path) and not folder:
+        raise OutputError(f"{path}: is a folder, which no file takes the place of; choose another name")
 
 
 @contextmanager
@@ -92,25 +107,68 @@ def write_folder(path: Path, files: Mapping[str, Callable[[Path], object]], *, r
 
 
 def sweep(path: Path) -> None:
-    """Remove what writings of `path` left beside it that were killed; none may be at work."""
-    for draft in path.absolute().parent.glob(f".{glob.escape(path.name)}.*.tmp"):
-        shutil.rmtree(draft, ignore_errors=True)
+    """Remove what writings of `path` left beside it that were killed; what is being written at this moment stays."""
+    # As `_draft` names it to the letter: `run.sasrec` is another one's path than `run`.
+    name = re.compile(rf"\.{re.escape(path.name)}\.[a-z0-9_]{{8}}\.tmp")
+    parent = path.absolute().parent
+    try:
+        left = [parent / one for one in os.listdir(parent) if name.fullmatch(one)]
+    except OSError:  # of a folder that may be written and not read
+        return
+    for draft in left:
+        try:
+            handle = os.open(draft, os.O_RDONLY | os.O_NOFOLLOW)
+        except OSError:
+            continue
+        try:
+            if _lock(handle):
+                shutil.rmtree(draft, ignore_errors=True)
+        finally:
+            os.close(handle)
 
 
 @contextmanager
 def _temporary(path: Path) -> Iterator[Path]:
     """A scratch folder beside `path`, on the same disk so that a rename is atomic; always removed."""
-    folder = None
+    folder = handle = None
     try:
-        folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.absolute().parent))
+        sweep(path)
+        folder, handle = _draft(path)
         yield folder
     except OSError as error:
         if isinstance(error, OutputError):
             raise
         raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
     finally:
-        if folder is not None:
+        if folder is not None and handle is not None:
             shutil.rmtree(folder, ignore_errors=True)
+            os.close(handle)
+
+
+def _draft(path: Path) -> tuple[Path, int]:
+    """A new scratch folder, locked by a handle to close in the end; the lock ends with the process, however it ends."""
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.absolute().parent))
+        try:
+            handle = os.open(folder, os.O_RDONLY)
+        except FileNotFoundError:
+            continue  # `sweep` of another process was faster than we
+        if _lock(handle) is not False and os.path.lexists(folder):
+            return folder, handle
+        os.close(handle)
+
+
+def _lock(handle: int) -> bool | None:
+    """Whether we have the lock of a folder now; False where another one has it, None where the system has no locks."""
+    import fcntl  # not on every system that can read a model
+
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
 
 
 def _flush(path: Path) -> None:

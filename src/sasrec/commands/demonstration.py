@@ -81,7 +81,7 @@ def _check_ours(out: Path) -> None:
     Raises:
         OutputError: It does, or it cannot be made.
     """
-    check_free(out, replace=True, folder=True)
+    check_free(Path(os.path.realpath(out)), replace=True, folder=True)  # a link to a folder is as good as the folder
     if os.path.lexists(out):
         names = {file.name for file in out.iterdir() if not file.name.startswith(".")} if out.is_dir() else {""}
         note = out / "README.txt"

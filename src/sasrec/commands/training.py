@@ -15,7 +15,7 @@ from sasrec.data.features import Features
 from sasrec.data.splits import Holdout
 from sasrec.data.vocab import Vocabulary
 from sasrec.errors import ConfigError
-from sasrec.files import check_free, sweep
+from sasrec.files import check_free
 from sasrec.locking import check_apart, held
 
 if TYPE_CHECKING:
@@ -63,7 +63,6 @@ class Written:
         elif self.resume:
             raise ConfigError("--resume: goes on from a checkpoint; let --checkpoint-every be more than 0")
         bundle.check_free(self.out, replace=self.replace)
-        sweep(self.out)
         if self.history is not None:
             check_free(self.history, replace=self.replace or self.resume)
         return checkpoint

@@ -73,8 +73,6 @@ class Checkpoint:
                 "start anew"
             )
         check_free(path, replace=self.resume)
-        if self.resume:
-            sweep(path)
 
     def keeper(
         self, training: Training, course: Course, data: Split, *, features: Features | None, draw: Draw | None
