@@ -57,6 +57,24 @@ def run(folder, monkeypatch, capsys):
     return call
 
 
+def test_a_log_whose_name_is_not_utf8_makes_a_model_that_can_be_loaded(run, tmp_path):
+    log, model = tmp_path / "torn\udcff.csv", tmp_path / "rules\udcff"
+    log.write_bytes(Path("log.csv").read_bytes())
+
+    made = run("count", log, "--out", model, "--quiet")
+    told = run("info", model)
+
+    assert made == (0, "", "")
+    assert (told[0], "torn?.csv" in told[1]) == (0, True), told
+
+
+def test_recommendations_of_everybody_to_a_name_that_is_not_utf8_are_refused(run, tmp_path):
+    code, _, err = run("recommend", "walk.model", "--all", "--out", tmp_path / "all\udcff.csv")
+
+    assert (code, "all?.csv: is a path that is not UTF-8 text; choose another name" in err) == (6, True), err
+    assert not list(tmp_path.iterdir())
+
+
 def process(*arguments, cwd, **options):
     """The same in a process of its own."""
     command = [sys.executable, "-m", "sasrec", *map(str, arguments)]

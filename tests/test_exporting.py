@@ -313,5 +313,5 @@ def test_a_place_that_is_taken_is_refused_before_anything_is_compared(small_mode
     (tmp_path / "taken").mkdir()
     monkeypatch.setattr(exporting, "exported", None)
 
-    with pytest.raises(OutputError, match="exists already"):
+    with pytest.raises(OutputError, match=r"taken: is not a sasrec model, .* not replaced"):
         sasrec.export_onnx(small_model, tmp_path / "taken")

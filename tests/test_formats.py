@@ -1,5 +1,6 @@
 """Every file format gives the same events, and every file that cannot be read says why."""
 
+import gzip
 import os
 
 import polars as pl
@@ -208,6 +209,30 @@ def test_a_file_in_a_missing_folder_is_missing(tmp_path):
 
 def test_a_directory_is_no_log(tmp_path):
     assert "a directory; name one log file in it" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("folder", ["plain", "torn\udcff"])
+@pytest.mark.parametrize("suffix", [".csv", ".csv.gz", ".parquet", ".jsonl", ".txt"])
+def test_a_path_that_is_not_utf8_is_read_and_named_in_utf8(tmp_path, folder, suffix):
+    path = tmp_path / folder / f"a\udcff{suffix}"
+    path.parent.mkdir()
+    events = pl.DataFrame(EVENTS, schema=["user", "item"], orient="row")
+    content = {
+        ".csv": events.write_csv().encode(),
+        ".csv.gz": gzip.compress(events.write_csv().encode()),
+        ".jsonl": events.write_ndjson().encode(),
+        ".txt": b"".join(f"{user} {item}\n".encode() for user, item in EVENTS),
+    }
+    with path.open("wb") as file:
+        if suffix == ".parquet":
+            events.write_parquet(file)
+        else:
+            file.write(content[suffix])
+
+    with open_file(path) as table:
+        rows = table.read(["user", "item"]).rows()
+
+    assert (rows, table.name) == (EVENTS, f"a?{suffix}")
 
 
 def test_a_pipe_is_refused_without_waiting_for_it(tmp_path):

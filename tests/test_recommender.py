@@ -222,6 +222,14 @@ def test_no_warning_is_given_where_everybody_is_known(texts):
         assert len(texts.recommend(["bob"], unknown="skip")) == 1
 
 
+@pytest.mark.parametrize("users", [["\udcff"], ["bob", "e\udcff"]])
+def test_an_id_that_is_no_text_is_unknown_whatever_is_done_about_the_unknown(texts, numbers, users):
+    for model in (texts, numbers):
+        with pytest.raises(UnknownIdError, match=r"1 unknown user: '.*\\udcff'.*; an id is UTF-8 text"):
+            model.recommend(users, unknown="popular")
+        assert len(model.recommend(users, unknown="ignore").filter(pl.col("user_id").cast(pl.String) != "bob")) == 0
+
+
 def test_unknown_users_get_the_popular_items_marked_as_such_in_their_place(texts):
     answer = texts.recommend(["eve", "bob", "eve"], k=2, unknown="popular")
 

@@ -21,6 +21,11 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def in_utf8(path: Path | str) -> str:
+    """A path or name as text, with "?" for bytes that are none: JSON, Parquet and other libraries take no such."""
+    return str(path).encode(errors="replace").decode()
+
+
 def check_free(path: Path, *, replace: bool, folder: bool = False) -> None:
     """Refuse a path that is taken or cannot be written, before any work is done for it.
 

@@ -11,6 +11,7 @@ from sasrec.commands.output import in_bytes, say, suggest
 from sasrec.commands.reading import LogFlags, LogFlagsAsTrained, Reading
 from sasrec.commands.training import FeatureFlags
 from sasrec.errors import ConfigError
+from sasrec.files import in_utf8
 
 if TYPE_CHECKING:
     from sasrec.data.log import Log
@@ -39,7 +40,7 @@ class Saved:
 
     def write(self, model: "Recommender", log: Path, reading: Reading, *, quiet: bool) -> None:
         """Save a model with where it came from, and say what it is and what to do next."""
-        model.record |= {"log": log.name, "reading": reading.to_dict()}
+        model.record |= {"log": in_utf8(log.name), "reading": reading.to_dict()}
         model.save(self.out, replace=self.replace)
         if not quiet:
             say(outcome(model.record), f"saved to {self.out} ({in_bytes(self.out)})", "")

@@ -85,7 +85,7 @@ def retrain(
     if not quiet:
         say(str(snapshot), "", str(content.summary()), "", str(split), *([str(features)] if features else []), "")
     made, report = _made(before, split, features, refit=refit, quiet=quiet)
-    made.record |= {"log": log.name, "reading": reading.to_dict(), "events": snapshot.to_dict()}
+    made.record |= {"log": content.source.name, "reading": reading.to_dict(), "events": snapshot.to_dict()}
     made.record["peak_memory"] = peak_memory()
     made.save(saved.out, replace=saved.replace)
     gain = paired_interval(*(ndcg(row.ranks, 10) for row in report.rows[:2]))

@@ -156,7 +156,7 @@ def train(
             model = training.train(
                 data, config, history=written.history, features=features, checkpoint=checkpoint, progress=not quiet
             )
-        model.record |= {"log": log.name, "reading": reading.to_dict(), "peak_memory": peak_memory()}
+        model.record |= {"log": content.source.name, "reading": reading.to_dict(), "peak_memory": peak_memory()}
         out = written.out
         model.save(out, replace=written.replace)
         later = "" if checkpoint is None else _left(checkpoint, finished=model.record["stopped"] != "interrupted")

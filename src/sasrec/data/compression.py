@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from sasrec.errors import DataError
+from sasrec.files import in_utf8
 
 # A few kilobytes can hold gigabytes; beyond this the caller decompresses by hand, knowingly.
 LARGEST_PLAIN_BYTES = 8 << 30
@@ -34,8 +35,8 @@ class _Decoder(Protocol):
 def unwrapped(path: Path, *, name: str | None = None, layers: int = 4) -> Iterator[Path]:
     """A path to the same content without compression and without a UTF-8 byte order mark.
 
-    The first bytes decide, not the suffix. The path is the given one where nothing is to be taken off;
-    otherwise a temporary copy that lives as long as the `with` block.
+    The first bytes decide, not the suffix. The path is the given one where nothing is to be taken off
+    and it is UTF-8; otherwise that of a temporary copy, or link, that lives as long as the `with` block.
 
     Args:
         path: A regular file.
@@ -57,7 +58,14 @@ def unwrapped(path: Path, *, name: str | None = None, layers: int = 4) -> Iterat
     elif path.suffix.lower() in (".gz", ".zst"):
         raise DataError(f"{name}: not a {path.suffix} file, whose first bytes would say so; rename or mend it")
     elif not head.startswith(_BYTE_ORDER_MARK):
-        yield path
+        if in_utf8(path) == str(path):
+            yield path
+            return
+        with tempfile.TemporaryDirectory(prefix="sasrec-") as folder:
+            # polars opens no file whose path is not UTF-8.
+            link = Path(folder) / "plain"
+            link.symlink_to(path.absolute())
+            yield link
         return
     if not layers:
         raise DataError(

@@ -29,6 +29,7 @@ from sasrec.data.compression import LARGEST_PLAIN_BYTES, unwrapped
 from sasrec.data.lines import notes_on_lines
 from sasrec.data.log import FrameKind
 from sasrec.errors import DataError
+from sasrec.files import in_utf8
 
 FORMATS = ("csv", "tsv", "parquet", "jsonl", "inter", "pairs", "histories", "movielens")
 
@@ -92,7 +93,7 @@ def open_file(source: str | os.PathLike[str], format: str | None = None) -> Iter
     format = _format_of(path, format)
     with unwrapped(path) as plain:
         try:
-            yield _parse(plain, path.name, format)
+            yield _parse(plain, in_utf8(path.name), format)
         # A damaged Parquet file can make polars panic, which is no Exception.
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
             raise DataError(f"{path.name}: {_fault(plain, format, error)}") from error

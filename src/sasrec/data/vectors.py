@@ -10,6 +10,7 @@ from sasrec.data.columns import read_ids
 from sasrec.data.formats import LARGEST_ROWS, Table
 from sasrec.data.vocab import Vocabulary
 from sasrec.errors import DataError
+from sasrec.files import in_utf8
 
 ARRAY = "npy"
 VECTOR = "vector"
@@ -40,7 +41,7 @@ def array_table(path: Path) -> Table:
             f"{names.name}: {len(ids):,} ids for the {len(array):,} rows of {path.name}; one a line is needed"
         )
     columns = {"item_id": pl.Series(ids, dtype=pl.String), VECTOR: pl.Series(np.asarray(array))}
-    return Table(path.name, ARRAY, tuple(columns), False, lambda wanted: pl.DataFrame(columns).select(wanted))
+    return Table(in_utf8(path.name), ARRAY, tuple(columns), False, lambda wanted: pl.DataFrame(columns).select(wanted))
 
 
 def read_vectors(table: Table, key: str, name: str, items: Vocabulary) -> tuple[np.ndarray, np.ndarray] | None:

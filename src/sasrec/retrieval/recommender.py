@@ -18,6 +18,7 @@ from sasrec.data.log import FrameKind, Log, TimeUnit
 from sasrec.data.sequences import Sequences
 from sasrec.data.vocab import Id, Vocabulary
 from sasrec.errors import BundleError, ConfigError, UnknownIdError, check_flag, check_whole
+from sasrec.files import in_utf8
 from sasrec.retrieval.answers import Ids, Unknown, framed, listed
 from sasrec.retrieval.counting import Popularity
 from sasrec.retrieval.scorers import Scorer
@@ -365,6 +366,9 @@ def _as_given(raw: list[Id], rows: np.ndarray, ids: Vocabulary) -> pl.Series:
     shown: list[object] = own.to_list()
     for place in unknown:
         shown[place] = raw[place]
+    torn: list[Id] = [one for one in shown if isinstance(one, str) and in_utf8(one) != one]
+    if torn:
+        raise UnknownIdError(f"{ids.unknown_message(torn)}; an id is UTF-8 text, so no answer can name it")
     fitting = Integral if ids.integer else str
     try:
         if all(isinstance(one, fitting) and not isinstance(one, bool) for one in shown):

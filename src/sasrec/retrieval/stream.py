@@ -8,15 +8,18 @@ import polars as pl
 from polars.io.plugins import register_io_source
 
 from sasrec.errors import OutputError
-from sasrec.files import durable_file
+from sasrec.files import durable_file, in_utf8
 
 
 def check_format(path: Path) -> None:
-    """Refuse a file whose name promises another format than would be written.
+    """Refuse a file whose name promises another format than would be written, or cannot be opened by polars.
 
     Raises:
-        OutputError: The name ends neither in `.csv` nor in `.parquet`, and not without a suffix.
+        OutputError: The name ends neither in `.csv` nor in `.parquet`, and not without a suffix; or the path is not
+            UTF-8.
     """
+    if in_utf8(place := path.absolute()) != str(place):
+        raise OutputError(f"{in_utf8(place)}: is a path that is not UTF-8 text; choose another name")
     if (suffix := path.suffix).lower() not in (".csv", ".parquet", ""):
         raise OutputError(
             f"{path}: is to end in {suffix}, which is not written; name it .csv or .parquet (Parquet without a suffix)"
