@@ -6,10 +6,13 @@ import re
 import polars as pl
 import pytest
 
+import sasrec
 from sasrec.data.columns import choose_columns, read_fields
 from sasrec.data.formats import Table
 from sasrec.data.log import Columns
 from sasrec.errors import DataError
+from sasrec.retrieval.counting import Popularity
+from sasrec.retrieval.recommender import Recommender
 
 
 def table(*columns, typed=True):
@@ -283,3 +286,31 @@ def test_times_that_cannot_be_told_are_refused(values, unit, message):
 def test_a_unit_needs_a_time_column():
     with pytest.raises(DataError, match=re.escape("time_unit='s' without a time column")):
         read_fields(pl.DataFrame({"u": ["a"], "i": ["x"]}), Columns("u", "i"), table=table("u", "i"), time_unit="s")
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("dtype", [pl.Int64, pl.Float64, pl.String])
+def test_a_time_too_large_to_reckon_with_is_none(dtype, sign):
+    fits, beyond = 2**62 - 2**10, 2**62 - 1  # as floats, the second is 2 ** 62 itself
+
+    given = pl.Series([sign * fits, sign * beyond, sign * 2**62, sign * (2**63 - 1)]).cast(dtype)
+    found, _ = times(given, unit="steps")
+
+    assert found == [sign * fits, None, None, None]
+
+
+def test_an_instant_too_late_to_reckon_with_is_none():
+    given = pl.Series([1, 2**62 - 2**10 + 1, 2**62]).cast(pl.Datetime("ns"))
+
+    assert times(given) == ([1, 2**62 - 2**10 + 1, None], "ns")
+    assert times(pl.Series([0, 2**62]).cast(pl.Datetime("us"))) == ([0, None], "us")
+
+
+def test_every_time_that_a_log_can_hold_is_one_that_a_saved_model_can(tmp_path):
+    rows = pl.DataFrame({"user": ["a", "a", "a"], "item": ["x", "y", "x"], "time": [1 - 2**62 + 2**9, 0, 2**62 - 2**9]})
+    log = sasrec.read_log(rows, time_unit="steps")
+    scorer = Popularity.of(log.histories, items=len(log.items))
+
+    Recommender(scorer, users=log.users, items=log.items, histories=log.histories).save(tmp_path / "m")
+
+    assert sasrec.load(tmp_path / "m").histories.times.tolist() == log.histories.times.tolist()

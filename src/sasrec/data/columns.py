@@ -46,6 +46,8 @@ _ISO = r"^\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d(?::?\
 _YEAR_FIRST, _YEAR_LAST = r"^(\d{4})[/.](\d\d)[/.](\d\d)\b", r"^(\d\d)[/.-](\d\d)[/.-](\d{4})\b"
 # 1e8 seconds are 1973, 1e11 seconds the year 5138: the dates of each unit end where those of the next begin.
 _LEAST_TIMES: dict[TimeUnit, float] = {"ns": 1e17, "us": 1e14, "ms": 1e11, "s": 1e8}
+# So that the difference of two times is a 64-bit integer too, as models and `data.clock` need it.
+_LATEST = 2.0**62
 # Above this, neighbouring integers share one float.
 _LARGEST_EXACT_FLOAT = 2.0**53
 
@@ -317,19 +319,24 @@ def _instants(column: pl.Series) -> tuple[pl.Series, TimeUnit]:
         nanoseconds = column.to_physical()
         # Rounding would make ties of events that have an order.
         if (nanoseconds % 1000 != 0).any():
-            return nanoseconds, "ns"
+            return _within(nanoseconds), "ns"
     # A date that no calendar has would make polars panic.
-    return column.cast(pl.Datetime("us"), strict=False).to_physical(), "us"
+    return _within(column.cast(pl.Datetime("us"), strict=False).to_physical()), "us"
 
 
 def _numbers(column: pl.Series) -> pl.Series:
-    """Int64 where that loses nothing, Float64 elsewhere; null for what is not finite."""
+    """Int64 where that loses nothing, Float64 elsewhere; null for what is not finite, or too large to reckon with."""
     if column.dtype.is_integer():
-        return column.cast(pl.Int64, strict=False)
+        return _within(column.cast(pl.Int64, strict=False))
     numbers = column.cast(pl.Float64)
-    numbers = numbers.set(~numbers.is_finite(), None)
+    numbers = _within(numbers.set(~numbers.is_finite(), None))
     whole = ((numbers == numbers.floor()) & (numbers.abs() < _LARGEST_EXACT_FLOAT)).all()
     return numbers.cast(pl.Int64) if whole else numbers
+
+
+def _within(times: pl.Series) -> pl.Series:
+    # As floats, among which those that round up to the bound count, and the least integer has an absolute value.
+    return times.set(times.cast(pl.Float64).abs() >= _LATEST, None)
 
 
 def _guessed_unit(times: pl.Series, where: str) -> TimeUnit:
