@@ -13,6 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import safetensors.numpy
 import safetensors.torch
@@ -729,6 +731,32 @@ def test_a_few_bytes_that_unfold_to_many_are_refused_before_they_take_any_memory
 
     with pytest.raises(BundleError, match=rf"{name} unfolds to more than the ids of [\d,]+ {name.split('.')[0]}"):
         sasrec.load(saved)
+
+
+@pytest.mark.parametrize("name", ["users.parquet", "items.parquet"])
+def test_ids_written_by_what_they_share_are_refused_before_they_take_any_memory(saved, monkeypatch, name):
+    ids = pa.table({"id": ["a" * 90_000 + f"{row:03}" for row in range(20)]})
+    buffer = BytesIO()
+    pq.write_table(ids, buffer, use_dictionary=False, column_encoding={"id": "DELTA_BYTE_ARRAY"}, compression="zstd")
+    (saved / name).write_bytes(buffer.getvalue())
+    seal(saved)
+    monkeypatch.setattr(pl, "read_parquet", read_only_small)
+
+    with pytest.raises(BundleError, match="encoded as sasrec encodes none"):
+        sasrec.load(saved)
+
+
+def test_an_id_longer_than_a_log_may_have_is_refused(saved):
+    users = pl.read_parquet(saved / "users.parquet")["id"].to_list()
+
+    for last, fits in [("z" * 4096, True), ("z" * 4097, False)]:
+        (saved / "users.parquet").write_bytes(parquet([*users[:-1], last]))
+        seal(saved)
+        if fits:
+            assert sasrec.load(saved).users.ids[-1] == last
+        else:
+            with pytest.raises(BundleError, match=r"users\.parquet holds an id of more than 4,096 bytes"):
+                sasrec.load(saved)
 
 
 def read_only_small(file, read=pl.read_parquet):

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from sasrec.data import parquet
 from sasrec.data.parquet import pages
 from sasrec.errors import DataError
 
@@ -46,6 +47,23 @@ def test_pages_add_up_to_what_another_library_says(data):
 
     assert sum(page.values for page in found) == sum(chunk.num_values for chunk in chunks)
     assert sum(page.bytes for page in found) == sum(chunk.total_uncompressed_size for chunk in chunks)
+
+
+@pytest.mark.parametrize("version", ["1.0", "2.0"])
+@pytest.mark.parametrize("encoding", ["DELTA_BYTE_ARRAY", "DELTA_LENGTH_BYTE_ARRAY"])
+def test_values_that_may_unfold_to_more_than_their_page_are_refused(encoding, version):
+    ids = pl.Series(["a" * 1000 + f"{row:04}" for row in range(1000)])
+    options = {"use_dictionary": False, "column_encoding": {"id": encoding}, "data_page_version": version}
+
+    with pytest.raises(DataError, match=r"encoded as sasrec encodes none \([67]\)"):
+        list(pages(by_arrow(ids, **options)))
+
+
+def test_a_page_of_two_kinds_is_refused():
+    header = {2: 10, 3: 10, 5: {1: 1, 2: 0}, 8: {1: 10**9, 4: 0}}
+
+    with pytest.raises(DataError, match="of no kind, or of several"):
+        parquet._values(header)
 
 
 def test_pages_are_told_one_at_a_time_whatever_comes_after_them():

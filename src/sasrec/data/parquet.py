@@ -13,7 +13,13 @@ _MARK = b"PAR1"
 # Fields by their numbers in parquet.thrift.
 _ROW_GROUPS, _COLUMNS, _CHUNK = 4, 1, 3
 _PACKED_BYTES, _FIRST_PAGE, _DICTIONARY = 7, 9, 11
-_PAGE_BYTES, _PACKED_PAGE_BYTES, _PAGE, _PAGE_OF_VERSION_2, _VALUES = 2, 3, 5, 8, 1
+_PAGE_BYTES, _PACKED_PAGE_BYTES, _VALUES = 2, 3, 1
+_DICTIONARY_PAGE = 7
+# Where each kind of page says how its values are written: a page, a dictionary, a page of version 2.
+_ENCODING_OF = {5: 2, _DICTIONARY_PAGE: 2, 8: 4}
+# Plain, by the two kinds of dictionary, and as runs: what sasrec writes. Values by what they share with the one before
+# could unfold to any size, whatever the page's.
+_ENCODINGS = {0, 2, 3, 8}
 
 
 class Page(NamedTuple):
@@ -32,7 +38,7 @@ def pages(data: bytes) -> Iterator[Page]:
     """The pages of all columns of a whole file, one at a time: whoever has seen enough need not follow the others.
 
     Raises:
-        DataError: This is no Parquet file, or its headers lead nowhere.
+        DataError: This is no Parquet file, its headers lead nowhere, or it is written in a way that none of ours is.
     """
     try:
         if data[:4] != _MARK or data[-4:] != _MARK:
@@ -47,13 +53,25 @@ def pages(data: bytes) -> Iterator[Page]:
                     headers = _Headers(data, at)
                     header = headers.structure()
                     unpacked, packed = header[_PAGE_BYTES], header[_PACKED_PAGE_BYTES]
-                    values = (header.get(_PAGE) or header.get(_PAGE_OF_VERSION_2) or {_VALUES: 0})[_VALUES]
+                    values = _values(header)
                     if min(unpacked, packed, values) < 0:
                         raise DataError("a page of the Parquet file has less than nothing in it")
                     yield Page(values, headers.at - at + unpacked)
                     at = headers.at + packed
     except (IndexError, KeyError, TypeError, AttributeError, RecursionError):
         raise DataError("the headers of the Parquet file are damaged") from None
+
+
+def _values(header: dict[int, Any]) -> int:
+    """The number of values of a page, none for a dictionary."""
+    kinds = [kind for kind in _ENCODING_OF if kind in header]
+    if len(kinds) != 1:  # which of two a reader takes is its own choice
+        raise DataError("a page of the Parquet file is of no kind, or of several")
+    page = header[kinds[0]]
+    if (encoding := page[_ENCODING_OF[kinds[0]]]) not in _ENCODINGS:
+        raise DataError(f"a page of the Parquet file is encoded as sasrec encodes none ({encoding})")
+    values: int = 0 if kinds[0] == _DICTIONARY_PAGE else page[_VALUES]
+    return values
 
 
 class _Headers:

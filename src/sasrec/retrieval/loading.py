@@ -246,14 +246,17 @@ def _check_histories(histories: Sequences, *, users: int, items: int) -> None:
 
 def _ids_from_parquet(data: bytes, kind: str, *, most: int) -> Vocabulary:
     """The ids of a file, which is not unpacked where they are more, or take more, than those of `most` can."""
-    ids = taken = 0
+    values = taken = 0
     for page in pages(data):
-        ids, taken = ids + page.values, taken + page.bytes
-        if ids > most or taken > 2**20 + most * _ID_BYTES:
+        values, taken = values + page.values, taken + page.bytes
+        if values > most or taken > 2**20 + most * _ID_BYTES:
             raise BundleError(
                 f"{kind}s.parquet unfolds to more than the ids of {most:,} {kind}s, the most that fit here"
             )
     frame = pl.read_parquet(BytesIO(data))
     if frame.columns != ["id"]:
         raise BundleError(f"{kind}s.parquet holds {frame.columns}, expected one column 'id'")
-    return Vocabulary(frame["id"], kind)
+    ids = frame["id"]
+    if ids.dtype == pl.String and (ids.str.len_bytes() > LONGEST_ID_BYTES).any():
+        raise BundleError(f"{kind}s.parquet holds an id of more than {LONGEST_ID_BYTES:,} bytes, which no log may have")
+    return Vocabulary(ids, kind)
