@@ -233,10 +233,10 @@ def test_a_folder_that_must_not_be_entered_is_one_clear_error(saved):
 
 
 def test_a_file_that_must_not_be_read_is_one_clear_error(saved, monkeypatch):
-    def refuse(path):
+    def refuse(*_):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "read_bytes", refuse)
+    monkeypatch.setattr("builtins.open", refuse)
 
     with pytest.raises(BundleError, match=r"manifest\.json: cannot be read: Permission denied"):
         sasrec.load(saved)
@@ -757,6 +757,34 @@ def test_an_id_longer_than_a_log_may_have_is_refused(saved):
         else:
             with pytest.raises(BundleError, match=r"users\.parquet holds an id of more than 4,096 bytes"):
                 sasrec.load(saved)
+
+
+@pytest.mark.parametrize("name", sorted(FILES))
+def test_a_file_that_is_larger_than_it_says_is_refused_unread(saved, name):
+    os.truncate(saved / name, 2**40)  # of which the disk holds nothing
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+    with pytest.raises(BundleError, match=rf"{re.escape(name)}: is damaged\D*1,099,511,627,776 bytes"):
+        sasrec.load(saved)
+
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kB
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "config.json", "record.json"])
+def test_text_that_is_larger_than_any_model_has_is_refused_under_a_fitting_manifest(saved, monkeypatch, name):
+    seal(saved)
+    monkeypatch.setitem(bundle._LARGEST, name, (saved / name).stat().st_size - 1)
+
+    with pytest.raises(BundleError, match=rf"{name}: is damaged, as [\d,]+ bytes are more than it ever has"):
+        sasrec.load(saved)
+
+
+def test_a_model_that_could_not_be_loaded_is_not_saved(small_model, tmp_path, monkeypatch):
+    monkeypatch.setitem(bundle._LARGEST, "record.json", 10)
+
+    with pytest.raises(OutputError, match=r"model: record\.json would be larger than the 10 bytes"):
+        small_model.save(tmp_path / "model")
+    assert not list(tmp_path.iterdir())
 
 
 def read_only_small(file, read=pl.read_parquet):

@@ -235,6 +235,27 @@ def test_a_path_that_is_not_utf8_is_read_and_named_in_utf8(tmp_path, folder, suf
     assert (rows, table.name) == (EVENTS, f"a?{suffix}")
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"a" * 101, "the first line is longer than 100 bytes"),
+        (b"\n\r\n" + b"u,i" + b"a" * 100, "the first line is longer than 100 bytes"),
+        (b"\0" * 500, "holds NUL bytes"),
+        (b'u,i\n"a,' + b"b" * 500, "line 2 is longer than 100 bytes"),
+    ],
+)
+def test_a_line_without_an_end_takes_no_memory_to_speak_of(write, monkeypatch, content, said):
+    monkeypatch.setattr(formats, "_LONGEST_LINE", 100)
+
+    assert said in refusal(write("a.csv", content))
+
+
+def test_a_first_line_as_long_as_may_be_is_read(write, monkeypatch):
+    monkeypatch.setattr(formats, "_LONGEST_LINE", 8)
+
+    assert read(write("a.csv", "\n\nus,ite\nada,x\n")) == ("csv", [("ada", "x")])
+
+
 def test_a_pipe_is_refused_without_waiting_for_it(tmp_path):
     os.mkfifo(tmp_path / "a.csv")
 

@@ -37,6 +37,8 @@ EXPORTED = "onnx"
 """The kind of model that is an ONNX model in the place of tensors; it is read without torch."""
 FILES = ("config.json", "record.json", "users.parquet", "items.parquet", "histories.safetensors")
 """Those of every model, beside its arrays."""
+# Bytes at most, as what is read from JSON takes several times as many.
+_LARGEST = {"manifest.json": 2**20, "config.json": 2**27, "record.json": 2**27}
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,6 +112,9 @@ def save(bundle: Bundle, path: Path, *, replace: bool = False) -> None:
     """
     check_free(path, replace=replace)
     contents = _encode(bundle, path)
+    for name, most in _LARGEST.items():
+        if len(contents.get(name, b"")) > most:
+            raise OutputError(f"{path}: {name} would be larger than the {most:,} bytes that are read; give it less")
     entries = {name: Entry(sha256(data), len(data)) for name, data in contents.items()}
     weights = weights_file(bundle.kind)
 
@@ -172,11 +177,24 @@ def sealed(manifest: dict[str, Any]) -> bytes:
     return f'{{"checksum": "{sha256(content.encode())}",\n"manifest": {content}}}\n'.encode()
 
 
-def read(path: Path, name: str) -> bytes:
-    """The bytes of one of the files of a model; BundleError where it is missing or no regular file."""
+def read(path: Path, name: str, *, size: int | None = None) -> bytes:
+    """The bytes of one of the files of a model, looked at before they take memory.
+
+    Args:
+        size: How many there should be; None takes what is there.
+
+    Raises:
+        BundleError: The file is missing, not regular, of another size or larger than its kind can be.
+    """
     file = regular(path, name)
     try:
-        return file.read_bytes()
+        with open(file, "rb") as opened:
+            found = os.fstat(opened.fileno()).st_size
+            if found > _LARGEST.get(name, found):
+                raise BundleError(f"{file}: is damaged, as {found:,} bytes are more than it ever has; save it again")
+            if size not in (None, found):
+                raise BundleError(f"{file}: is damaged ({found:,} bytes do not match the manifest); save it again")
+            return opened.read(found)
     except OSError as error:
         raise BundleError(f"{file}: cannot be read: {error.strerror}") from None
 

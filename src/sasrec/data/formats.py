@@ -48,6 +48,8 @@ _SUFFIXES = {
 }
 # 16 bytes a value: a Parquet file of a few kilobytes can hold more rows than any memory.
 LARGEST_ROWS = LARGEST_PLAIN_BYTES // 16
+# Of a header, or of a history; what has no line feed for so long is no text.
+_LONGEST_LINE = 1 << 26
 # A column behind the last one: a row that reaches it has more fields than the header has names.
 _SURPLUS = "\0surplus"
 
@@ -300,12 +302,15 @@ def _movielens(path: Path, name: str) -> pl.DataFrame:
 def _first_line(path: Path, name: str) -> str:
     with path.open("rb") as file:
         # Blank ones before the header are skipped by polars, too.
-        line = next((line for line in file if line.strip(b"\r\n")), b"")
+        lines = iter(partial(file.readline, _LONGEST_LINE + 1), b"")
+        line = next((line for line in lines if line.strip(b"\r\n")), b"")
         start = file.tell() - len(line)
     if b"\0" in line:
         raise DataError(f"{name}: holds NUL bytes, as UTF-16 and binary files do; save it as UTF-8 text")
     if b"\r" in line.rstrip(b"\r\n"):
         raise DataError(f"{name}: lines end in a bare carriage return; save it with line feeds")
+    if len(line) > _LONGEST_LINE:
+        raise DataError(f"{name}: the first line is longer than {_LONGEST_LINE:,} bytes; save it with line feeds")
     try:
         return line.decode()
     except UnicodeDecodeError as error:
@@ -329,7 +334,9 @@ def _fault(path: Path, format: str, error: BaseException) -> str:
         reason += "; look for a quotation mark that is neither closed nor doubled"
     offset = 0
     with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
+        for number, line in enumerate(iter(partial(file.readline, _LONGEST_LINE + 1), b""), start=1):
+            if len(line) > _LONGEST_LINE:
+                return f"line {number} is longer than {_LONGEST_LINE:,} bytes; save it with line feeds"
             try:
                 line.decode()
                 if format == "jsonl" and line.strip():

@@ -177,7 +177,7 @@ def _tensors(path: Path, listed: Manifest) -> dict[str, Any]:
 
 def _checked(path: Path, name: str, listed: Manifest) -> bytes:
     """The bytes of a file that are those of the manifest."""
-    data = read(path, name)
+    data = read(path, name, size=listed.files[name].size)
     _check_entry(path / name, listed.files[name], Entry(sha256(data), len(data)))
     return data
 
