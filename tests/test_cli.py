@@ -81,6 +81,74 @@ def process(*arguments, cwd, **options):
     return subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
 
 
+# The streams
+
+ENTRY = [sys.executable, "-m", "sasrec"]
+
+
+@pytest.mark.parametrize("command", ["--version", "info walk.model", "--help"])
+def test_a_closed_standard_output_is_one_clear_error(folder, command):
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$@" >&-', "sh", *ENTRY, *command.split()],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (done.returncode, done.stderr.count("\n"), done.stdout) == (6, 1, ""), done.stderr
+    assert "error: standard output is closed" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["--version", "info walk.model", "recommend walk.model --user u01"])
+def test_a_standard_output_that_is_full_is_one_clear_error(folder, command):
+    if not os.path.exists("/dev/full"):
+        pytest.skip("no device here that is full")
+
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [*ENTRY, *command.split()], cwd=folder, stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+
+    assert (done.returncode, done.stderr.count("\n")) == (6, 1), done.stderr
+    assert "error: standard output: cannot be written: No space left on device" in done.stderr
+
+
+def test_an_error_of_the_system_elsewhere_is_not_laid_to_standard_output(run, monkeypatch):
+    def broken(*_):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("sasrec.retrieval.loading.load", broken)
+
+    with pytest.raises(OSError, match="Input/output error"):
+        run("info", "walk.model")
+
+
+def test_what_a_model_records_does_not_steer_a_terminal(run, tmp_path):
+    model = sasrec.load("walk.model")
+    model.record = {**model.record, "log": "a\x1b[2J\x9b31m.csv", "split": "b\rc"}
+    model.save(tmp_path / "m")
+
+    told = run("info", tmp_path / "m")
+    refused = run("info", "no\x1b[2Jmodel")
+
+    assert (told[0], refused[0]) == (0, 3)
+    assert "a�[2J�31m.csv" in told[1]
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", "".join(told[1:] + refused[1:]))
+
+
+def test_what_programs_read_is_handed_over_as_it_is(run, tmp_path):
+    rows = [(f"u{user}", item) for user in range(20) for item in ("a\x1b", "b", "c", "a\x1b")]
+    pl.DataFrame(rows, schema=["user", "item"], orient="row").write_csv(tmp_path / "log.csv")
+    assert run("count", tmp_path / "log.csv", "--model", "popularity", "--out", tmp_path / "m", "--quiet")[0] == 0
+
+    csv = run("recommend", tmp_path / "m", "--user", "u1", "--format", "csv", "--no-exclude-seen")[1]
+    table = run("recommend", tmp_path / "m", "--user", "u1", "--no-exclude-seen")[1]
+
+    assert "a\x1b" in csv
+    assert "\x1b" not in table
+
+
 # Help
 
 

@@ -8,6 +8,7 @@ import os
 import re
 import shlex
 import sys
+import traceback
 import warnings
 from collections.abc import Sequence
 from io import TextIOWrapper
@@ -16,7 +17,8 @@ from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
 
 from sasrec import __version__
 from sasrec.commands.defaults import fill
-from sasrec.errors import ConfigError, SasrecError
+from sasrec.commands.terminal import harmless
+from sasrec.errors import ConfigError, OutputError, SasrecError
 
 COMMANDS = {
     "demo": ("demonstration", "Show it all on a generated log: train, compare, save, recommend."),
@@ -85,6 +87,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # other and the neighbours from the work that they wait for; see docs/performance.md.
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    if sys.stdout is None:
+        # The next file that is opened would be taken for it.
+        return _refuse("standard output is closed; open it, if only as >/dev/null", OutputError.exit_code)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             # A terminal that cannot show a title is no reason to fail.
@@ -104,9 +109,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _refuse("interrupted", 130)
     except BrokenPipeError:
-        # Nobody reads on, as in `sasrec recommend ... | head`; Python would complain when it closes the stream.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Nobody reads on, as in `sasrec recommend ... | head`.
+        _silence()
+    except OSError as error:
+        if not _of_output(error):
+            raise
+        _silence()
+        return _refuse(f"standard output: cannot be written: {error.strerror}; make room", OutputError.exit_code)
     return 0
+
+
+def _silence() -> None:
+    """Lose what standard output did not take: Python would try once more when it closes the stream, and complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _of_output(error: OSError) -> bool:
+    """Whether the system refused what was printed; the error itself says which file only when it is opened."""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return error.filename is None and frame.f_globals["__name__"] in (
+        __name__,
+        "sasrec.commands.output",
+        "rich.console",
+    )
 
 
 def _shown(default: object) -> object:
@@ -126,8 +151,8 @@ def _show_warning(message: Warning | str, *_where: object) -> None:
 
 
 def _in_flags(message: str) -> str:
-    """One line, with the arguments of Python functions that it advises (`user="id"`) as flags (`--user id`)."""
-    line = " ".join(message.split())
+    """One harmless line, with arguments of Python functions that it advises (`user="id"`) as flags (`--user id`)."""
+    line = harmless(" ".join(message.split()))
 
     def flag(found: re.Match[str]) -> str:
         name = {"how": "split"}.get(found["name"], found["name"])

@@ -1,7 +1,6 @@
 """What commands print: tables of plain text, suggestions to paste, answers for people or programs."""
 
 import os
-import re
 import shlex
 import shutil
 import sys
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 import polars as pl
 from rich.cells import cell_len
 
+from sasrec.commands.terminal import harmless
 from sasrec.data.titles import read_titles
 from sasrec.data.vocab import Id, Vocabulary
 from sasrec.files import check_free
@@ -28,8 +28,13 @@ if TYPE_CHECKING:
 
 
 def say(*lines: str) -> None:
-    """Print at once, so that the order holds where standard error goes to the same place."""
-    print(*lines, sep="\n", flush=True)
+    """Print for people, at once, so that the order holds where standard error goes to the same place."""
+    hand_over("\n".join(map(harmless, "\n".join(lines).split("\n"))))
+
+
+def hand_over(text: str) -> None:
+    """Print for programs: at once, and as it is."""
+    print(text, flush=True)
 
 
 def aligned(rows: Sequence[Sequence[str]], *, numbers: Sequence[int] = ()) -> str:
@@ -137,9 +142,9 @@ class Shape:
         if self.titles is not None:
             answer = titled(answer, read_titles(self.titles, items))
         if self.format == "json":
-            say("[" + answer.write_ndjson().rstrip("\n").replace("\n", ",\n ") + "]")
+            hand_over("[" + answer.write_ndjson().rstrip("\n").replace("\n", ",\n ") + "]")
         elif self.format == "csv":
-            say(answer.write_csv().rstrip("\n"))
+            hand_over(answer.write_csv().rstrip("\n"))
         else:
             say(in_columns(answer))
 
@@ -163,5 +168,4 @@ def in_columns(answer: pl.DataFrame) -> str:
 def _cell(value: object) -> str:
     if value is None:
         return ""
-    # An id or title may hold line breaks, or characters that steer a terminal.
-    return f"{value:.4f}" if isinstance(value, float) else re.sub("[\x00-\x1f\x7f-\x9f\u2028\u2029]", "�", str(value))
+    return f"{value:.4f}" if isinstance(value, float) else harmless(str(value))
