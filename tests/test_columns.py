@@ -314,3 +314,17 @@ def test_every_time_that_a_log_can_hold_is_one_that_a_saved_model_can(tmp_path):
     Recommender(scorer, users=log.users, items=log.items, histories=log.histories).save(tmp_path / "m")
 
     assert sasrec.load(tmp_path / "m").histories.times.tolist() == log.histories.times.tolist()
+
+
+@pytest.mark.parametrize(
+    "text", ["２０２４-01-05", "2024-01-05T１０:00", "２０２４/1/5", "5/１/2024", "٢٠٢٤-٠١-٠٥", "１２"]
+)
+def test_digits_of_other_scripts_make_no_times(text):
+    with pytest.raises(DataError, match="are neither numbers nor dates"):
+        times([text, text])
+
+    assert times(["2024-01-05", text])[0][1] is None
+
+
+def test_digits_of_other_scripts_make_no_integer_ids():
+    assert ids(["1", "１２"], typed=False).to_list() == ["1", "１２"]

@@ -1,8 +1,10 @@
 """Compressed logs: whole, bounded, and unpacked without a trace."""
 
 import gzip
+import os
 import sys
 import tempfile
+from pathlib import Path
 
 import pytest
 import zstandard
@@ -158,3 +160,20 @@ def test_zstandard_without_its_package_names_the_extra(tmp_path, monkeypatch):
 
     with pytest.raises(DataError, match=r'pip install "sasrec\[zstd\]"'):
         unpacked(path)
+
+
+@pytest.mark.parametrize("content", [gzip.compress(TEXT), b"\xef\xbb\xbf" + TEXT], ids=["gzip", "mark"])
+@pytest.mark.parametrize("full", ["nowhere", "/dev/full"])
+def test_no_room_for_what_is_unpacked_is_one_clear_error(tmp_path, monkeypatch, content, full):
+    path = tmp_path / "a.csv"
+    path.write_bytes(content)
+    if full == "nowhere":
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / full))
+    elif not os.path.exists(full):
+        pytest.skip("no device here that is full")
+    else:
+        opened = Path.open
+        monkeypatch.setattr(Path, "open", lambda self, mode: opened(Path(full) if mode == "wb" else self, mode))
+
+    with pytest.raises(DataError, match=r"a\.csv: cannot be unpacked into .*; make room there"), unwrapped(path):
+        pass

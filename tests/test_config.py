@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import os
 
 import numpy as np
 import pytest
@@ -56,6 +57,25 @@ def test_settings_survive_a_dictionary(settings):
     config = Config(**settings)
 
     assert Config.from_dict(config.to_dict()) == config
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("width = " + "[" * 100_000, "is nested too deeply"), ("width = " + "9" * 5000, "is not TOML: .*digits")],
+    ids=["deep", "long"],
+)
+def test_toml_beyond_what_python_takes_is_one_clear_error(tmp_path, text, said):
+    (tmp_path / "run.toml").write_text(text)
+
+    with pytest.raises(ConfigError, match=rf"run\.toml: {said}"):
+        Config.from_toml(tmp_path / "run.toml")
+
+
+def test_settings_in_a_pipe_are_refused_without_waiting_for_it(tmp_path):
+    os.mkfifo(tmp_path / "run.toml")
+
+    with pytest.raises(ConfigError, match=r"run\.toml: a pipe, socket or device, not a regular file"):
+        Config.from_toml(tmp_path / "run.toml")
 
 
 @given(settings=valid_settings)

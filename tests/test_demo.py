@@ -109,7 +109,7 @@ def test_counting_models_are_far_from_the_best_and_popularity_is_behind_markov(m
     assert markov < 0.6 * made.best["NDCG@10"][0]
 
 
-@pytest.mark.parametrize("wrong", [{"users": 1}, {"items": 49}, {"items": 5001}, {"seed": -1}])
+@pytest.mark.parametrize("wrong", [{"users": 1}, {"users": 10**23}, {"items": 49}, {"items": 5001}, {"seed": -1}])
 def test_a_demo_out_of_range_is_refused(wrong):
     with pytest.raises(ConfigError, match="a demo needs"):
         generate(**wrong)

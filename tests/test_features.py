@@ -1,5 +1,7 @@
 """Categories of items: read from every shape, summed into item vectors, kept with the model."""
 
+import os
+
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -330,7 +332,7 @@ def test_an_item_with_two_vectors_is_refused():
         (np.zeros(3), "a\nb\nc\n", r"expected rows of numbers, found shape \(3,\)"),
         (np.array([["x"], ["y"]]), "a\nb\n", "expected rows of numbers"),
         (np.array([[{}], [{}]]), "a\nb\n", "cannot be read as an array"),
-        (np.zeros((2, 3)), None, "No such file"),
+        (np.zeros((2, 3)), None, "no such file"),
     ],
 )
 def test_an_array_that_is_none_is_refused(tmp_path, array, ids, words):
@@ -339,6 +341,40 @@ def test_an_array_that_is_none_is_refused(tmp_path, array, ids, words):
         (tmp_path / "items.ids").write_text(ids)
 
     with pytest.raises(DataError, match=words):
+        sasrec.read_features(tmp_path / "items.npy", ITEMS)
+
+
+@pytest.mark.parametrize(
+    "shape",
+    ["(3", "(99999999999999999999999, 4)", "(2, 4611686018427387904)", "(2, -4)", "(True, 4)", "(" * 3000, "[" * 8000],
+    ids=lambda shape: shape[:20],
+)
+def test_an_array_whose_header_says_what_none_can_be_is_refused(tmp_path, shape):
+    header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}{'}' if ')' in shape else ''}".encode()
+    (tmp_path / "items.npy").write_bytes(b"\x93NUMPY\x01\0" + len(header).to_bytes(2, "little") + header + bytes(640))
+    (tmp_path / "items.ids").write_text("a\nb\n")
+
+    with pytest.raises(DataError, match="cannot be read as an array with its ids"):
+        sasrec.read_features(tmp_path / "items.npy", ITEMS)
+
+
+def test_several_arrays_in_one_file_are_none(tmp_path):
+    with (tmp_path / "items.npy").open("wb") as file:
+        np.savez(file, np.eye(3))
+    (tmp_path / "items.ids").write_text("a\nb\nc\n")
+
+    with pytest.raises(DataError, match="cannot be read as an array with its ids"):
+        sasrec.read_features(tmp_path / "items.npy", ITEMS)
+
+
+@pytest.mark.parametrize("name", ["items.npy", "items.ids"])
+def test_a_pipe_in_the_place_of_an_array_or_its_ids_is_refused_without_waiting_for_it(tmp_path, name):
+    np.save(tmp_path / "items.npy", np.eye(3))
+    (tmp_path / "items.npy").with_suffix(".ids").write_text("a\nb\nc\n")
+    (tmp_path / name).unlink()
+    os.mkfifo(tmp_path / name)
+
+    with pytest.raises(DataError, match="not a regular file"):
         sasrec.read_features(tmp_path / "items.npy", ITEMS)
 
 

@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import os
 import tomllib
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -272,12 +273,17 @@ class Config:
 
 def read_toml(path: str | Path) -> dict[str, Any]:
     """What a TOML file says; ConfigError where it cannot be read or parsed."""
+    if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
+        # A pipe would be waited for.
+        raise ConfigError(f"{path}: a pipe, socket or device, not a regular file; save its content to a file first")
     try:
         return tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # beside tomllib's own, an integer of more digits than Python converts
         raise ConfigError(f"{path}: is not TOML: {error}") from None
+    except RecursionError:
+        raise ConfigError(f"{path}: is nested too deeply to be read; settings are lines of name = value") from None
 
 
 def _checked(name: str, value: object, hint: Any) -> object:

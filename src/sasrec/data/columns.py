@@ -39,11 +39,12 @@ _USUAL_NAMES: dict[str, tuple[tuple[str, ...], ...]] = {
 
 # Paths and addresses fit; what is longer is most often a piece of the file behind a stray quotation mark.
 LONGEST_ID_BYTES = 4096
+# Without Unicode (?-u), as digits of other scripts are numbers to nobody else here.
 # The text of an integer that comes back from the integer unchanged; 007, +7 and -0 do not.
-_INTEGER = r"^(?:0|-?[1-9]\d{0,18}|1\d{19})$"
-_ISO = r"^\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d(?::?\d\d)?)?)?$"
+_INTEGER = r"(?-u)^(?:0|-?[1-9]\d{0,18}|1\d{19})$"
+_ISO = r"(?-u)^\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d(?::?\d\d)?)?)?$"
 # Dates as spreadsheets write them, once every number of one digit has been given its zero.
-_YEAR_FIRST, _YEAR_LAST = r"^(\d{4})[/.](\d\d)[/.](\d\d)\b", r"^(\d\d)[/.-](\d\d)[/.-](\d{4})\b"
+_YEAR_FIRST, _YEAR_LAST = r"(?-u)^(\d{4})[/.](\d\d)[/.](\d\d)\b", r"(?-u)^(\d\d)[/.-](\d\d)[/.-](\d{4})\b"
 # 1e8 seconds are 1973, 1e11 seconds the year 5138: the dates of each unit end where those of the next begin.
 _LEAST_TIMES: dict[TimeUnit, float] = {"ns": 1e17, "us": 1e14, "ms": 1e11, "s": 1e8}
 # So that the difference of two times is a 64-bit integer too, as models and `data.clock` need it.
@@ -298,7 +299,7 @@ def _as_iso(text: pl.Series, where: str) -> pl.Series:
         DataError: They stand in neither place or in both.
     """
     # The 5 of 23:59:59.5 is no number of its own; spreadsheets write no such.
-    padded = text.set(text.str.contains(r":\d+\."), None).str.replace_all(r"\b(\d)\b", "0$1")
+    padded = text.set(text.str.contains(r"(?-u):\d+\."), None).str.replace_all(r"(?-u)\b(\d)\b", "0$1")
     padded = padded.str.replace(_YEAR_FIRST, "$1-$2-$3")
     days, months = (text.filter(padded.str.extract(_YEAR_LAST, place).cast(pl.Int8) > 12) for place in (1, 2))
     if len(days) and len(months):

@@ -61,9 +61,9 @@ def unwrapped(path: Path, *, name: str | None = None, layers: int = 4) -> Iterat
         if in_utf8(path) == str(path):
             yield path
             return
-        with tempfile.TemporaryDirectory(prefix="sasrec-") as folder:
+        with _scratch(name) as folder:
             # polars opens no file whose path is not UTF-8.
-            link = Path(folder) / "plain"
+            link = folder / "plain"
             link.symlink_to(path.absolute())
             yield link
         return
@@ -71,17 +71,37 @@ def unwrapped(path: Path, *, name: str | None = None, layers: int = 4) -> Iterat
         raise DataError(
             f"{name}: is compressed, or has byte order marks, again and again; unpack it first and name the plain file"
         )
-    with tempfile.TemporaryDirectory(prefix="sasrec-") as folder:
-        plain = Path(folder) / "plain"
-        if make_decoder is None:
-            with path.open("rb") as source, plain.open("wb") as target:
-                source.seek(len(_BYTE_ORDER_MARK))
-                shutil.copyfileobj(source, target)
-        else:
-            _decompress(path, plain, make_decoder, name)
+    with _scratch(name) as folder:
+        plain = folder / "plain"
+        try:
+            if make_decoder is None:
+                with path.open("rb") as source, plain.open("wb") as target:
+                    source.seek(len(_BYTE_ORDER_MARK))
+                    shutil.copyfileobj(source, target)
+            else:
+                _decompress(path, plain, make_decoder, name)
+        except OSError as error:
+            raise _refused(name, error) from error
         # What was inside may have a mark, or be compressed once more.
         with unwrapped(plain, name=name, layers=layers - 1) as inner:
             yield inner
+
+
+@contextmanager
+def _scratch(name: str) -> Iterator[Path]:
+    try:
+        scratch = tempfile.TemporaryDirectory(prefix="sasrec-", ignore_cleanup_errors=True)
+    except OSError as error:
+        raise _refused(name, error) from error
+    with scratch as folder:
+        yield Path(folder)
+
+
+def _refused(name: str, error: OSError) -> DataError:
+    place = tempfile.tempdir or "a temporary folder"  # the chosen one, unless there was none to choose
+    return DataError(
+        f"{name}: cannot be unpacked into {place}: {error.strerror}; make room there, or set TMPDIR to another folder"
+    )
 
 
 def _zstandard(name: str) -> Callable[[], _Decoder]:
@@ -115,11 +135,9 @@ def _decompress(path: Path, plain: Path, make_decoder: Callable[[], _Decoder], n
                             "if that is right, unpack it first and name the plain file"
                         )
                     rest = decoder.unused_data
-        except OSError as error:
-            raise DataError(f"{name}: cannot be unpacked into {plain.parent}: {error.strerror}") from error
         # zlib.error and zstandard.ZstdError share no base below Exception.
         except Exception as error:
-            if isinstance(error, DataError):
+            if isinstance(error, DataError | OSError):
                 raise
             raise DataError(f"{name}: the compressed data is damaged after {size:,} bytes: {error}") from error
     if not decoder.eof:

@@ -301,16 +301,16 @@ def generate(*, users: int = 3000, items: int = 1200, seed: int = 0) -> Demo:
     """Generate a log of about 27 events a user.
 
     Args:
-        users: Readers, at least 2.
+        users: Readers, 2 to 10,000,000.
         items: Size of the catalogue, 50 to 5,000.
         seed: Another seed gives another log of the same kind.
 
     Raises:
         ConfigError: An argument is out of range.
     """
-    if users < 2 or not 50 <= items <= 5000 or seed < 0:
+    if not 2 <= users <= 10_000_000 or not 50 <= items <= 5000 or seed < 0:
         raise ConfigError(
-            f"a demo needs at least 2 users, 50 to 5,000 items and a seed of 0 or more; "
+            f"a demo needs 2 to 10,000,000 users, 50 to 5,000 items and a seed of 0 or more; "
             f"found users={users}, items={items}, seed={seed}"
         )
     rng = np.random.default_rng(seed)

@@ -91,7 +91,7 @@ def open_file(source: str | os.PathLike[str], format: str | None = None) -> Iter
             in the meantime.
     """
     path = Path(source)
-    before = _check_regular(path)
+    before = check_regular(path)
     format = _format_of(path, format)
     with unwrapped(path) as plain:
         try:
@@ -104,8 +104,8 @@ def open_file(source: str | os.PathLike[str], format: str | None = None) -> Iter
         raise DataError(f"{path.name}: was changed while it was read; read it again when nothing writes to it")
 
 
-def _check_regular(path: Path) -> tuple[int, ...]:
-    """What would be different if the file were changed or exchanged from here on."""
+def check_regular(path: Path) -> tuple[int, ...]:
+    """Refuse what is no file to read, with DataError; else what would be different if it were changed from here on."""
     try:
         found = path.stat()
         # A pipe would be waited for, so it is told apart before anything opens it.

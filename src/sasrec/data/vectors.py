@@ -2,12 +2,13 @@
 
 import re
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 import polars as pl
 
 from sasrec.data.columns import read_ids
-from sasrec.data.formats import LARGEST_ROWS, Table
+from sasrec.data.formats import LARGEST_ROWS, Table, check_regular
 from sasrec.data.vocab import Vocabulary
 from sasrec.errors import DataError
 from sasrec.files import in_utf8
@@ -20,6 +21,20 @@ _WIDEST = 65_536
 _LARGEST_NUMBER = 1e18  # the squares of larger ones, added up, could leave float32
 
 
+# What NumPy makes of a damaged header, which it reads as Python reads a literal.
+_FAULTS = (
+    OSError,
+    ValueError,
+    EOFError,
+    SyntaxError,
+    TokenError,
+    TypeError,
+    OverflowError,
+    RecursionError,
+    MemoryError,
+)
+
+
 def array_table(path: Path) -> Table:
     """The array in `NAME.npy` as a table of vectors, with the ids of its rows from `NAME.ids`, one a line.
 
@@ -28,10 +43,13 @@ def array_table(path: Path) -> Table:
     """
     names = path.with_suffix(".ids")
     try:
+        for one in (path, names):
+            check_regular(one)
         # Mapped, so that a header that promises more than the file holds is refused before any memory is taken.
-        array = np.load(path, mmap_mode="r")
+        with np.errstate(over="ignore"):  # of such a promise, which is refused
+            array = np.lib.format.open_memmap(path, mode="r")
         ids = names.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, ValueError, EOFError, SyntaxError) as error:
+    except _FAULTS as error:
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise DataError(f"{path.name}: cannot be read as an array with its ids in {names.name}: {reason}") from None
     if array.ndim != 2 or array.dtype.kind not in "fiu":
