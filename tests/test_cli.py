@@ -149,6 +149,48 @@ def test_what_programs_read_is_handed_over_as_it_is(run, tmp_path):
     assert "\x1b" not in table
 
 
+@pytest.fixture(params=["long", "locked"])
+def unreachable(request, tmp_path):
+    """A path that the system refuses to look at."""
+    if request.param == "long":
+        yield tmp_path / ("a" * 300)
+        return
+    locked = tmp_path / "locked"
+    (locked / "deep").mkdir(parents=True)
+    locked.chmod(0o000)
+    before = os.geteuid()
+    if before == 0:  # root may enter every folder
+        os.seteuid(65534)
+    yield locked / "deep"
+    os.seteuid(before)
+    locked.chmod(0o700)
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        ("info PATH", 3),
+        ("evaluate PATH log.csv", 5),
+        ("demo --out PATH", 6),
+        ("count log.csv --out PATH", 6),
+        ("train log.csv --out m --config PATH", 2),
+        ("compare log.csv --preset paper --out PATH", 6),
+        ("compare log.csv PATH", 5),
+        ("retrain walk.model log.csv --out MODEL --data PATH", 9),
+        ("retrain walk.model log.csv --out MODEL --data PATH --activate", 9),
+        ("retrain walk.model log.csv --out MODEL --events PATH", 9),
+    ],
+)
+def test_a_path_that_must_not_be_looked_at_is_one_clear_error(run, unreachable, command, code):
+    typed = command.replace("MODEL", "walk.model --replace").replace("PATH", str(unreachable)).split()
+
+    left, out, err = run(*typed)
+
+    # Nobody may enter the folder of the model either.
+    assert left in ((code, 5) if unreachable.name == "deep" else (code,)), err
+    assert (out, err.count("\n")) == ("", 1), err
+
+
 # Help
 
 

@@ -1,5 +1,6 @@
 """`sasrec compare`."""
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -87,7 +88,7 @@ def compare(
     from sasrec.studies import compare as study
 
     output.check()
-    names = [path.resolve().name.removesuffix(".sasrec") for path in models] + networks.names()
+    names = [os.path.basename(os.path.realpath(path)).removesuffix(".sasrec") for path in models] + networks.names()
     study.check_names(names)
     configs = dict(zip(networks.names(), networks.configs(), strict=True))
     _check(networks, configs, replace=output.replace)
@@ -103,7 +104,9 @@ def compare(
         rounds = study.train_rounds(splits, {**saved, **configs}, seeds=networks.seeds, progress=not quiet)
     else:
         with nullcontext(networks.out) if networks.out else tempfile.TemporaryDirectory() as folder:
-            trainings = _Trainings(log.resolve(), reading, Path(folder), replace=output.replace, quiet=quiet)
+            trainings = _Trainings(
+                Path(os.path.realpath(log)), reading, Path(folder), replace=output.replace, quiet=quiet
+            )
             turns = range(networks.seeds)
             rounds = [(splits[0], saved | trainings.of(configs, turn, networks.seeds)) for turn in turns]
     found = study.compare_trained(
@@ -128,9 +131,10 @@ def _check(networks: Networks, configs: dict[str, Config], *, replace: bool) -> 
         return
     if networks.folds is not None or not configs:
         raise ConfigError("--out keeps what --config and --preset train on one split; leave it out")
-    if not networks.out.is_dir():
+    there = os.path.isdir(networks.out)
+    if not there:
         check_free(networks.out, replace=False)
-    for name in configs if networks.out.is_dir() else ():
+    for name in configs if there else ():
         for turn in range(networks.seeds):
             bundle.check_free(networks.out / _file(name, configs[name].seed + turn, networks.seeds), replace=replace)
 

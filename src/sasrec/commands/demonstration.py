@@ -83,9 +83,12 @@ def _check_ours(out: Path) -> None:
     """
     check_free(Path(os.path.realpath(out)), replace=True, folder=True)  # a link to a folder is as good as the folder
     if os.path.lexists(out):
-        names = {file.name for file in out.iterdir() if not file.name.startswith(".")} if out.is_dir() else {""}
-        note = out / "README.txt"
-        if names - set(_FILES) or (names and not (note.is_file() and note.read_text(errors="replace") == _NOTE)):
+        try:
+            names = {name for name in os.listdir(out) if not name.startswith(".")}
+            ours = not names or (names <= {*_FILES} and (out / "README.txt").read_text(errors="replace") == _NOTE)
+        except OSError:  # no folder, no note, or none that may be read
+            ours = False
+        if not ours:
             raise OutputError(
                 f"{out}: holds something other than a demo, so it is not replaced; name another folder with --out"
             )

@@ -1,5 +1,6 @@
 """`sasrec info`, and the sentences about models that other commands print too."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +27,7 @@ def info(path: Path, /, *, layers: bool = False, reading: LogFlags = Reading()) 
         path: A folder written by `sasrec train`, or a log file.
         layers: Add a table of the network's layers, with the shapes and number of their weights.
     """
-    if path.is_dir():
+    if os.path.isdir(path):  # pathlib raises where a folder on the way must not be entered
         from sasrec.model import summary
         from sasrec.retrieval.loading import load
         from sasrec.retrieval.neural import Neural

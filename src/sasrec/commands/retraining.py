@@ -1,5 +1,6 @@
 """`sasrec retrain`: from a log and what a server was told since to the next version of its model."""
 
+import os
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -77,7 +78,7 @@ def retrain(
 
     saved.check()
     data = server.data or data_of(model)
-    if server.activate and not (data / SOCKET).exists():
+    if server.activate and not os.path.exists(data / SOCKET):
         raise ServingError(f"{data}: no server runs on this data folder; start it, or leave --activate out")
     before = load(served(data, model))
     content, snapshot = _content(reading, log, server.events or data / "events.sqlite", before)

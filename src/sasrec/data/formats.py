@@ -115,8 +115,7 @@ def check_regular(path: Path) -> tuple[int, ...]:
             raise DataError(f"{path}: a pipe, socket or device, not a regular file; save its content to a file first")
         path.open("rb").close()
     except (FileNotFoundError, NotADirectoryError):
-        names = [one.name for one in path.parent.iterdir()] if path.parent.is_dir() else []
-        near = difflib.get_close_matches(path.name, names)
+        near = difflib.get_close_matches(path.name, _names(path.parent))
         hint = f"; did you mean {' or '.join(near)}?" if near else f"; looked in {path.parent.absolute()}"
         raise DataError(f"{path}: no such file{hint}") from None
     except OSError as error:
@@ -124,6 +123,13 @@ def check_regular(path: Path) -> tuple[int, ...]:
     if found.st_size == 0:
         raise DataError(f"{path.name}: the file is empty")
     return _state(found)
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except OSError:  # it is none, or must not be read
+        return []
 
 
 def _state(found: os.stat_result) -> tuple[int, ...]:

@@ -1,5 +1,6 @@
 """Which kind of store an address means."""
 
+import os
 from pathlib import Path
 
 from sasrec.errors import ServingError
@@ -26,7 +27,7 @@ def open_store(place: str | Path, *, writable: bool = True) -> EventStore:
     if not is_address(str(place)):
         from sasrec.serving.sqlite import SqliteStore
 
-        if not writable and not Path(place).is_file():
+        if not writable and not os.path.isfile(place):
             raise ServingError(
                 f"{place}: there is no store of events; say where they are (--events, or --data), "
                 "or train on the log alone (sasrec train)"

@@ -1,6 +1,7 @@
 """From a saved model to a server that runs until it is told to stop."""
 
 import gc
+import os
 import re
 import socket
 import tempfile
@@ -133,7 +134,7 @@ def run(model: Path, place: Place, *, started: Callable[[Running], None] | None 
         lifetime = _extra()
         from sasrec.serving.versions import Folder, fingerprint
 
-        if not data.is_dir():
+        if not os.path.isdir(data):
             fingerprint(model)  # a mistyped name must not leave a folder behind
         folder = Folder(data)
         held.callback(folder.close)
