@@ -6,10 +6,12 @@ import re
 import select
 import socket
 import threading
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 import pytest
 
+from sasrec.client import Client
 from sasrec.serving.connections import Connection
 from sasrec.serving.refusing import Refusals
 
@@ -30,9 +32,13 @@ ALIVE = request(b"", method="GET", path="/livez")
 class Line:
     """A connection that is written to and read from byte by byte, as no library does it for us."""
 
-    def __init__(self, url):
+    def __init__(self, url, *, receives=None):
         address = urlsplit(url)
-        self.socket = socket.create_connection((address.hostname, address.port), timeout=PATIENCE)
+        self.socket = socket.socket()
+        if receives is not None:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receives)
+        self.socket.settimeout(PATIENCE)
+        self.socket.connect((address.hostname, address.port))
         self.read = self.socket.makefile("rb")
 
     def send(self, data):
@@ -361,3 +367,158 @@ def test_a_connection_that_was_refused_is_closed_even_if_the_other_end_stays(ful
     line.send(b"x")
     resets.register(line.socket, 0)
     assert resets.poll(1000 * PATIENCE), "nobody reads it"
+
+
+# Whole requests that a server has room for
+
+
+@pytest.fixture
+def open_line(serving, small_model, tmp_path):
+    """Opens connections to a server that has nothing to do."""
+    with serving(small_model, data=tmp_path / "data", drain=0) as running:
+        lines = []
+
+        def connect(**options):
+            lines.append(Line(running.url, **options))
+            return lines[-1]
+
+        connect.url = running.url
+        yield connect
+        for one in lines:
+            one.close()
+
+
+UPGRADE = {"connection": "Upgrade, HTTP2-Settings", "upgrade": "h2c", "HTTP2-Settings": "AAMAAABkAAQCAAAAAAIAAAAA"}
+FORGET = request(b"", method="DELETE", path="/v1/users/victim")
+
+
+@pytest.mark.parametrize("parts", [1, 2, 1000])
+@pytest.mark.parametrize("more", [{}, {"x-empty": ""}, {"expect": "100-continue"}])
+def test_an_offer_of_another_protocol_is_ignored_and_the_request_answered(open_line, parts, more, monkeypatch):
+    read = told_of(monkeypatch, Connection, "data_received")
+    line, whole = open_line(), request(**UPGRADE | more) + ALIVE
+    size = -(-len(whole) // parts) if parts != 2 else len(whole) - len(BODY) - len(ALIVE)
+
+    for start in range(0, len(whole), size):
+        line.send(whole[start : start + size])
+        assert read.acquire(timeout=PATIENCE)
+    answers = [line.answer() for _ in range(2 + ("expect" in more))]
+
+    assert [status for status, _, _ in answers if status != 100] == [200, 200]
+    assert "items" in answers[-2][2]
+    assert answers[-1][2] == {"status": "alive"}
+
+
+@pytest.mark.parametrize("framing", ["content-length", "transfer-encoding"])
+@pytest.mark.parametrize("offered", ["h2c", "websocket", "h2c, websocket"])
+def test_the_body_of_a_request_that_offers_another_protocol_is_no_request(open_line, framing, offered, monkeypatch):
+    read = told_of(monkeypatch, Connection, "data_received")
+    line = open_line()
+    head, body = request(FORGET, connection="Upgrade", upgrade=offered)[: -len(FORGET)], FORGET
+    if framing == "transfer-encoding":
+        head = head.partition(b"content-length")[0] + b"connection: upgrade\r\nupgrade: x\r\n"
+        head, body = head + b"transfer-encoding: chunked\r\n\r\n", b"%x\r\n%b\r\n0\r\n\r\n" % (len(FORGET), FORGET)
+    with Client(open_line.url) as client:
+        client.add("victim", "i01")
+
+        line.send(head)
+        assert read.acquire(timeout=PATIENCE)
+        line.send(body + ALIVE)
+        answers = [line.answer(), line.answer()]
+
+        assert [answers[0][0], answers[1][2]] == [400, {"status": "alive"}]
+        assert len(client.history("victim").events) == 1
+
+
+def test_many_offers_of_another_protocol_are_answered_one_by_one(open_line):
+    line = open_line()
+
+    line.send(request(b"", method="GET", path="/livez", **UPGRADE) * 5 + request(**UPGRADE | {"connection": "close"}))
+
+    assert [line.answer()[0] for _ in range(6)] == [200] * 6
+    assert line.answer() is None
+
+
+@pytest.mark.parametrize("target", ["localhost:80", "/"])
+def test_a_tunnel_is_refused_and_what_follows_is_no_request(open_line, target):
+    line = open_line()
+
+    line.send(request(b"", method="CONNECT", path=target) + ALIVE)
+
+    assert (line.answer()[0], line.answer()) == (400, None)
+
+
+def test_a_refused_request_may_offer_another_protocol(full, held):
+    line = full.line()
+
+    line.send(request(**UPGRADE) + ALIVE)
+
+    assert [line.answer()[0] for _ in range(2)] == [503, 200]
+
+
+@pytest.fixture
+def lost(monkeypatch):
+    """A semaphore that is released whenever a connection is over."""
+    return told_of(monkeypatch, Connection, "connection_lost")
+
+
+@pytest.mark.parametrize("last", [{}, {"connection": "close"}])
+def test_who_does_not_take_answers_loses_the_connection(lost, open_line, monkeypatch, last):
+    monkeypatch.setattr("sasrec.serving.connections._SEND_SECONDS", 0.05)
+    batch = json.dumps({"requests": [{"user": "u07", "k": 25, "exclude_seen": False}] * 256, "deadline_ms": 10_000})
+    deaf = open_line(receives=4096)
+
+    for _ in range(8):  # each answer has 200 KB
+        deaf.send(request(batch.encode(), path="/v1/recommend:batch", **last))
+
+    assert lost.acquire(timeout=PATIENCE)
+
+
+def test_a_rest_of_a_body_that_does_not_end_after_its_answer_ends_the_connection(lost, open_line, monkeypatch):
+    line = open_line()
+    line.send(ALIVE)
+    assert line.answer()[0] == 200
+    monkeypatch.setattr("sasrec.serving.connections._HEAD_SECONDS", 0.05)
+
+    line.send(request(b"x", **{"content-type": "text/plain", "content-length": 10**9}))
+    status = line.answer()[0]
+    for _ in range(100 * PATIENCE):
+        if lost.acquire(timeout=0.01):
+            break
+        with suppress(OSError):
+            line.send(b"x")
+    else:
+        pytest.fail("the connection stays")
+
+    assert status == 415
+
+
+@pytest.mark.parametrize("sent", [request(**{"content-type": "text/plain"}), request(path="/nowhere")])
+def test_a_body_that_comes_after_its_answer_is_read_and_the_connection_goes_on(open_line, sent):
+    line = open_line()
+
+    line.send(sent[:-3])
+    first = line.answer()[0]
+    line.send(sent[-3:] + ALIVE + request())
+
+    assert (first, line.answer()[2], line.answer()[0]) == (first, {"status": "alive"}, 200)
+    assert first in (404, 415)
+
+
+def test_of_requests_that_come_together_so_many_are_answered_and_the_connection_ends(full, monkeypatch):
+    monkeypatch.setattr("sasrec.serving.connections._PIPELINED", 3)
+
+    full.first.send(ALIVE * 100)  # its first request is still at the model
+    full.go_on()
+
+    assert [full.first.answer()[0] for _ in range(3)] == [200] * 3
+    assert full.first.answer() is None
+
+
+def test_a_body_that_cannot_be_read_does_not_take_the_answers_of_the_requests_before_it(full):
+    head = request().partition(b"content-length")[0] + b"transfer-encoding: chunked\r\n\r\n"
+
+    full.first.send(ALIVE + head + b"zz\r\n")  # its first request is still at the model
+    full.go_on()
+
+    assert (full.first.answer()[2], full.first.answer()) == ({"status": "alive"}, None)

@@ -4,6 +4,7 @@ import asyncio
 from functools import cache
 from typing import Any, final
 
+from httptools import HttpParserError, HttpParserUpgrade
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
@@ -13,7 +14,9 @@ from sasrec.serving.refusing import PROBLEM, Refusal, Refusals
 
 HEAD = 16 * 1024  # bytes of a request's line and headers at most
 CONNECTIONS = 1000
-_HEAD_SECONDS = 10.0
+_HEAD_SECONDS = 10.0  # for a head to come; for the rest of a body, too, whose request was answered before its end
+_SEND_SECONDS = 10.0  # in which the other end has to take something of what waits for it
+_PIPELINED = 32  # requests that may wait behind the one that is answered
 _LAST_SECONDS = 0.5  # for what is on the way: a first request when the server stops, the end of one that is refused
 
 
@@ -25,6 +28,9 @@ class Connection(HttpToolsProtocol):
     thrown away, and the answer is held for `Refusals`; the connection then goes on. Answers keep their order: a request
     is refused here only if nothing is in flight on its connection, and the next one makes what is held be sent. What
     cannot be made sense of behind a request in flight gets no answer: the connection ends with the one before it.
+
+    An offer of another protocol is ignored, as RFC 9110 allows (section 7.8): the request is answered in HTTP/1.1.
+    Whoever does not take its answers, or does not send the rest of a body after its answer, loses the connection.
     """
 
     def __init__(
@@ -43,7 +49,9 @@ class Connection(HttpToolsProtocol):
         self._fresh = True  # until the head of its first request is whole
         self._coming = False  # more of a head, or of a body that is thrown away
         self._over = False
+        self._offered = False  # another protocol, in the head that was just read
         self._timer: asyncio.TimerHandle | None = None
+        self._watch: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """A connection: one too many is told so and closed."""
@@ -56,6 +64,7 @@ class Connection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is over."""
         self._stop_timer()
+        self._stop_watch()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -63,7 +72,8 @@ class Connection(HttpToolsProtocol):
         if self._over or self.transport.is_closing():
             return
         begun = self._coming
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        self._parse(data)
         # Nearly always all of it came at once, and what follows would cost as much as many headers.
         if not self._coming or self._over:
             return
@@ -75,6 +85,21 @@ class Connection(HttpToolsProtocol):
         if self._timer is None:
             self._start_timer()
 
+    def pause_writing(self) -> None:
+        """More waits for the other end than it should."""
+        super().pause_writing()
+        self._start_watch()
+
+    def resume_writing(self) -> None:
+        """The other end has taken nearly all of it."""
+        super().resume_writing()
+        if not self.transport.is_closing():
+            self._stop_watch()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """No request has come for a while."""
+        self._close()
+
     def shutdown(self) -> None:
         """The server stops: this connection ends after the answer that it waits for."""
         if self._refusal is not None:
@@ -82,7 +107,7 @@ class Connection(HttpToolsProtocol):
         elif self._fresh:
             # Its first request may be on the way; the answer to it closes the connection.
             self._stop_timer()
-            self._timer = self.loop.call_later(_LAST_SECONDS, self.transport.close)
+            self._timer = self.loop.call_later(_LAST_SECONDS, self._close)
         else:
             super().shutdown()
 
@@ -93,6 +118,8 @@ class Connection(HttpToolsProtocol):
             self._unset_keepalive_if_required()
         if self._over:
             raise ValueError("a request after the last one")  # the parser gives up
+        if len(self.pipeline) >= _PIPELINED:
+            raise ValueError("too many requests at once")
         self._stop_timer()
         self._head, self._coming = 0, True
         super().on_message_begin()
@@ -104,6 +131,11 @@ class Connection(HttpToolsProtocol):
         self._head = self._gathered()
         if self._head > HEAD:
             raise ValueError("headers too large")  # the parser gives up, and calls send_400_response
+        if self.parser.get_method() == b"CONNECT":
+            raise ValueError("no proxy")  # what followed would be no HTTP
+        self._offered = self.parser.should_upgrade()
+        if self._offered:
+            return
         self._refusal = self._refused()
         self._coming = self._refusal is not None
         if self._refusal is None:
@@ -116,12 +148,25 @@ class Connection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """The request is whole."""
+        if self._offered:
+            return  # its body is still to come
+        self._stop_timer()
         if self._refusal is None:
             super().on_message_complete()
+            self.cycle.more_body = False  # even if it was answered before
             return
-        self._stop_timer()
         self._coming, self._refusal.whole = False, True
         self._refusals.hold(self._due)
+
+    def on_response_complete(self) -> None:
+        """An answer is written."""
+        last = self._over and not self.pipeline
+        super().on_response_complete()  # the next one leaves the pipeline
+        if last or self.transport.is_closing():
+            self._close()
+        elif self.cycle is not None and self.cycle.response_complete and self.cycle.more_body:
+            self._stop_timer()
+            self._timer = self.loop.call_later(_HEAD_SECONDS, self._close)
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002  # as uvicorn calls it
         """Refuse what the parser gave up on."""
@@ -129,6 +174,31 @@ class Connection(HttpToolsProtocol):
             self._end(Problem(HEADERS, f"the line and headers of a request have at most {HEAD:,} bytes"))
         else:
             self._end(Problem(MALFORMED, "this is no HTTP/1.1"))
+
+    def _parse(self, data: bytes) -> None:
+        rest = memoryview(data)
+        try:
+            while rest:
+                rest = rest[self._parsed(rest) :]
+        except HttpParserError:
+            self.send_400_response("this is no HTTP")
+
+    def _parsed(self, data: memoryview) -> int:
+        """How many bytes the parser has taken: all, or a head with an offer of another protocol."""
+        try:
+            self.parser.feed_data(data)
+        except HttpParserUpgrade as offer:
+            # The parser takes what follows for another protocol, and would go on with a body as if it were a request.
+            self.parser.feed_data(self._head_without_offer())
+            return int(offer.args[0])
+        return len(data)
+
+    def _head_without_offer(self) -> bytes:
+        self._offered = False
+        line = b"%b %b HTTP/%b\r\n" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())
+        return b"".join(
+            (line, *(b"%b: %b\r\n" % (name, value) for name, value in self.headers if name != b"upgrade"), b"\r\n")
+        )
 
     def _gathered(self) -> int:
         """Bytes of the parts of a head that are whole."""
@@ -147,6 +217,29 @@ class Connection(HttpToolsProtocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def _close(self) -> None:
+        """End once the other end has taken what waits for it, or does not take it."""
+        if not self.transport.is_closing():
+            self.transport.close()
+        self._start_watch()
+
+    def _start_watch(self) -> None:
+        if self._watch is None:
+            self._watch = self.loop.call_later(_SEND_SECONDS, self._look, self.transport.get_write_buffer_size())
+
+    def _look(self, before: int) -> None:
+        """Give the other end up where it has taken nothing; only what waited before waits, for nothing was written."""
+        self._watch = None
+        if self.transport.get_write_buffer_size() >= before:
+            self.transport.abort()
+        else:
+            self._start_watch()
+
+    def _stop_watch(self) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
 
     def _refused(self) -> Refusal | None:
         """What becomes of the request whose head is whole, where the application need not see it."""
@@ -189,9 +282,12 @@ class Connection(HttpToolsProtocol):
             return
         running = self.cycle
         if running is not None and not running.response_complete:
-            if running.response_started or not running.more_body:
-                running.keep_alive, self._over = False, True
-                self.pipeline.clear()
+            if self.pipeline or running.response_started or not running.more_body:
+                if self.pipeline and running.more_body:
+                    self.pipeline.popleft()  # it is this one that cannot be read; those before it are answered
+                else:
+                    running.keep_alive = False
+                self._over = True
                 return
             # It is this request's own body that cannot be read: the application is told that nobody waits for it.
             running.disconnected = True
@@ -202,7 +298,7 @@ class Connection(HttpToolsProtocol):
         self._over = True
         self.connections.discard(self)
         self.transport.write_eof()
-        self._timer = self.loop.call_later(_LAST_SECONDS, self.transport.close)
+        self._timer = self.loop.call_later(_LAST_SECONDS, self._close)
 
     def _answer(self, problem: Problem, request_id: str, more: bytes = b"") -> bytes:
         body = problem.document(request_id)
