@@ -289,15 +289,34 @@ def test_a_broken_model_at_the_first_start_is_an_error(open_service, models, tmp
         open_service(damage(models / "two", tmp_path / "broken"))
 
 
-def test_a_damaged_copy_is_stepped_over(open_service, models, tmp_path, caplog):
+def test_a_damaged_copy_is_stepped_over_where_its_model_is_gone(open_service, models, tmp_path, caplog):
     first = open_service(models / "one").served.version
-    second = open_service(models / "two").served.version
-    copy = tmp_path / "data" / "models" / second
+    service = open_service(models / "two")
+    copy = tmp_path / "data" / "models" / service.served.version
     shutil.rmtree(copy)
     damage(models / "two", copy)
 
     with caplog.at_level(logging.ERROR):
-        assert open_service(models / "two").served.version == first
+        assert open_service(tmp_path / "gone").served.version == first
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "manifest.json"])
+@pytest.mark.parametrize("earlier", [True, False])
+def test_a_damaged_copy_is_made_again_at_the_start_from_a_model_that_is_whole(
+    open_service, models, tmp_path, name, earlier
+):
+    if earlier:
+        open_service(models / "one")
+    version = open_service(models / "two").served.version
+    copy = tmp_path / "data" / "models" / version
+    shutil.rmtree(copy)
+    damage(models / "two", copy, name)
+
+    service = open_service(models / "two")
+
+    assert (service.served.version, best(service)) == (version, offline(models / "two"))
+    assert len(service.course.before) == earlier
+    assert offline(copy) == offline(models / "two")
 
 
 def test_a_damaged_copy_is_made_again_from_a_model_that_is_whole(open_service, models, tmp_path):
@@ -327,13 +346,63 @@ def test_a_version_to_go_back_to_stays_when_its_titles_cannot_be_read(open_servi
     assert service.rollback() == first
 
 
-def test_a_course_that_cannot_be_read_begins_again(open_service, models, tmp_path):
-    open_service(models / "one").activate(models / "two")
-    (tmp_path / "data" / "current.json").write_text('{"version": "../../etc"}')
+def torn(text):
+    return text[: len(text) // 2]
+
+
+def of_another_digit(name):
+    """Changes a digit of a version that the course names."""
+
+    def change(text):
+        course = json.loads(text)
+        course[name] = ("1" if course[name][0] == "0" else "0") + course[name][1:]
+        return json.dumps(course)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change", [torn, of_another_digit("version"), of_another_digit("given"), lambda _: '{"version": "../../etc"}']
+)
+def test_a_course_that_cannot_be_read_is_told_and_costs_no_version(open_service, models, tmp_path, caplog, change):
+    first = open_service(models / "one").served.version
+    second = open_service(models / "one").activate(models / "two")
+    current = tmp_path / "data" / "current.json"
+    current.write_text(change(current.read_text()))
+    kept = {first, second}
+
+    with caplog.at_level(logging.WARNING):
+        service = open_service(models / "one")
+
+    assert f"{current}: is damaged" in caplog.text
+    assert best(service) == offline(models / "one")
+    assert {*os.listdir(tmp_path / "data" / "models")} == kept
+    assert service.rollback() == second
+    assert open_service(models / "one").served.version == second
+
+
+def test_a_course_without_a_seal_is_that_of_an_earlier_server(open_service, models, tmp_path):
+    first = open_service(models / "one").served.version
+    second = open_service(models / "one").activate(models / "two")
+    course = {"version": second, "before": [first], "given": first}
+    (tmp_path / "data" / "current.json").write_text(json.dumps(course))
 
     service = open_service(models / "one")
 
-    assert best(service) == offline(models / "one")
+    assert (service.served.version, service.course) == (second, Course(second, (first,), first))
+
+
+def test_a_start_that_fails_deletes_no_version(open_service, models, tmp_path):
+    service = open_service(models / "one")
+    version = service.served.version
+    extra = tmp_path / "data" / "models" / "0123456789ab"
+    shutil.copytree(models / "two", extra)
+    shutil.rmtree(tmp_path / "data" / "models" / version)
+
+    with pytest.raises(BundleError):
+        open_service(tmp_path / "gone")
+
+    assert extra.is_dir()
 
 
 def test_only_as_many_versions_stay_as_can_be_gone_back_to(open_service, models, tmp_path):
@@ -566,4 +635,5 @@ def test_the_course_is_plain_to_read(open_service, models, tmp_path):
 
     written = json.loads((tmp_path / "data" / "current.json").read_text())
 
+    assert written.pop("seal")
     assert written == {"version": service.served.version, "before": [], "given": service.served.version}

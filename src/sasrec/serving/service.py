@@ -116,8 +116,6 @@ class Service:
 
     def _begin(self, model: Path) -> tuple[Served, Course]:
         course = self.folder.course()
-        if course.version is not None:
-            self.folder.sweep(course)
         try:
             given = fingerprint(model)
             if given != course.given or course.version is None:
@@ -125,12 +123,16 @@ class Service:
                 course = course.forward(given, given=given)
                 self.folder.keep(course)
                 return served, course
+            begun = (self._taken(model), course) if given == course.version else self._last_good(course)
         except SasrecError as error:
             # Titles are a flag of this start: another version would be refused for them, too.
             if course.version is None or isinstance(error, DataError):
                 raise
             LOGGER.error("%s; version %s goes on instead", error, course.version)
-        return self._last_good(course)
+            begun = self._last_good(course)
+        # Only now: until something could be loaded, what the folder has may be needed.
+        self.folder.sweep(course)
+        return begun
 
     def _taken(self, model: Path) -> Served:
         """A model as a version of the folder; copied anew where a copy that was there already is damaged."""
@@ -138,12 +140,15 @@ class Service:
         version = self.folder.take(model)
         try:
             return self._load(version)
-        except SasrecError as error:
+        except BaseException as error:  # of a model that is made to do harm, any
             damaged = known and isinstance(error, BundleError)
             if damaged or not known:
                 self.folder.discard(version)
-            if not damaged:
+            if not damaged and isinstance(error, SasrecError):
                 raise type(error)(str(error).replace(str(self.folder.model(version)), str(model))) from None
+            if not damaged:
+                raise
+            LOGGER.warning("%s; copied again from %s", error, model)
         return self._taken(model)
 
     def _last_good(self, course: Course) -> tuple[Served, Course]:

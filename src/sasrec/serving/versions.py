@@ -3,7 +3,7 @@
 DATA/
   events.sqlite     what people did, with SQLite's own files beside it
   models/VERSION/   copies of models, never changed
-  current.json      the version that is served, and those before it
+  current.json      the version that is served, and those before it, with a checksum
   control.sock      where a running server takes commands
   lock              held by the one server of the folder
 
@@ -26,6 +26,7 @@ from sasrec import bundle
 from sasrec.errors import BundleError, OutputError, ServingError
 from sasrec.files import durable_file, sha256, write_folder
 from sasrec.retrieval.loading import manifest
+from sasrec.serving.answering import LOGGER
 
 KEPT = 3  # versions that stay on the disk: the served one and those to go back to
 
@@ -70,6 +71,12 @@ class Course(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return Course(self.before[0], self.before[1:], self.given)
 
 
+class _Sealed(Course, frozen=True, forbid_unknown_fields=True):
+    """A course as it is written; those of earlier versions of sasrec have no seal, a checksum of the rest."""
+
+    seal: str | None = None
+
+
 @final
 class Folder:
     """A data folder, held by one server as long as it is open."""
@@ -82,6 +89,7 @@ class Folder:
             ServingError: Another server holds it.
         """
         self.path = path
+        self._keeps_all = False  # of a course that cannot be read nobody knows what it names
         try:
             path.mkdir(mode=0o700, exist_ok=True)
             _check_own(path)
@@ -113,8 +121,20 @@ class Folder:
         return self.path / "models" / version
 
     def course(self) -> Course:
-        """What was served last; an empty course where that is unknown."""
-        return _course(self.path)
+        """What was served last; where that cannot be read, nothing, with all there is to go back to."""
+        course = _course(self.path)
+        if course is not None:
+            return course
+        self._keeps_all = True
+        found = [one for one in (self.path / "models").iterdir() if re.fullmatch(_NAME, one.name)]
+        found.sort(key=lambda one: one.stat().st_mtime, reverse=True)
+        LOGGER.error(
+            "%s: is damaged, and which version was served last is unknown; the model that the start names answers, no "
+            "version is deleted, and sasrec rollback goes back to: %s",
+            self.path / "current.json",
+            ", ".join(one.name for one in found) or "none",
+        )
+        return Course(before=tuple(one.name for one in found))
 
     def knows(self, version: str) -> bool:
         """Whether the folder holds a version."""
@@ -146,13 +166,14 @@ class Folder:
         """
         with durable_file(self.path / "current.json", replace=True) as draft:
             draft.touch(mode=0o600)
-            draft.write_bytes(msgspec.json.encode(course))
+            draft.write_bytes(msgspec.json.encode(_Sealed(course.version, course.before, course.given, _seal(course))))
         self.sweep(course)
 
     def sweep(self, course: Course) -> None:
         """Delete models that a course does not name, and what a server that was killed left half written."""
         for folder in (self.path / "models").iterdir():
-            if folder.name not in (course.version, *course.before):
+            version = re.fullmatch(_NAME, folder.name) is not None
+            if folder.name not in (course.version, *course.before) and not (version and self._keeps_all):
                 shutil.rmtree(folder, ignore_errors=True)
         for draft in self.path.glob(".current.json.*.tmp"):
             shutil.rmtree(draft, ignore_errors=True)
@@ -194,17 +215,26 @@ def served(data: Path, model: Path) -> Path:
     Raises:
         BundleError: As `fingerprint`.
     """
-    course = _course(data)
+    course = _course(data) or Course()
     if course.version is None or course.given != fingerprint(model):
         return model
     return data / "models" / course.version
 
 
-def _course(data: Path) -> Course:
+def _course(data: Path) -> Course | None:
+    """What is written; empty before the first server, None where it cannot be read."""
     try:
-        return msgspec.json.decode((data / "current.json").read_bytes(), type=Course)
-    except (OSError, msgspec.MsgspecError):
+        found = msgspec.json.decode((data / "current.json").read_bytes(), type=_Sealed)
+    except FileNotFoundError:
         return Course()
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+    course = Course(found.version, found.before, found.given)
+    return course if found.seal in (None, _seal(course)) else None
+
+
+def _seal(course: Course) -> str:
+    return sha256(msgspec.json.encode(course))[:16]
 
 
 def fingerprint(model: Path) -> str:
