@@ -458,6 +458,13 @@ def test_a_body_that_is_too_large_is_refused_by_its_length_alone(running):
     assert "connection: close" in answer
 
 
+@pytest.mark.parametrize(("length", "status"), [("0" * 5000 + "2", 200), ("0" * 5000 + str(BODY + 1), 413)])
+def test_a_length_with_thousands_of_zeros_is_a_length(running, length, status):
+    answer = raw(running, f"{HEAD}content-length: {length}\r\n\r\n".encode() + b"{}")
+
+    assert answer.startswith(f"HTTP/1.1 {status} ")
+
+
 def test_a_body_that_grows_too_large_in_chunks_is_refused(running):
     chunk = b"10000\r\n" + b" " * 0x10000 + b"\r\n"
 

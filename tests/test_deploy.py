@@ -17,7 +17,7 @@ import torch
 
 from sasrec.cli import COMMANDS, command_line
 from sasrec.serving.lifetime import _GRACE
-from sasrec.serving.server import Place
+from sasrec.serving.server import _FILES, Place
 
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"
@@ -241,3 +241,7 @@ def after_program(words):
     """The words of a command of ours within a line of a shell; none where the line runs something else."""
     places = [at for at, word in enumerate(words[:-1]) if word.endswith("sasrec") and words[at + 1] in COMMANDS]
     return words[places[0] + 1 :] if places else []
+
+
+def test_the_server_may_open_as_many_files_as_it_asks_for():
+    assert int(unit("sasrec.service")["Service"]["LimitNOFILE"]) == _FILES

@@ -4,6 +4,7 @@ import gc
 import http.client
 import json
 import os
+import resource
 import socket
 import sys
 import threading
@@ -17,6 +18,7 @@ from sasrec.client import Client
 from sasrec.errors import ConfigError, ServingError
 from sasrec.serving import server
 from sasrec.serving.answering import Served
+from sasrec.serving.connections import CONNECTIONS
 
 PATIENCE = 60  # seconds for what takes one or two on a quiet machine
 
@@ -214,3 +216,18 @@ def test_the_missing_extra_is_named(saved, monkeypatch):
 
     with pytest.raises(ServingError, match=r"needs the package uvicorn.*pip install 'sasrec\[serve\]'"):
         server.serve(saved, server.Place(port=0))
+
+
+def test_a_server_may_open_more_files_than_it_has_connections_and_leaves_the_limit_as_it_was(serving, saved, tmp_path):
+    before, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if most != resource.RLIM_INFINITY and most < 2 * CONNECTIONS:
+        pytest.skip(f"no process may open more than {most} files here")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (512, most))
+    try:
+        with serving(saved, data=tmp_path / "data"):
+            during = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        after = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (before, most))
+
+    assert (during >= 2 * CONNECTIONS, after) == (True, 512)

@@ -3,11 +3,12 @@
 import gc
 import os
 import re
+import resource
 import socket
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, final
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from sasrec.serving.lifetime import Lifetime
 
 _YOUNG = 10_000  # new objects after which Python looks for garbage among them
+_FILES = 8192  # open files, more than the server's limit of connections with all that it opens besides
 _SEARCH = threading.Lock()  # held by the server that has changed how the whole process looks for garbage
 
 
@@ -129,6 +131,7 @@ def run(model: Path, place: Place, *, started: Callable[[Running], None] | None 
     """Serve the model of a folder; errors as `serve`."""
     data = place.data or data_of(model)
     with ExitStack() as held:
+        held.enter_context(_many_files())
         listening = held.enter_context(closing(_bound(place)))
         search = held.enter_context(_unsearched())
         lifetime = _extra()
@@ -159,6 +162,23 @@ def run(model: Path, place: Place, *, started: Callable[[Running], None] | None 
 def data_of(model: Path) -> Path:
     """The data folder of a server of a model, unless another one is named."""
     return model.absolute().with_name(model.absolute().name + ".data")
+
+
+@contextmanager
+def _many_files() -> Iterator[None]:
+    """The process may open as many files as a server can need: often 1,024 are all until a program asks for more."""
+    before, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES if most == resource.RLIM_INFINITY else min(_FILES, most)
+    if before == resource.RLIM_INFINITY or before >= wanted:
+        yield
+        return
+    with suppress(OSError, ValueError):  # where the system refuses, fewer have to do
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
+    try:
+        yield
+    finally:
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (before, most))
 
 
 @contextmanager
