@@ -1,13 +1,18 @@
 """Versions of the model: activated whole or not at all, gone back to, and found again after a restart."""
 
+import asyncio
 import gc
 import json
 import logging
 import os
 import shutil
+import socket
 import sqlite3
 import stat
+import threading
 import weakref
+from contextlib import ExitStack, contextmanager
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -17,6 +22,7 @@ from sasrec.client import Client
 from sasrec.data.vocab import Vocabulary
 from sasrec.errors import BundleError, ConfigError, DataError, OutputError, ScoreError, ServingError
 from sasrec.retrieval.recommender import Recommender
+from sasrec.serving import administration
 from sasrec.serving.administration import Command, send
 from sasrec.serving.api import Recommend
 from sasrec.serving.problems import Problem
@@ -637,3 +643,48 @@ def test_the_course_is_plain_to_read(open_service, models, tmp_path):
 
     assert written.pop("seal")
     assert written == {"version": service.served.version, "before": [], "given": service.served.version}
+
+
+def test_a_model_that_raises_what_nobody_expects_is_refused_and_leaves_nothing(serving, models, tmp_path, monkeypatch):
+    data = tmp_path / "data"
+    with serving(models / "one", data=data) as running:
+        with monkeypatch.context() as hostile:
+            hostile.setattr("sasrec.serving.service.load", Mock(side_effect=TypeError("no length")))
+            with pytest.raises(ServingError, match=r"TypeError: no length.*; version"):
+                send(Command("activate", str(models / "two")), data)
+        left = os.listdir(data / "models")
+        second = send(Command("activate", str(models / "two")), data)
+
+    assert left == [running.version]
+    assert second != running.version
+
+
+@contextmanager
+def half_a_command(data):
+    """A connection to the socket of a data folder on which a line has begun."""
+    with socket.socket(socket.AF_UNIX) as connection, administration._short(data) as place:
+        connection.settimeout(60)
+        connection.connect(place)
+        connection.sendall(b'{"do": "roll')
+        yield connection
+
+
+def test_a_command_that_does_not_come_is_not_waited_for(serving, models, tmp_path, monkeypatch):
+    monkeypatch.setattr(administration, "_LINE_SECONDS", 0.05)
+    with serving(models / "one", data=tmp_path / "data"), half_a_command(tmp_path / "data") as connection:
+        assert connection.recv(1) == b""
+
+
+def test_a_server_stops_without_a_word_while_a_command_is_on_its_way(serving, models, tmp_path, caplog, monkeypatch):
+    begun, line = threading.Event(), asyncio.StreamReader.readline
+
+    async def readline(reader):
+        begun.set()
+        return await line(reader)
+
+    monkeypatch.setattr(asyncio.StreamReader, "readline", readline)
+    with ExitStack() as held, serving(models / "one", data=tmp_path / "data"):
+        held.enter_context(half_a_command(tmp_path / "data"))
+        assert begun.wait(60)
+
+    assert caplog.text == ""

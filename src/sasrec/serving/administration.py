@@ -17,6 +17,7 @@ from sasrec.serving.service import Service
 
 SOCKET = "control.sock"
 _LINE = 64 * 1024
+_LINE_SECONDS = 10.0  # for a command to come
 
 
 class Command(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -52,11 +53,15 @@ async def listen(service: Service, metrics: Metrics) -> asyncio.Server:
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            reply = await _obeyed(await reader.readline(), service)
+            async with asyncio.timeout(_LINE_SECONDS):
+                line = await reader.readline()
+            reply = await _obeyed(line, service)
             metrics.swaps.add("failed" if reply.error else "done")
             writer.write(msgspec.json.encode(reply) + b"\n")
             await writer.drain()
-        except (OSError, ValueError):  # whoever gave the command is gone, or its line does not end
+        except (OSError, ValueError):  # whoever gave the command is gone, or its line does not end or come
+            pass
+        except asyncio.CancelledError:  # the server stops; nobody waits for this task, and asyncio would print it
             pass
         finally:
             writer.close()
@@ -101,6 +106,12 @@ async def _obeyed(line: bytes, service: Service) -> Reply:
     except (SasrecError, msgspec.MsgspecError) as error:
         LOGGER.error("a command was refused: %s", error)
         return Reply(service.served.version, str(error))
+    except Exception as error:  # noqa: BLE001  # a model that is made to do harm may raise any; whoever asked is told
+        LOGGER.exception("a command failed")
+        return Reply(
+            service.served.version,
+            f"the command failed ({type(error).__name__}: {error}), which the log of the server has in full",
+        )
 
 
 @contextmanager
