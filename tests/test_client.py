@@ -7,7 +7,7 @@ import pytest
 
 from sasrec.client import Client
 from sasrec.errors import ConfigError, ServingError
-from sasrec.serving.api import Recommend
+from sasrec.serving.api import NewEvent, Recommend
 
 
 @pytest.fixture(scope="module")
@@ -134,5 +134,78 @@ def test_a_tuple_that_is_no_pair_of_item_and_time_is_refused(client, odd):
 
 
 def test_an_address_that_is_none_is_refused():
-    with pytest.raises(ConfigError, match=r"expected one like http://127\.0\.0\.1:8000, found 'localhost:8000'"):
+    with pytest.raises(ConfigError, match=r"expected one like http://127\.0\.0\.1:8000,.* found 'localhost:8000'"):
         Client("localhost:8000")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "http://h:99999",
+        "http://h:abc",
+        "http://[::1",
+        "http://a..b",
+        f"http://{'a' * 70}.example",
+        "http://h/\xe4",
+        "http://h h",
+        "http://h/a b",
+    ],
+)
+def test_an_address_that_nothing_can_have_is_refused_before_anything_is_sent(wrong):
+    with pytest.raises(ConfigError, match="url: expected one like") as refused:
+        Client(wrong)
+
+    assert repr(wrong) in str(refused.value)
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf"), None, -1, 0, True, "3", 1e10])
+def test_a_timeout_that_is_no_time_is_refused(wrong):
+    with pytest.raises(ConfigError, match="timeout: expected seconds above 0"):
+        Client(timeout=wrong)
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda shop, time: shop.add("odd", "i01", time=time),
+        lambda shop, time: shop.add_all([NewEvent("n1", "odd", "i01"), NewEvent("n2", "odd", "i01", time)]),
+        lambda shop, time: shop.recommend("odd", time=time),
+        lambda shop, time: shop.recommend_batch([Recommend("odd", time=time)]),
+        lambda shop, time: shop.rank(["i01"], time=time),
+        lambda shop, time: shop.explain("i01", "odd", time=time),
+    ],
+)
+def test_a_time_that_is_not_finite_is_refused_and_nothing_stored(client, ask, wrong):
+    with pytest.raises(ConfigError, match=f"time: expected a finite number, found {wrong}"):
+        ask(client, wrong)
+
+    assert client.history("odd").events == []
+
+
+def test_a_time_of_a_history_that_is_not_finite_is_refused(client):
+    with pytest.raises(ConfigError, match="times: expected a finite number, found nan"):
+        client.recommend(history=[("i01", 1.0), ("i02", float("nan"))])
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda shop, id_: shop.add(id_, "i01"),
+        lambda shop, id_: shop.add("odd", id_),
+        lambda shop, id_: shop.recommend(id_),
+        lambda shop, id_: shop.recommend(history=[id_]),
+        lambda shop, id_: shop.similar(id_),
+        lambda shop, id_: shop.history(id_),
+        lambda shop, id_: shop.forget(id_),
+        lambda shop, id_: shop.search(id_),
+    ],
+)
+def test_an_id_that_is_no_text_is_refused(client, ask):
+    with pytest.raises(ConfigError, match=r"expected text, found '\\udcff'"):
+        ask(client, "\udcff")
+
+
+def test_what_json_cannot_hold_is_refused(client):
+    with pytest.raises(ConfigError, match="/v1/recommend has no form in JSON"):
+        client.recommend(object())

@@ -6,9 +6,11 @@ with Client("http://127.0.0.1:8000") as shop:
         print(one.item, one.score)
 """
 
+import re
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from math import isfinite
 from typing import Self, TypeVar, final
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -37,6 +39,7 @@ from sasrec.serving.problems import MEDIA_TYPE, Document
 Past = Iterable[Id] | Iterable[tuple[Id, float]]
 """Items that somebody had, the oldest first; or each with its time in seconds since 1970, as a model may need it."""
 
+_LONGEST = 1e6  # seconds to wait for a server; the system refuses what is far longer
 _T = TypeVar("_T")
 
 
@@ -45,7 +48,8 @@ class Client:
     """One connection to one server, which stays open; for several threads make several clients.
 
     Ids may be text or integers; answers have them as text. Every method raises `ServingError` where the server cannot
-    be reached or refuses; its `status` is the HTTP status, None without an answer.
+    be reached or refuses; its `status` is the HTTP status, None without an answer. It raises `ConfigError`, and sends
+    nothing, where a number is not finite or JSON has no form for what is to be sent.
     """
 
     def __init__(self, url: str = "http://127.0.0.1:8000", *, timeout: float = 10.0) -> None:
@@ -56,16 +60,14 @@ class Client:
             timeout: Seconds to wait for the server at each step; it is told, so that it does not work for nobody.
 
         Raises:
-            ConfigError: The address is none of HTTP.
+            ConfigError: The address is none of HTTP, or the timeout is not above 0 and at most 1,000,000.
         """
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ConfigError(f"url: expected one like http://127.0.0.1:8000, found {url!r}")
-        kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
+        if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout <= _LONGEST:
+            raise ConfigError(f"timeout: expected seconds above 0 and at most {_LONGEST:,.0f}, found {timeout!r}")
+        self._connection, path = _opened(url, timeout)
         self.url = url.rstrip("/")
         self._deadline = max(1, min(10_000, int(1000 * timeout)))
-        self._prefix = parts.path.rstrip("/")
-        self._connection = kind(parts.hostname, parts.port, timeout=timeout)
+        self._prefix = path.rstrip("/")
 
     def recommend(
         self,
@@ -169,7 +171,7 @@ class Client:
 
     def history(self, user: Id, *, limit: int = 100) -> PastEvents:
         """What is known of a user, the oldest first."""
-        return self._get(f"/v1/users/{quote(str(user), safe='')}/history", {"limit": limit}, PastEvents)
+        return self._get(f"/v1/users/{_quoted(user)}/history", {"limit": limit}, PastEvents)
 
     def latest(self, *, limit: int = 20) -> LatestEvents:
         """The events that the server stored last, of whomever, the newest first; none from before it started."""
@@ -177,7 +179,7 @@ class Client:
 
     def forget(self, user: Id) -> Forgotten:
         """Erase a user's events, and let what the model was trained on of the user never be used again."""
-        return self._send("DELETE", f"/v1/users/{quote(str(user), safe='')}", None, Forgotten)
+        return self._send("DELETE", f"/v1/users/{_quoted(user)}", None, Forgotten)
 
     def search(self, words: str, *, limit: int = 20) -> Found:
         """Items whose id or title contains the words."""
@@ -198,10 +200,18 @@ class Client:
         self.close()
 
     def _get(self, path: str, query: Mapping[str, object], kind: type[_T]) -> _T:
+        _check("query", dict(query))
         return self._send("GET", f"{path}?{urlencode(query)}", None, kind)
 
     def _post(self, path: str, asked: object, kind: type[_T]) -> _T:
-        return self._send("POST", path, msgspec.json.encode(asked), kind)
+        try:
+            _check("body", msgspec.to_builtins(asked))
+            body = msgspec.json.encode(asked)
+        except (TypeError, ValueError, OverflowError) as error:
+            if isinstance(error, ConfigError):
+                raise
+            raise ConfigError(f"what is to be sent to {path} has no form in JSON: {error}") from None
+        return self._send("POST", path, body, kind)
 
     def _send(self, method: str, path: str, body: bytes | None, kind: type[_T]) -> _T:
         status, media_type, answer = self._answered(method, self._prefix + path, body)
@@ -231,6 +241,45 @@ class Client:
             if fresh or isinstance(error, TimeoutError):
                 raise ServingError(f"{self.url}: cannot be reached: {error or type(error).__name__}") from None
         return self._answered(method, path, body)
+
+
+def _opened(url: str, timeout: float) -> tuple[HTTPConnection, str]:
+    """A connection that is not made yet, and the path of the address; ConfigError where it is none of HTTP."""
+    reason = ""
+    try:
+        parts = urlsplit(url)
+        if parts.scheme in ("http", "https") and parts.hostname and re.fullmatch("[!-~]*", parts.path):
+            parts.hostname.encode("idna")  # as the system will, where an error is none of ours
+            kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
+            return kind(parts.hostname, parts.port, timeout=timeout), parts.path
+    except (ValueError, HTTPException) as error:
+        reason = f" ({error})"
+    raise ConfigError(f"url: expected one like http://127.0.0.1:8000, percent-encoded, found {url!r}{reason}")
+
+
+def _quoted(user: Id) -> str:
+    _check("user", user)
+    return quote(str(user), safe="")
+
+
+def _check(name: str, value: object) -> None:
+    """Refuse numbers that are not finite, which would be sent as null, and text that is no Unicode; ConfigError."""
+    if isinstance(value, float):
+        if not isfinite(value):
+            raise ConfigError(f"{name}: expected a finite number, found {value!r}")
+    elif isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise ConfigError(
+                f"{name}: expected text, found {value!r}, half a character; decode it as what it was written in"
+            ) from None
+    elif isinstance(value, Mapping):
+        for key, one in value.items():
+            _check(str(key), one)
+    elif isinstance(value, list | tuple):
+        for one in value:
+            _check(name, one)
 
 
 def _parted(history: Past) -> tuple[list[Id], list[float] | None]:
