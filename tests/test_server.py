@@ -4,7 +4,9 @@ import gc
 import http.client
 import json
 import os
+import re
 import resource
+import shutil
 import socket
 import sys
 import threading
@@ -15,7 +17,7 @@ import pytest
 
 import sasrec
 from sasrec.client import Client
-from sasrec.errors import ConfigError, ServingError
+from sasrec.errors import ConfigError, OutputError, ServingError
 from sasrec.serving import server
 from sasrec.serving.answering import Served
 from sasrec.serving.connections import CONNECTIONS
@@ -89,9 +91,36 @@ def test_a_taken_port_is_an_error(saved, tmp_path):
     assert not (tmp_path / "data").exists()
 
 
-def test_a_host_that_is_not_ours_is_an_error(saved, tmp_path):
-    with pytest.raises(ServingError, match=r"host no\.such\.host\.invalid: is no address of this machine"):
-        sasrec.serve(saved, sasrec.Place(host="no.such.host.invalid", data=tmp_path / "data"))
+@pytest.mark.parametrize("host", ["no.such.host.invalid", "a..b", "a" * 70, "a\0b"])
+def test_a_host_that_is_not_ours_is_an_error(saved, tmp_path, host):
+    with pytest.raises(ServingError, match=f"host {re.escape(host)}: is no address of this machine"):
+        sasrec.serve(saved, sasrec.Place(host=host, data=tmp_path / "data"))
+
+
+def test_the_root_of_all_folders_is_no_model():
+    with pytest.raises(sasrec.BundleError, match=r"^/: "):
+        sasrec.serve("/", sasrec.Place(port=0))
+
+
+@pytest.mark.parametrize(("letters", "error"), [(252, OutputError), (300, sasrec.BundleError)])
+def test_a_name_that_is_too_long_for_a_model_or_its_data_is_an_error(saved, tmp_path, letters, error):
+    model = tmp_path / ("m" * letters)
+    if letters < 256:
+        shutil.copytree(saved, model)
+
+    with pytest.raises(error, match="mmm"):
+        sasrec.serve(model, sasrec.Place(port=0))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may enter every folder")
+def test_a_model_in_a_folder_that_nobody_may_enter_is_an_error(saved, tmp_path):
+    shutil.copytree(saved, tmp_path / "closed" / "model")
+    (tmp_path / "closed").chmod(0)
+    try:
+        with pytest.raises(sasrec.BundleError, match="closed"):
+            sasrec.serve(tmp_path / "closed" / "model", sasrec.Place(port=0))
+    finally:
+        (tmp_path / "closed").chmod(0o700)
 
 
 def test_a_mistyped_model_leaves_no_data_folder_behind(tmp_path):
@@ -191,7 +220,7 @@ def test_a_caller_who_wants_little_or_no_search_for_garbage_has_it_so_while_a_se
 @pytest.mark.parametrize(
     "wrong",
     [
-        *({"port": 70000}, {"threads": 0}, {"port": -1}),
+        *({"port": 70000}, {"threads": 0}, {"threads": 99999999999999}, {"port": -1}),
         *(
             {"known_as": one}
             for one in ("shop.example", "shop", ("https://shop.example",), ("shop.example:443",), ("",))

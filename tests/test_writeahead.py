@@ -110,3 +110,10 @@ def test_what_is_left_of_an_earlier_round_of_the_log_is_no_damage(tmp_path):
 
     assert log.stat().st_size > 10 * FRAME, "the earlier round is still there"
     assert not is_damaged(log)
+
+
+def test_a_log_that_is_a_folder_is_an_error(tmp_path):
+    (tmp_path / "events.sqlite-wal").mkdir()
+
+    with pytest.raises(ServingError, match=r"events.sqlite-wal: cannot be read: Is a directory; "):
+        SqliteStore(tmp_path / "events.sqlite")

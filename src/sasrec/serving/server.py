@@ -65,8 +65,8 @@ class Place:
             raise ConfigError(f"known_as: expected names of hosts, as ('shop.example',), found {self.known_as!r}")
         if self.events is not None and not is_address(self.events):
             raise ConfigError("events: expected the address of a database, postgresql://HOST/DATABASE")
-        if self.threads < 1:
-            raise ConfigError(f"threads: expected at least 1, found {self.threads}")
+        if not 1 <= self.threads <= 1024:
+            raise ConfigError(f"threads: expected 1 to 1024, found {self.threads}")
         if self.overlap is not None and not 0 < self.overlap <= 1:
             raise ConfigError(f"overlap: expected a share above 0 and at most 1, found {self.overlap}")
         if not 0 <= self.drain <= 3600:
@@ -137,7 +137,7 @@ def run(model: Path, place: Place, *, started: Callable[[Running], None] | None 
         lifetime = _extra()
         from sasrec.serving.versions import Folder, fingerprint
 
-        if not os.path.isdir(data):
+        if not os.path.isdir(data):  # of a name that is too long, too, or where nobody may enter
             fingerprint(model)  # a mistyped name must not leave a folder behind
         folder = Folder(data)
         held.callback(folder.close)
@@ -161,7 +161,8 @@ def run(model: Path, place: Place, *, started: Callable[[Running], None] | None 
 
 def data_of(model: Path) -> Path:
     """The data folder of a server of a model, unless another one is named."""
-    return model.absolute().with_name(model.absolute().name + ".data")
+    whole = model.absolute()
+    return whole.parent / f"{whole.name}.data"  # with_name() refuses the root, whose name is empty
 
 
 @contextmanager
@@ -234,8 +235,9 @@ def _bound(place: Place) -> socket.socket:
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(place.host, place.port, type=socket.SOCK_STREAM)[0]
         bound = socket.socket(family, kind, protocol)
-    except OSError as error:
-        raise ServingError(f"host {place.host}: is no address of this machine ({error.strerror or error})") from None
+    except (OSError, ValueError) as error:  # the latter of a name that no host can have
+        reason = getattr(error, "strerror", None) or error
+        raise ServingError(f"host {place.host}: is no address of this machine ({reason})") from None
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind(address)

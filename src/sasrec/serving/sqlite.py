@@ -55,8 +55,8 @@ class SqliteStore:
         self._path, self._writable = path, writable
         self._local = threading.local()
         self._connections: list[sqlite3.Connection] = []
-        if writable and is_damaged(path.with_name(f"{path.name}-wal")):
-            raise ServingError(f"{path}-wal: is damaged; restore it with {path.name}, or move both away")
+        if writable:
+            _check_log(path)
         try:
             if writable:
                 with suppress(OSError):  # it is there; or it cannot be, and SQLite says why
@@ -167,6 +167,18 @@ class SqliteStore:
         if any(isinstance(one, Forget) for one in writes) and (left := _scrub(connection, self._path)):
             return [left if isinstance(one, Forget) else result for one, result in zip(writes, results, strict=True)]
         return results
+
+
+def _check_log(path: Path) -> None:
+    """Refuse a file whose write-ahead log is damaged."""
+    try:
+        damaged = is_damaged(path.with_name(f"{path.name}-wal"))
+    except OSError as error:
+        raise ServingError(
+            f"{path}-wal: cannot be read: {error.strerror}; make it readable, or move it away with {path.name}"
+        ) from None
+    if damaged:
+        raise ServingError(f"{path}-wal: is damaged; restore it with {path.name}, or move both away")
 
 
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:
