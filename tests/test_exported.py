@@ -10,12 +10,14 @@ import sys
 import urllib.request
 from contextlib import contextmanager, suppress
 
+import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 import sasrec
-from sasrec.errors import BundleError
+from sasrec.data.sequences import Sequences
+from sasrec.errors import BundleError, ScoreError
 from sasrec.export.exporting import exported
 from sasrec.retrieval.exported import Exported
 from sasrec.retrieval.plain_onnx import check_plain
@@ -186,6 +188,43 @@ def model_of(nodes, arrays=(), *, functions=(), items=4):
 def refused(graph, match, *, items=4):
     with pytest.raises(BundleError, match=match):
         Exported(graph, sasrec.Config(width=8, length=50, positions="learned"), items)
+
+
+def with_last(path, *nodes, arrays=()):
+    """Puts nodes that make the scores of `before` behind an exported network; gives the bytes."""
+    model = onnx.load(path / "model.onnx")
+    for node in model.graph.node:
+        for names in (node.input, node.output):
+            names[:] = ["before" if name == "scores" else name for name in names]
+    model.graph.node.extend(nodes)
+    model.graph.initializer.extend(numpy_helper.from_array(np.array([one]), name) for name, one in arrays)
+    return model.SerializeToString()
+
+
+ODD = {
+    "the first history alone": (helper.make_node("Slice", ["before", "zero", "one", "zero"], ["scores"]), 2),
+    "every history twice": (helper.make_node("Concat", ["before", "before"], ["scores"], axis=0), 1),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_scores_of_another_shape_than_the_file_says_are_refused(saved, small_model, name):
+    node, histories = ODD[name]
+    graph = with_last(saved, node, arrays=[("zero", 0), ("one", 1)])
+    odd = Exported(graph, small_model.scorer.config, len(small_model.items))
+
+    with pytest.raises(ScoreError, match=r"model.onnx: scores for . histories are float32 of shape .*, expected"):
+        odd.scores(Sequences.of([[0]] * histories))
+
+
+def test_a_network_that_can_answer_one_history_alone_is_not_served(saved, tmp_path):
+    odd = sasrec.load(saved)
+    node, _ = ODD["the first history alone"]
+    odd.scorer.graph = with_last(saved, node, arrays=[("zero", 0), ("one", 1)])
+    odd.save(tmp_path / "odd")
+
+    with pytest.raises(ScoreError, match="scores for 2 histories"):
+        sasrec.serve(tmp_path / "odd", sasrec.Place(port=0, data=tmp_path / "data"))
 
 
 def test_data_in_another_file_is_refused(tmp_path, monkeypatch):

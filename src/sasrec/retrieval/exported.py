@@ -121,6 +121,13 @@ class Exported:
             found: np.ndarray = self._session.run([output], given)[0]
         except Exception as error:  # noqa: BLE001  # ONNX Runtime has no common class for what goes wrong
             raise ScoreError(f"the exported network cannot be computed: {error}") from None
+        width = found.shape[-1] if found.ndim else 0
+        shapes = {"scores": (len(lengths), self.items), "attention": there.shape, "vectors": (self.items, width)}
+        if found.shape != shapes[output] or found.dtype.kind != "f":  # what the file says of them need not be true
+            raise ScoreError(
+                f"model.onnx: {output} for {len(lengths):,} histories are {found.dtype} of shape {found.shape}, "
+                f"expected float32 of shape {shapes[output]}; export the model again"
+            )
         return found
 
     @cached_property

@@ -104,10 +104,15 @@ class Served:
         parts = model.scorer.parts if isinstance(model.scorer, Composed) else {}
         self._parts = {model.scorer.kind: model.scorer} | {name: part for name, (_, part) in parts.items()}
         self.scorers = list(dict.fromkeys((*self._parts, Markov.kind, Popularity.kind)))
+
+        def trial(events: int) -> Question:
+            times = None if self._clock is None else np.zeros(events, np.int64)
+            return Question(np.zeros(events, np.int32), -1, 1, _NONE, None, [], model.scorer, times)
+
         # Torch compiles some products for every number of states: not while somebody waits.
         for count in (1,) if model.index is None else (64, 32, 16, 8, 4, 2, 1):
-            times = None if self._clock is None else np.zeros(1, np.int64)
-            self._rank([Question(np.zeros(1, np.int32), -1, 1, _NONE, None, [], model.scorer, times)] * count)
+            self._rank([trial(1)] * count)
+        self._rank([trial(1), trial(2)])  # what was made to do harm may be able to answer one history alone
 
     def answer(self, requests: Sequence[Request]) -> list[Answer | Problem]:
         """Answers in the order of the requests; those that need scores take as few passes as fit the cache."""
