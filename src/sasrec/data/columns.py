@@ -199,19 +199,15 @@ def read_ids(column: pl.Series, *, typed: bool, where: str) -> pl.Series:
 
 
 def read_texts(column: pl.Series, *, where: str) -> pl.Series:
-    """Values of whatever type as text; numbers without a fraction as integers, even where a gap made floats of all.
+    """Values of whatever type as text.
 
     Args:
         where: The file and column, for messages.
     Raises:
         DataError: The type has no text, as lists in lists and Python's objects.
     """
-    if column.dtype.is_float():
-        column = _numbers(column)
     try:
-        text = column.cast(pl.String)
-        whole = text.str.contains(r"^-?\d+\.0$").all() and text.null_count() < len(text)
-        return text.str.strip_suffix(".0") if whole else text
+        return (column.fill_nan(None) if column.dtype.is_float() else column).cast(pl.String)
     except pl.exceptions.PolarsError:
         raise DataError(f"{where}: {column.dtype} cannot be read as text; convert it to text or numbers") from None
 

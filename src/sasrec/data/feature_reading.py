@@ -165,15 +165,24 @@ def _wide(table: Table, key: str, columns: Sequence[str]) -> pl.DataFrame:
             values = values.cast(pl.List(values.dtype.inner))
         part = pl.DataFrame({"item": ids, "feature": [name] * len(read), "value": values})
         part = part.explode("value") if isinstance(values.dtype, pl.List) else part
-        texts = read_texts(part["value"], where=f"{table.name}, column {name!r}")
+        texts = _read_values(part["value"], where=f"{table.name}, column {name!r}")
         parts.append(part.with_columns(value=texts))
     return pl.concat(parts)
+
+
+def _read_values(values: pl.Series, *, where: str) -> pl.Series:
+    """Values as text; 1990.0 is 1990, as a single gap makes floats of a whole column."""
+    return read_texts(values, where=where).str.replace(r"(?-u)^(-?\d+)\.0$", "$1")
 
 
 def _long(table: Table, key: str, columns: Sequence[str]) -> pl.DataFrame:
     """The same from one row a value."""
     ids, read = _read(table, key, ("feature", "value"))
-    texts = {name: read_texts(read[name], where=f"{table.name}, column {name!r}") for name in ("feature", "value")}
+    where = f"{table.name}, column"
+    texts = {
+        "feature": read_texts(read["feature"], where=f"{where} 'feature'"),
+        "value": _read_values(read["value"], where=f"{where} 'value'"),
+    }
     read = pl.DataFrame({"item": ids, **texts})
     missing = [name for name in columns if name not in read["feature"]]
     if missing:
