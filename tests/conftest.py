@@ -67,6 +67,7 @@ def small_config():
         width=8,
         length=6,
         positions="learned",
+        windows="last",
         dropout=0.2,
         batch=16,
         epochs=3,

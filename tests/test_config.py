@@ -93,7 +93,11 @@ def test_settings_survive_a_toml_file(tmp_path_factory, settings):
     [
         ("width", "wide", "width: Expected a number, or 'auto', found 'wide'"),
         ("width", 0, "width: Expected int >= 1, or 'auto', found 0"),
-        ("windows", "sliding", "windows: Expected a name (one of 'last', 'random', 'rolling'), found 'sliding'"),
+        (
+            "windows",
+            "sliding",
+            "windows: Expected a name (one of 'last', 'random', 'rolling', 'auto'), found 'sliding'",
+        ),
     ],
 )
 def test_an_error_says_what_a_setting_can_be(name, value, message):

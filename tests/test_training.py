@@ -661,7 +661,7 @@ def test_no_preset_changes_its_loss_with_the_catalogue(data):
 
 
 def test_a_model_says_what_was_chosen_for_it_and_why(data, small_config):
-    asked = dict.fromkeys(("width", "length", "positions", "initial", "dropout", "batch", "loss"), "auto")
+    asked = dict.fromkeys(("width", "length", "positions", "initial", "windows", "dropout", "batch", "loss"), "auto")
     automatic = replace(small_config, epochs=1, **asked)
     chosen = replace(small_config, epochs=1, loss="softmax", length=5, initial="small", dropout=0.3, batch=8)
 
@@ -672,6 +672,7 @@ def test_a_model_says_what_was_chosen_for_it_and_why(data, small_config):
         "positions": f"learned, as users have {events / users:.1f} training events on average",
         "initial": f"counted, as items have {events / 25:.1f} training events on average",
         "dropout": f"0.47, as items have {events / 25:.1f} training events on average",
+        "windows": "last, as 0.0% of the training events lie before the last 50 of their users",
         "batch": f"16, as there are {users} users",
         "loss": "exact cross-entropy (softmax), as 25 items are no more than 50,000",
     }
@@ -692,6 +693,25 @@ def test_item_vectors_begin_with_counts_where_items_are_seldom(events, items, in
 
     assert taken.initial == initial
     assert settling.reasons(sasrec.Config(), taken, train, items=items)["initial"] == f"{initial}, as {why}"
+
+
+@pytest.mark.parametrize(
+    ("lengths", "asked", "windows", "why"),
+    [
+        ([10, 61], {"length": 40}, "random", "28.2% of the training events lie before the last 40 of their users"),
+        ([10, 41], {"length": 40}, "last", "0.0% of the training events lie before the last 40 of their users"),
+        ([50, 50], {"length": 39}, "last", "20.0% of the training events lie before the last 39 of their users"),
+        ([50, 50], {"length": 38}, "random", "22.0% of the training events lie before the last 38 of their users"),
+        ([10, 61], {"length": 40, "learn": "last"}, "last", "the last event of each alone is a target"),
+    ],
+)
+def test_windows_are_random_where_the_last_ones_leave_much_of_the_log_out(lengths, asked, windows, why):
+    train = Sequences.of([[0] * length for length in lengths])
+    asked = sasrec.Config(**asked)
+    taken = settling.settled(asked, train, items=9)
+
+    assert taken.windows == windows
+    assert settling.reasons(asked, taken, train, items=9)["windows"] == f"{windows}, as {why}"
 
 
 @pytest.mark.parametrize("mean", [10, 60])

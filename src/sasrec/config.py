@@ -63,7 +63,8 @@ class Config:
         given_start: How many times as large as otherwise vectors given of items are at first, once they are projected;
             used with such vectors alone. Beyond 1 new items gain and others lose: see docs/items.md.
         windows: Which stretch of a long history an epoch learns from: the "last", a "random" one (SSE-PT++), or
-            "rolling": a window for every event to predict.
+            "rolling": a window for every event to predict. "auto" takes "random" where much of the training part lies
+            before the last ones, else "last".
         shortest: Fewest events before the predicted one in a rolling window.
         learn: Learn from the targets of "all" positions of a window, or of the "last" alone.
         weighted: Multiply the loss of a target by the weight of its event.
@@ -133,7 +134,7 @@ class Config:
     user_width: Annotated[int, Meta(ge=0, le=4096)] = 0
     initial: Literal["small", "counted", "xavier-uniform", "xavier-normal", "auto"] = "auto"
     given_start: Annotated[float, Meta(gt=0.0, le=1000.0)] = 1.0
-    windows: Literal["last", "random", "rolling"] = "last"
+    windows: Literal["last", "random", "rolling", "auto"] = "auto"
     shortest: Annotated[int, Meta(ge=1, le=10_000)] = 1
     learn: Literal["all", "last"] = "all"
     weighted: bool = False

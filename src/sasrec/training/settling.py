@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from sasrec.config import Config
 from sasrec.data.features import Features
 from sasrec.data.sequences import Sequences
@@ -19,6 +21,7 @@ _SHARED_NEGATIVES = 1_024
 _AVERAGE = 0.999  # see docs/accuracy.md for what it is worth
 _OFTEN = 100  # mean training events of an item from which on its vector finds its place by itself
 _LONG = 50  # mean training events of a user from which on the network looks further back
+_MUCH = 0.2  # share of training events before the last windows, which these would never learn from
 _REPEATS_MATTER = 0.01  # share of validation targets that the user had before, above which they are not excluded
 
 
@@ -54,6 +57,9 @@ def settled(config: Config, train: Sequences, *, items: int) -> Config:
     Dropout: 0.5 up to 15 training events an item, 0.2 from 300 on, and in between by the logarithm. What occurs seldom
     is learnt by heart.
 
+    Windows: at random places of the histories where more than a fifth of the training events lie before the last
+    windows, and all positions are learned from; else the last ones.
+
     Batch: 128 users, or the power of two from 16 on that comes next to a hundredth of all, so that an epoch has steps.
 
     Args:
@@ -73,7 +79,12 @@ def settled(config: Config, train: Sequences, *, items: int) -> Config:
     }
     config = _filled(config, taken)
     inner, fast = int(config.width) + config.user_width, config.device == "cpu" and has_fast_bfloat16()
-    taken = {"attention_width": inner, "feed_forward": inner, "precision": "bfloat16" if fast else "float32"}
+    taken = {
+        "attention_width": inner,
+        "feed_forward": inner,
+        "windows": "random" if config.learn == "all" and _before_last(train, int(config.length)) > _MUCH else "last",
+        "precision": "bfloat16" if fast else "float32",
+    }
     return _with_loss_settled(_filled(config, taken), items)
 
 
@@ -114,6 +125,7 @@ def reasons(asked: Config, taken: Config, train: Sequences, *, items: int) -> di
         "positions": f"{'learned and relative' if taken.positions == 'both' else taken.positions}, as {placed}",
         "initial": f"{taken.initial}, as {_items_in_words(items) if items > _MANY_ITEMS else often}",
         "dropout": f"{taken.dropout}, as {often}",
+        "windows": f"{taken.windows}, as {_windows_in_words(taken, train)}",
         "batch": f"{taken.batch}, as there are {len(train):,} users",
         "loss": _loss_in_words(taken, items),
     }
@@ -124,6 +136,18 @@ def _loss_in_words(taken: Config, items: int) -> str:
     if taken.loss == "softmax":
         return f"exact cross-entropy (softmax), as {_items_in_words(items)}"
     return f"sampled softmax over {taken.negatives:,} negatives, as {_items_in_words(items)}; loss='softmax' is exact"
+
+
+def _windows_in_words(taken: Config, train: Sequences) -> str:
+    if taken.learn != "all":
+        return "the last event of each alone is a target"
+    length = int(taken.length)
+    return f"{_before_last(train, length):.1%} of the training events lie before the last {length} of their users"
+
+
+def _before_last(train: Sequences, length: int) -> float:
+    """Share of the events that the last windows leave out."""
+    return 1 - float(np.minimum(train.lengths, length + 1).sum()) / max(len(train.items), 1)
 
 
 def _items_in_words(items: int) -> str:
