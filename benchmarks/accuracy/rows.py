@@ -71,13 +71,18 @@ _FORMER = {
 
 
 def _drawn(title: str, settings: Mapping[str, Any], *, base: str = "drawn") -> Row:
-    """A row that was run when all vectors were drawn."""
-    return Row(title, {"initial": "small", **settings}, base=base)
+    """A row that was run when all vectors were drawn, and windows were the last ones."""
+    return Row(title, {"initial": "small", "windows": "last", **settings}, base=base)
 
 
 def _former(title: str, settings: Mapping[str, Any], *, base: str) -> Row:
-    """A row that was run before positions were automatic and dropout 0.2 at least, with vectors that were drawn."""
-    return Row(title, {"positions": "learned", "initial": "small", **settings}, _FORMER, base=base)
+    """The same before positions were automatic and dropout 0.2 at least."""
+    return Row(title, {"positions": "learned", "initial": "small", "windows": "last", **settings}, _FORMER, base=base)
+
+
+def _last(title: str, settings: Mapping[str, Any]) -> Row:
+    """A row that was run when windows were the last ones on every log."""
+    return Row(title, {"windows": "last", **settings}, base="last-windows")
 
 
 def _narrow(title: str, settings: Mapping[str, Any]) -> Row:
@@ -92,7 +97,8 @@ def _plain(title: str, settings: Mapping[str, Any]) -> Row:
 
 ROWS = {
     "default": Row("defaults"),
-    "counted-start": Row("item vectors that counts begin with", {"initial": "counted"}),
+    "last-windows": Row("the last window of every history", {"windows": "last"}),
+    "counted-start": _last("item vectors that counts begin with", {"initial": "counted"}),
     "drawn": _drawn("drawn item vectors", {}, base="default"),
     "drawn-learned": _drawn("learned positions alone", {"positions": "learned"}),
     "former": _former("positions and dropout as before", {}, base="drawn"),
@@ -104,19 +110,18 @@ ROWS = {
     "mean": Row("running mean beside attention, share 0.7", {"branch": "mean"}),
     "convolution": Row("short convolution beside attention, share 0.7", {"branch": "convolution"}),
     "drawn-convolution": _drawn("short convolution beside attention, share 0.7", {"branch": "convolution"}),
-    "gated": Row(
+    "gated": _last(
         "gated blocks with SwiGLU (LiGR)",
         {"norm": "pre", "gated": True, "projected": True, "activation": "swiglu", "feed_forward": 512},
     ),
     "blocks-3": Row("three blocks", {"blocks": 3}),
-    "random-windows": Row("windows at random places of long histories", {"windows": "random"}),
     "slow": Row("half the learning rate", {"learning_rate": 0.0005}),
     "cosine-rate": Row("cosine learning rate over 40 epochs", {"schedule": "cosine", "epochs": 40, "patience": 40}),
     "decay": Row("weight decay 1e-6", {"weight_decay": 1e-6}),
     "times": _narrow("the time of the request, and relative positions too", {"positions": "both", "times": "both"}),
     "float32": _narrow("products of the loss in float32", {"precision": "float32"}),
     "sampled-256": Row("sampled softmax, 256 negatives", {"loss": "sampled-softmax", "negatives": 256}),
-    "sampled-1024": Row("sampled softmax, 1,024 negatives", {"loss": "sampled-softmax"}),
+    "sampled-1024": _last("sampled softmax, 1,024 negatives", {"loss": "sampled-softmax"}),
     "drawn-sampled-1024": _drawn("sampled softmax, 1,024 negatives", {"loss": "sampled-softmax"}),
     "sampled-4096": Row("sampled softmax, 4,096 negatives", {"loss": "sampled-softmax", "negatives": 4096}),
     "plain": _narrow("no average of the weights", {"average": 0.0}),

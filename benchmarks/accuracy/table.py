@@ -104,7 +104,7 @@ def _beside(log: str, found: Sequence[Result]) -> str:
 def figures(found: Sequence[Result]) -> Iterator[tuple[str, float, float, float]]:
     """Ours of a log without refit: name, NDCG@10, HR@10 (means over seeds), two standard errors of the first."""
     for (row, what), runs in by_row(found).items():
-        if what in SHOWN and row in (COUNTED, "default", "drawn", "width-64", "times", "asked"):
+        if what in SHOWN and row in (COUNTED, "default", "last-windows", "drawn", "width-64", "times", "asked"):
             users = np.mean([ndcg(one.ranks(), CUT) for one in runs.values()], axis=0)
             error = 2 * float(users.std(ddof=1)) / len(users) ** 0.5
             seeds = f" ({len(runs)} seeds)" if len(runs) > 1 else ""
@@ -127,8 +127,9 @@ def compared(
     if row == COUNTED or row == ROWS[row].base:
         return None
     name = ROWS[row].base
-    if name == "drawn" and (name, what) not in grouped:  # drawn vectors are the defaults of some logs
-        name = "default"
+    # Drawn vectors are the defaults of some logs, and so are the last windows.
+    for defaults in {"drawn": ("last-windows", "default"), "last-windows": ("default",)}.get(name, ()):
+        name = name if (name, what) in grouped else defaults
     runs, base = grouped.get((row, what), {}), grouped.get((name, what), {})
     shared = sorted(runs.keys() & base.keys())
     return (difference([runs[s] for s in shared], [base[s] for s in shared]), len(shared)) if shared else None
@@ -140,9 +141,13 @@ def named(row: str) -> str:
         return COUNTED
     return (
         ROWS[row].title
-        + {"default": "", "drawn": ", drawn", "width-64": ", width 64", "plain": ", width 64, no average"}[
-            ROWS[row].base
-        ]
+        + {
+            "default": "",
+            "last-windows": "",
+            "drawn": ", drawn",
+            "width-64": ", width 64",
+            "plain": ", width 64, no average",
+        }[ROWS[row].base]
     )
 
 
