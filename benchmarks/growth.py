@@ -159,6 +159,7 @@ def training(run: Run, *, loss: str, items: int, users: int, length: int, width:
         width=width,
         length=length or 50,
         positions="learned",
+        windows="last",
         batch=BATCH,
         loss=loss,
         item_updates="all" if loss == "softmax" else "touched",

@@ -152,6 +152,7 @@ def settings(_run: Run) -> dict[str, dict[str, Any]]:
         blocks=2,
         length=50,
         positions="learned",
+        windows="last",
         initial="small",
         batch=128,
         dropout=0.2,
