@@ -380,8 +380,10 @@ def test_what_is_similar_to_new_items_is_what_content_says(widely):
 
 
 def test_after_a_refit_items_that_validated_are_known(widely, held, features):
-    again = sasrec.refit(widely, held, features=features, progress=False).scorer
+    model = sasrec.refit(widely, held, features=features, progress=False)
+    again = model.scorer
 
+    assert model.record["new"]["items"] == len(again.new.rows)
     assert again.new.rows.tolist() == sorted({*range(40)} - {*held.refit.train.items.tolist()})
     assert again.new.weight == widely.scorer.new.weight
     assert again.parts.keys() == widely.scorer.parts.keys()

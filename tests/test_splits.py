@@ -150,7 +150,7 @@ def test_places_in_each_users_own_history_are_no_times_to_split_by():
         sasrec.split(log, how="time")
 
 
-@pytest.mark.parametrize("share", [0.0, 0.5, 1.0, -0.1, float("nan"), float("inf")])
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0, -0.1, float("nan"), float("inf"), True, "a", None])
 def test_a_share_lies_between_nothing_and_a_half(share):
     with pytest.raises(ConfigError, match=r"share: expected a number > 0 and < 0\.5, found"):
         sasrec.split(timed_log([(step % 10, step) for step in range(100)]), how="time", share=share)

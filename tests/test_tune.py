@@ -11,7 +11,7 @@ from sasrec.cli import main
 from sasrec.data.splits import Split
 from sasrec.errors import ConfigError, OutputError, TrainingError
 from sasrec.studies import tune as module
-from sasrec.studies.tune import Range, read_space, tune
+from sasrec.studies.tune import Range, Trial, Tuning, read_space, tune
 
 SPACE = {"width": (4, 8), "learning_rate": Range(1e-4, 1e-1, log=True), "blocks": Range(0, 2)}
 
@@ -200,3 +200,11 @@ def test_the_command_line_searches_goes_on_and_writes_settings_that_train(tmp_pa
     assert sasrec.load("best.sasrec").scorer.config.dropout in (0.1, 0.3)
     assert sasrec.load("best.sasrec").record["reading"].items() >= {"user": "the user", "item_core": 2}.items()
     assert all(json.loads(line) for line in (tmp_path / "study").read_text().splitlines())
+
+
+def test_a_trial_that_found_nothing_stands_above_one_that_failed(base):
+    trials = (Trial({"width": 8}, None, 0, 0.1, "no"), Trial({"width": 9}, 0.0, 1, 0.1, ""))
+
+    lines = str(Tuning(base, trials, "data")).splitlines()
+
+    assert ["0.0000" in line for line in lines[1:]] == [True, False]
