@@ -41,6 +41,12 @@ def test_no_digit_of_a_large_number_is_lost():
     assert in_unit("1714564800123456789", "ns", name="at") == 1_714_564_800_123_456_789
 
 
+@pytest.mark.parametrize("when", ["2300-01-01", datetime(1500, 1, 1), date(9999, 1, 1), np.datetime64("2300-01-01")])
+def test_a_date_beyond_what_a_log_holds_is_refused(when):
+    with pytest.raises(ConfigError, match=r"at: expected a number \(ns\) or a date"):
+        in_unit(when, "ns", name="at")
+
+
 @pytest.mark.parametrize("kind", [pd.Timestamp, np.datetime64])
 def test_no_nanosecond_of_a_date_is_lost(kind):
     assert in_unit(kind("2024-05-01T12:00:00.123456789"), "ns", name="at") == SPRING * 10**9 + 123_456_789

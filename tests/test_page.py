@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+from copy import copy
 from dataclasses import replace
 from html.parser import HTMLParser
 from xml.etree import ElementTree
@@ -411,3 +412,14 @@ def test_users_of_another_log_are_shown_as_people_that_the_model_does_not_know(
 def test_what_is_no_result_is_refused(tmp_path, small_model):
     with pytest.raises(ConfigError, match="result: expected a Diagnosis, found a Recommender; give what evaluate"):
         sasrec.write_page(tmp_path / "page.html", small_model)
+
+
+def test_a_history_without_any_validation_has_a_loss_alone(tmp_path, data, small_model, report):
+    history = [one | {"ndcg": None} for one in small_model.record["history"]]
+    model = copy(small_model)
+    model.record = small_model.record | {"history": history}
+
+    page = write(tmp_path, report, model=model, data=data)
+
+    (loss,) = (cells(figure)[1:] for figure in page.section("model").iter("figure"))
+    assert loss == [[f"{one['epoch']:g}", f"{one['loss']:.4f}"] for one in history]

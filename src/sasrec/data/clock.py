@@ -15,7 +15,8 @@ When = int | float | np.integer | np.floating | str | date | datetime | np.datet
 
 PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MOST = 2**62  # so that the difference of two times is a 64-bit integer too
+MOST = 2**62
+"""Times lie between it and its negative, so that the difference of two is a 64-bit integer too."""
 
 
 def in_unit(when: When, unit: TimeUnit, *, name: str) -> int:
@@ -39,8 +40,8 @@ def in_unit(when: When, unit: TimeUnit, *, name: str) -> int:
     if isinstance(when, date | np.datetime64):
         if unit not in PER_SECOND:
             raise refused
-        return _since_epoch(when) * PER_SECOND[unit] // 10**9
-    if not -_MOST < when < _MOST:
+        when = _since_epoch(when) * PER_SECOND[unit] // 10**9
+    if not -MOST < when < MOST:
         raise refused
     return math.floor(when)
 

@@ -6,6 +6,7 @@ from typing import get_args
 
 import polars as pl
 
+from sasrec.data.clock import MOST
 from sasrec.data.formats import Table, row_list
 from sasrec.data.log import Columns, TimeUnit
 from sasrec.errors import DataError
@@ -47,8 +48,6 @@ _ISO = r"(?-u)^\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d(
 _YEAR_FIRST, _YEAR_LAST = r"(?-u)^(\d{4})[/.](\d\d)[/.](\d\d)\b", r"(?-u)^(\d\d)[/.-](\d\d)[/.-](\d{4})\b"
 # 1e8 seconds are 1973, 1e11 seconds the year 5138: the dates of each unit end where those of the next begin.
 _LEAST_TIMES: dict[TimeUnit, float] = {"ns": 1e17, "us": 1e14, "ms": 1e11, "s": 1e8}
-# So that the difference of two times is a 64-bit integer too, as models and `data.clock` need it.
-_LATEST = 2.0**62
 # Above this, neighbouring integers share one float.
 _LARGEST_EXACT_FLOAT = 2.0**53
 
@@ -333,7 +332,7 @@ def _numbers(column: pl.Series) -> pl.Series:
 
 def _within(times: pl.Series) -> pl.Series:
     # As floats, among which those that round up to the bound count, and the least integer has an absolute value.
-    return times.set(times.cast(pl.Float64).abs() >= _LATEST, None)
+    return times.set(times.cast(pl.Float64).abs() >= MOST, None)
 
 
 def _guessed_unit(times: pl.Series, where: str) -> TimeUnit:

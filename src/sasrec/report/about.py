@@ -13,7 +13,7 @@ from sasrec.retrieval.scorers import Scorer
 def training_curves(history: Sequence[Mapping[str, float | None]]) -> Iterator[Element]:
     """Loss and validation NDCG@10 of every epoch, from a model's record."""
     judged = [result for result in history if result["ndcg"] is not None]  # not every epoch need be
-    best = max(judged, key=lambda result: float(result["ndcg"] or 0.0))
+    best = max(judged, key=lambda result: float(result["ndcg"] or 0.0), default=None)
     for name, key, results, note in (
         (
             "Training loss",
@@ -25,7 +25,8 @@ def training_curves(history: Sequence[Mapping[str, float | None]]) -> Iterator[E
     ):
         caption = Caption(title=f"{name} by epoch", x="epoch", y=name, note=note)
         epochs, values = ([float(result[one] or 0.0) for result in results] for one in ("epoch", key))
-        yield line_chart(caption, epochs, [Series(name, values)], marked=float(best["epoch"] or 0.0))
+        if results:
+            yield line_chart(caption, epochs, [Series(name, values)], marked=None if best is None else best["epoch"])
 
 
 def about_data(data: Split) -> Element:

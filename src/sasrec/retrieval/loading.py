@@ -28,6 +28,7 @@ from sasrec.bundle import (
     sealed,
     weights_file,
 )
+from sasrec.data.clock import MOST
 from sasrec.data.columns import LONGEST_ID_BYTES
 from sasrec.data.log import FrameKind
 from sasrec.data.parquet import pages
@@ -41,7 +42,6 @@ from sasrec.retrieval.record import check_record
 from sasrec.retrieval.scorers import Scorer
 
 _ID_BYTES = LONGEST_ID_BYTES + 16  # with its length and its place in a dictionary
-_LATEST = 2.0**62  # beyond any time that a log can hold
 _MAPPED_BYTES = 64 * 2**20  # weights of this size or more stay in their file
 _FAULTS = (
     DataError,
@@ -240,7 +240,7 @@ def _check_histories(histories: Sequences, *, users: int, items: int) -> None:
     times = histories.times
     if times is not None and (times.dtype not in (np.int64, np.float64) or times.shape != rows.shape):
         raise BundleError("histories do not fit their times")
-    if times is not None and not (np.abs(times, dtype=np.float64) < _LATEST).all():
+    if times is not None and not (np.abs(times, dtype=np.float64) < MOST).all():
         raise BundleError("histories hold times that are none")
 
 
