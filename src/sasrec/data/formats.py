@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 import polars as pl
@@ -50,6 +51,8 @@ _SUFFIXES = {
 LARGEST_ROWS = LARGEST_PLAIN_BYTES // 16
 # Of a header, or of a history; what has no line feed for so long is no text.
 _LONGEST_LINE = 1 << 26
+BLANK = pl.all_horizontal(pl.all().is_null() | (pl.all() == ""))
+"""Whether a row of text holds nothing in any column."""
 # A column behind the last one: a row that reaches it has more fields than the header has names.
 _SURPLUS = "\0surplus"
 
@@ -203,7 +206,7 @@ def _table(
         return frame
 
     def blank() -> pl.Series:
-        return rows.select(blank=pl.all_horizontal(pl.all().is_null() | (pl.all() == ""))).collect()["blank"]
+        return rows.select(blank=BLANK).collect()["blank"]
 
     named = tuple(one for one in columns if one not in hidden)
     table = Table(name, format, named, typed, read, blank=None if typed else blank)  # `read` leaves its notes there
@@ -305,11 +308,15 @@ def _movielens(path: Path, name: str) -> pl.DataFrame:
     return lines.select(pl.col("fields").list.get(place).alias(one) for place, one in enumerate(names))
 
 
+def _lines(file: BinaryIO) -> Iterator[bytes]:
+    """The lines of a file, of which one that is too long is given cut off, one byte beyond the longest."""
+    return iter(partial(file.readline, _LONGEST_LINE + 1), b"")
+
+
 def _first_line(path: Path, name: str) -> str:
     with path.open("rb") as file:
         # Blank ones before the header are skipped by polars, too.
-        lines = iter(partial(file.readline, _LONGEST_LINE + 1), b"")
-        line = next((line for line in lines if line.strip(b"\r\n")), b"")
+        line = next((line for line in _lines(file) if line.strip(b"\r\n")), b"")
         start = file.tell() - len(line)
     if b"\0" in line:
         raise DataError(f"{name}: holds NUL bytes, as UTF-16 and binary files do; save it as UTF-8 text")
@@ -340,7 +347,7 @@ def _fault(path: Path, format: str, error: BaseException) -> str:
         reason += "; look for a quotation mark that is neither closed nor doubled"
     offset = 0
     with path.open("rb") as file:
-        for number, line in enumerate(iter(partial(file.readline, _LONGEST_LINE + 1), b""), start=1):
+        for number, line in enumerate(_lines(file), start=1):
             if len(line) > _LONGEST_LINE:
                 return f"line {number} is longer than {_LONGEST_LINE:,} bytes; save it with line feeds"
             try:

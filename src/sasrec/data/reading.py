@@ -9,7 +9,7 @@ from narwhals.stable.v2.typing import IntoFrame
 
 from sasrec.data.columns import choose_columns, listed, read_fields
 from sasrec.data.filters import Events, Filters, apply_filters, without_bad_rows
-from sasrec.data.formats import Table
+from sasrec.data.formats import BLANK, Table
 from sasrec.data.frames import opened
 from sasrec.data.log import Columns, Log, Source, TimeUnit
 from sasrec.data.sequences import Sequences, offsets_of, pair_numbers
@@ -51,8 +51,7 @@ def read_log(
     with opened(source, format) as table:
         columns = choose_columns(table, user=user, item=item, time=time, weight=weight)
         rows = table.read(list(columns.by_role().values()))
-        nothing = pl.all().is_null() | (pl.all() == "") if table.blank else pl.lit(value=False)
-        blank = rows.select(pl.all_horizontal(nothing)).to_series()
+        blank = rows.select(BLANK if table.blank else pl.repeat(value=False, n=pl.len())).to_series()
         # The file is read once more only where that can matter: columns that play no part may hold something.
         if table.blank and blank.any():
             blank = table.blank()

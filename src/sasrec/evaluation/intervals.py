@@ -53,13 +53,10 @@ def paired_interval(
     if first.shape != second.shape or first.ndim != 1 or not len(first):
         raise ValueError(f"expected two metrics of the same users, found shapes {first.shape} and {second.shape}")
     differences = first - second
-    if users is None:
-        sums, counts = differences, np.ones(len(differences))
-    else:
-        _, owners = np.unique(users, return_inverse=True)
-        sums, counts = np.bincount(owners, differences), np.bincount(owners).astype(np.float64)
-    means = _resampled(np.stack([sums, counts], axis=1), resamples=resamples, seed=seed)
-    low, high = np.quantile(means[:, 0] / means[:, 1], [(1 - level) / 2, (1 + level) / 2])
+    owners = np.arange(len(differences)) if users is None else np.unique(users, return_inverse=True)[1]
+    both = np.stack([np.bincount(owners, differences), np.bincount(owners)], axis=1)  # of each user
+    sums, counts = _resampled(both, resamples=resamples, seed=seed).T
+    low, high = np.quantile(sums / counts, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(differences.mean()), float(low), float(high), level)
 
 

@@ -61,18 +61,15 @@ def support(scorer: Scorer, histories: Sequences, *, new: Int[np.ndarray, "new"]
             would have in the place of a known item, and what is not content nothing.
     """
     scores = torch.from_numpy(scorer.scores(histories))
+    rows = torch.from_numpy(np.empty(0, np.int64) if new is None else new)
     if isinstance(scorer, Content):
-        scores.mul_(_SHARPNESS)
-    known = scores
-    if new is not None:
-        known = scores[:, np.setdiff1d(np.arange(scorer.items), new)]
-        if not isinstance(scorer, Content):
-            scores[:, new] = -torch.inf
-    if not isinstance(scorer, Neural | Content):
-        return scores.clamp_(min=0).div_(known.clamp(min=0).sum(dim=1, keepdim=True).clamp_min(1e-30)).sqrt_()
-    if known is scores:
+        known = scores.mul_(_SHARPNESS).index_fill(1, rows, -torch.inf)
+        return scores.sub_(known.logsumexp(dim=1, keepdim=True)).exp_().sqrt_()
+    scores.index_fill_(1, rows, -torch.inf)
+    if isinstance(scorer, Neural):
         return torch.softmax(scores, dim=1).sqrt_()
-    return scores.sub_(known.logsumexp(dim=1, keepdim=True)).exp_().sqrt_()
+    scores.clamp_(min=0)
+    return scores.div_(scores.sum(dim=1, keepdim=True).clamp_min(1e-30)).sqrt_()
 
 
 def lent(
