@@ -97,6 +97,29 @@ def test_what_is_added_is_looked_up_pair_by_pair_and_learns_as_plain_matrices_do
     torch.testing.assert_close(*learned, rtol=1e-8, atol=1e-10)
 
 
+@pytest.mark.parametrize("kind", ["places", "times", "both"])
+@pytest.mark.parametrize("causal", [True, False])
+def test_noise_on_the_weights_of_empty_slots_teaches_nothing(causal, kind):
+    lengths = [9, 5, 3, 40]
+    attention, states, times = attention_of(kind, heads=2, causal=causal), states_of(lengths), times_of(lengths)
+    layout = Layout.of(np.array(lengths), times=times)
+    (shape,) = layout.shapes
+    empty = (layout.owners < 0).view(shape)[:, None, :, None]
+    factors = states_of(lengths, seed=1)
+
+    def noise(weights):
+        return torch.where(empty, weights * torch.rand_like(weights).mul_(2), weights)
+
+    found = [
+        gradients((attention(states, states, layout, drop) * factors).sum(), attention) for drop in (noise, training)
+    ]
+
+    assert empty.any()
+    for noisy, clean in zip(*found, strict=True):
+        assert clean.abs().max() > 1e-3
+        torch.testing.assert_close(noisy, clean, rtol=1e-9, atol=1e-12)
+
+
 @each_way
 @pytest.mark.parametrize("causal", [True, False])
 @pytest.mark.parametrize("kind", ["places", "times", "both"])

@@ -43,7 +43,8 @@ class Layout:
         sources: For every slot, the flat position that fills it; an empty slot repeats the first position, which is
             harmless because no real position attends to it.
         slots: For every real position, its slot.
-        owners: For every slot, its sequence; -1 for an empty slot.
+        owners: For every slot, its sequence; an empty slot is its own, by a negative number that no other has. Seeing
+            itself alone, whatever dropout does to it, it has no say in the gradients of what is added to scores.
         lasts_ask: Only the last position of every sequence asks what it should take from its sequence.
         times: For every real position when its event happened, and when what follows it is asked for, in whole units
             of one clock; None where times play no part.
@@ -79,7 +80,7 @@ class Layout:
         size = sum(bins * longest for bins, longest in shapes)
         positions, sequences = np.arange(stops[-1]), np.repeat(np.arange(len(lengths)), lengths)
         slots = positions + np.repeat(firsts - (stops - lengths), lengths)
-        sources, owners = np.zeros(size, dtype=np.int64), np.full(size, -1)
+        sources, owners = np.zeros(size, dtype=np.int64), np.arange(-1, -1 - size, -1)
         sources[slots], owners[slots] = positions, sequences
         ages = np.repeat(stops - 1, lengths) - positions
         arrays = (ages, stops - 1, sources, slots, owners)
@@ -165,7 +166,8 @@ class Layout:
 
     def unpad(self, padded: Float[Tensor, "S width"]) -> Float[Tensor, "P width"]:
         """The real positions of slots, flat again."""
-        # The same gather with the roles exchanged: what its gradient gives empty slots never leaves them.
+        # The same gather with the roles exchanged: what its gradient gives empty slots never leaves them, as their
+        # softmax is over one score and `pad` drops the rest.
         unpadded: Tensor = padded if self.even else _Pad.apply(padded, self.slots, self.sources)
         return unpadded
 
