@@ -6,8 +6,17 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sasrec.config import Config
 from sasrec.data.sequences import Sequences
-from sasrec.training.batches import batches, last_windows, random_windows, rolling_windows, trainable
+from sasrec.training.batches import (
+    batches,
+    last_windows,
+    random_windows,
+    rolling_windows,
+    target_shares,
+    trainable,
+    windows_of,
+)
 
 histories = st.lists(st.lists(st.integers(0, 99), max_size=9), min_size=1, max_size=12)
 
@@ -195,3 +204,34 @@ def test_the_weight_of_a_target_is_that_of_its_event(learn, expected):
     assert by_target == dict(zip([8, 9, 5] if learn == "all" else [9, 5], expected, strict=True))
     assert plain.weights is None
     assert sorted(weighted.users.tolist()) == [11, 12]
+
+
+# How often an item is a target
+
+
+@given(st.lists(st.lists(st.integers(0, 9), max_size=14), min_size=1, max_size=8), st.integers(1, 6))
+@pytest.mark.parametrize("learn", ["all", "last"])
+@pytest.mark.parametrize("windows", ["last", "rolling"])
+def test_shares_of_targets_are_those_of_an_epoch(windows, learn, lists, length):
+    train, rng = Sequences.of(lists), np.random.default_rng(0)
+    config = Config(windows=windows, length=length, shortest=2, learn=learn)
+
+    epoch = batches(train, windows_of(config, train, rng), size=3, learn=learn, rng=rng)
+    counts = sum((np.bincount(batch.targets, minlength=10) for batch in epoch), np.zeros(10))
+
+    np.testing.assert_allclose(target_shares(config, train, items=10), counts / max(counts.sum(), 1), atol=1e-12)
+
+
+@given(st.lists(st.lists(st.integers(0, 9), max_size=14), min_size=1, max_size=8), st.integers(1, 6))
+@pytest.mark.parametrize("learn", ["all", "last"])
+def test_shares_of_targets_of_random_windows_are_those_of_all_that_may_be_drawn(learn, lists, length):
+    counts = np.zeros(10)
+    for one in lists:
+        starts = range(max(len(one) - length - 1, 0) + 1) if len(one) >= 2 else ()
+        for start in starts:
+            targets = one[start + 1 : start + length + 1]
+            counts += np.bincount(targets if learn == "all" else targets[-1:], minlength=10) / len(starts)
+
+    shares = target_shares(Config(windows="random", length=length, learn=learn), Sequences.of(lists), items=10)
+
+    np.testing.assert_allclose(shares, counts / max(counts.sum(), 1), atol=1e-12)

@@ -9,9 +9,12 @@ import pytest
 import torch
 
 import sasrec
+from sasrec.data.sequences import Sequences
 from sasrec.data.vocab import Vocabulary
 from sasrec.errors import BundleError, DataError
 from sasrec.retrieval.neural import Neural
+from sasrec.training.beginning import begin
+from sasrec.training.settling import settled
 
 ITEMS = Vocabulary(pl.Series(["a", "b", "c"]), "item")
 
@@ -480,3 +483,18 @@ def test_an_item_without_a_vector_is_a_gap_in_arrays_of_pandas_too():
     features = sasrec.read_features(frame, ITEMS, vector="text")
 
     assert features.known.tolist() == [True, False, True]
+
+
+def test_a_value_that_no_item_of_the_training_has_says_nothing(small_config):
+    train = Sequences.of([[0, 1, 2, 3, 4]] * 4)
+    kinds = pl.DataFrame({"item_id": ["0", "1", "2", "3", "4", "5"], "kind": ["a", "b", "a", "b", "a", "novel"]})
+    items = Vocabulary(pl.Series([str(row) for row in range(6)]), "item")
+    features = sasrec.read_features(kinds, items, columns=["kind"])
+
+    training = begin(train, items=6, config=settled(small_config, train, items=6), features=features)
+    training.epoch(1)
+
+    values = training.network.items.values.detach()
+    assert features.values[2] == ("kind", "novel")
+    assert values[2].tolist() == [0.0] * small_config.width
+    assert (values[:2].abs().amax(dim=1) > 0).all()

@@ -23,7 +23,7 @@ def batch_of(*, learn="all", users=2_000, length=6):
 
 def noisy(batch, *, seed=2, **settings):
     config = Config(user_width=4, **settings)
-    return swapped(batch, config, items=ITEMS, users=USERS, rng=np.random.default_rng(seed))
+    return swapped(batch, config, items=ITEMS, users=np.arange(USERS), rng=np.random.default_rng(seed))
 
 
 def is_share(count, total, share):
@@ -107,3 +107,15 @@ def test_the_batch_that_was_given_stays_and_one_seed_gives_the_same_swaps():
     assert (first.items == again.items).all()
     assert (first.users == again.users).all()
     assert (first.items != other.items).any()
+
+
+def test_users_are_swapped_for_those_who_train():
+    batch = batch_of()
+    trained = np.array([7, 40, 1_999])
+
+    after = swapped(
+        batch, Config(user_width=4, swap_users=0.999), items=ITEMS, users=trained, rng=np.random.default_rng(0)
+    )
+
+    moved = after.users[after.users != batch.users]
+    assert {*moved.tolist()} == {-1, *trained.tolist()}

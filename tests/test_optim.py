@@ -198,7 +198,7 @@ def test_places_stand_for_the_same_items(drawn):
         {"loss": "bce"},
         {"loss": "gbce", "negatives": 2},  # whose formula knows the size of the catalogue
         {"loss": "bpr", "user_width": 2},
-        {"loss": "bce", "network": "stamp", "learn": "last"},
+        {"loss": "bce", "network": "stamp", "learn": "last", "positions": "none"},
         {"loss": "sampled-softmax", "sampler": "in-batch", "negatives": 4, "learn": "last", "norm": "post"},
     ],
     ids=lambda settings: "-".join(map(str, settings.values())),
@@ -208,7 +208,12 @@ def test_loss_and_gradients_are_those_of_the_whole_catalogue(settings, features)
     twins = []
     for updates in ("all", "touched"):
         config = Config(
-            width=4, length=6, positions="learned", dropout=0.0, precision="float32", item_updates=updates, **settings
+            width=4,
+            length=6,
+            dropout=0.0,
+            precision="float32",
+            item_updates=updates,
+            **{"positions": "learned", **settings},
         )
         training = begin(HISTORIES, items=ITEMS, config=settled(config, HISTORIES, items=ITEMS))
         size = {"features": features, "values": 0 if features is None else 5}

@@ -17,6 +17,7 @@ from sasrec.model.attention import Layout
 from sasrec.model.building import build
 from sasrec.retrieval.neural import Neural
 from sasrec.training import settling, steps
+from sasrec.training.batches import windows_of
 from sasrec.training.beginning import begin
 
 ROOT = Path(__file__).parents[1]
@@ -56,7 +57,9 @@ def test_what_training_scores_is_what_is_served(norm):
     prefixes = [one[:place] for one in histories for place in range(1, len(one))]
     targets = torch.tensor([one[place] for one in histories for place in range(1, len(one))])
 
-    (batch,) = steps.batches(training.train, training._windows(), size=9, rng=np.random.default_rng(0))
+    (batch,) = steps.batches(
+        training.train, windows_of(training.config, training.train, training.rng), size=9, rng=np.random.default_rng(0)
+    )
     scores = Neural(training.network, training.config).scores(Sequences.of(prefixes))
 
     served = torch.nn.functional.cross_entropy(torch.from_numpy(scores), targets)
@@ -77,7 +80,9 @@ def test_items_that_only_events_before_the_windows_hold_stay_known(log_of, small
 @pytest.mark.parametrize("sampler", ["unseen", "uniform", "popularity", "in-batch", "mixed"])
 def test_negatives_are_drawn_afresh_for_every_step(sampler):
     training = training_of([[3, 1, 4, 1, 5], [2, 6], [5, 3, 5]], loss="bce", negatives=20, sampler=sampler)
-    (batch,) = steps.batches(training.train, training._windows(), size=9, rng=training.rng)
+    (batch,) = steps.batches(
+        training.train, windows_of(training.config, training.train, training.rng), size=9, rng=training.rng
+    )
 
     first, second = (training.objective.draw(batch, training.rng).items for _ in range(2))
 

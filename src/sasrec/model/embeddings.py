@@ -103,3 +103,8 @@ class UserVectors(nn.Module):
         """Their vectors; a row outside the table is the unknown user."""
         known = (users >= 0) & (users < self.unknown)
         return nn.functional.embedding(torch.where(known, users, self.unknown), self.weight)
+
+    @torch.no_grad()
+    def forget(self, users: Int[Tensor, "B"]) -> None:
+        """Give users of whom nothing is learned the vector of whoever is not known."""
+        self.weight[users] = self.weight[self.unknown].clone()

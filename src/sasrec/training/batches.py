@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from sasrec.config import Config
 from sasrec.data.sequences import Sequences
 from sasrec.model.attention import Layout
 
@@ -94,6 +95,37 @@ def rolling_windows(train: Sequences, *, length: int, shortest: int = 1) -> Wind
     each = np.repeat(np.arange(len(rows)), counts)
     places = np.arange(len(each)) - np.repeat(np.cumsum(counts) - counts, counts) + first[each]
     return Windows(rows[each], np.maximum(places - length, 0), places + 1)
+
+
+def windows_of(config: Config, train: Sequences, rng: np.random.Generator) -> Windows:
+    """The windows of an epoch as settings without "auto" ask for them."""
+    length = int(config.length)
+    if config.windows == "random":
+        return random_windows(train, length=length, rng=rng)
+    if config.windows == "rolling":
+        return rolling_windows(train, length=length, shortest=config.shortest)
+    return last_windows(train, length=length)
+
+
+def target_shares(config: Config, train: Sequences, *, items: int) -> np.ndarray:
+    """How often each item is a target, as a share of all targets of an epoch; float64 of shape (items,).
+
+    Where windows are drawn, it is so on average over all that may be.
+    """
+    windows = windows_of(config, train, np.random.default_rng(0))
+    taken = np.ones(len(windows.rows))
+    if config.windows == "random":
+        rows, latest, stops = last_windows(train, length=int(config.length))
+        taken = np.repeat(1 / (latest + 1), latest + 1)
+        rows, stops = np.repeat(rows, latest + 1), np.repeat(stops, latest + 1)
+        starts = np.arange(len(rows)) - np.repeat(np.cumsum(latest + 1) - latest - 1, latest + 1)
+        windows = Windows(rows, starts, np.minimum(starts + int(config.length) + 1, stops))
+    ends = train.offsets[windows.rows] + windows.stops
+    begins = ends - 1 if config.learn == "last" else train.offsets[windows.rows] + windows.starts + 1
+    size = len(train.items) + 1
+    times = np.cumsum(np.bincount(begins, taken, size) - np.bincount(ends, taken, size))[:-1]
+    counts = np.bincount(train.items, times.clip(0.0), items)  # sums of fractions may end a little below 0
+    return counts / max(counts.sum(), 1e-9)
 
 
 def batches(

@@ -12,7 +12,7 @@ from sasrec.model.building import build
 from sasrec.model.stamp import Network
 from sasrec.retrieval.content import feature_tensors
 from sasrec.retrieval.neural import Neural, widened
-from sasrec.training.batches import Batch
+from sasrec.training.batches import Batch, trainable
 from sasrec.training.dropout import Dropout
 from sasrec.training.losses import ExactCrossEntropy
 from sasrec.training.machine import keep_freed_memory
@@ -51,6 +51,9 @@ def begin(
     train = train if config.times != "none" else replace(train, times=None)
     generator = torch.Generator().manual_seed(config.seed)
     network = build(config, items=items, users=len(train), **feature_tensors(learned), generator=generator)
+    if learned is not None and network.items.values is not None:  # what no item here says must not be noise
+        with torch.no_grad():
+            network.items.values[np.setdiff1d(np.arange(len(learned.values)), learned.rows)] = 0.0
     if config.initial == "counted":
         start_counted(network.items, train, generator, length=int(config.length))
     # Initial weights are drawn on the CPU, so that they are the same wherever the network goes.
@@ -58,8 +61,10 @@ def begin(
     network.to(device)
     noise = generator if device.type == "cpu" else torch.Generator(device).manual_seed(config.seed)
 
+    users = trainable(train)
+
     def swap(batch: Batch, rng: np.random.Generator) -> Batch:
-        return swapped(batch, config, items=items, users=len(train), rng=rng)
+        return swapped(batch, config, items=items, users=users, rng=rng)
 
     def whole(network: Network) -> Neural:
         scorer = Neural(network, config)

@@ -15,7 +15,7 @@ from torch.nn.functional import softplus
 from sasrec.config import Config
 from sasrec.data.sequences import Sequences
 from sasrec.data.unseen import Unseen
-from sasrec.training.batches import Batch, Negatives
+from sasrec.training.batches import Batch, Negatives, target_shares
 from sasrec.training.losses import CHUNK, TINY
 
 Draw = Callable[[np.ndarray, int, np.random.Generator], np.ndarray]
@@ -51,14 +51,12 @@ class NegativeSampling:
         self._own: Draw | None = draw
         if draw is None and config.sampler == "unseen":
             self._own = UnseenSampler(train, items=items).draw
-        uniform, popular = Uniform(items), Popular(train, items=items)
-        samplers: dict[str, Sampler] = {
-            "uniform": uniform,
-            "popularity": popular,
-            "in-batch": InBatch(popular),
-            "mixed": Mixed(uniform, InBatch(popular)),
-        }
-        self._common = samplers.get(config.sampler, uniform)
+        self._common: Sampler = Uniform(items)
+        if config.sampler == "popularity":
+            self._common = Popular(train, items=items)
+        if config.sampler in ("in-batch", "mixed"):
+            own = InBatch(target_shares(config, train, items=items))
+            self._common = own if config.sampler == "in-batch" else Mixed(self._common, own)
 
     def draw(self, batch: Batch, rng: np.random.Generator) -> Negatives:
         """Negatives for the targets of a batch. Draws that equal a target are for the loss to leave out."""
@@ -114,10 +112,14 @@ class Popular:
 
 @final
 class InBatch:
-    """The targets of other positions of the step, which are there about as often as items are popular."""
+    """The targets of all positions of the step.
 
-    def __init__(self, popular: Popular) -> None:
-        self.popular = popular
+    Args:
+        shares: How often each item is a target; float64 of shape (items,).
+    """
+
+    def __init__(self, shares: np.ndarray) -> None:
+        self.shares = shares
 
     def draw(self, shape: tuple[int, ...], batch: Batch, rng: np.random.Generator) -> np.ndarray:
         """See `Sampler`."""
@@ -125,7 +127,7 @@ class InBatch:
 
     def chances(self, items: np.ndarray) -> np.ndarray:
         """See `Sampler`."""
-        return self.popular.chances(items)
+        return self.shares[items]
 
 
 @final

@@ -12,11 +12,15 @@ from sasrec.training.batches import Batch
 _UNKNOWN = 0.1  # share of the swapped users who become the unknown user, so that its vector is learned
 
 
-def swapped(batch: Batch, config: Config, *, items: int, users: int, rng: np.random.Generator) -> Batch:
+def swapped(batch: Batch, config: Config, *, items: int, users: np.ndarray, rng: np.random.Generator) -> Batch:
     """The batch with some of its users, items and targets replaced by ones drawn evenly.
 
     Source: Wu et al., NeurIPS 2019 (stochastic shared embeddings) and RecSys 2020 (SSE-PT). Beyond these, one swapped
     user in ten becomes the unknown one, by whose vector new users are served.
+
+    Args:
+        items: Catalogue size V.
+        users: Rows of the users who train; int64 of shape (trainable,).
     """
     if config.swap_items:
         chosen, others = _swaps(batch.items, config.swap_items, items, rng)
@@ -28,7 +32,8 @@ def swapped(batch: Batch, config: Config, *, items: int, users: int, rng: np.ran
         drawn = torch.from_numpy(rng.integers(items, size=len(targets))).to(targets.device)
         batch = replace(batch, items=inputs, targets=torch.where(chosen, drawn, targets))
     if config.swap_users:
-        chosen, others = _swaps(batch.users, config.swap_users, users, rng)
+        chosen, places = _swaps(batch.users, config.swap_users, len(users), rng)
+        others = torch.from_numpy(users).to(places.device)[places]
         nobody = chosen & torch.from_numpy(rng.random(len(others)) < _UNKNOWN).to(others.device)
         batch = replace(batch, users=torch.where(chosen, others, batch.users).masked_fill(nobody, -1))
     return batch

@@ -7,23 +7,17 @@ from dataclasses import dataclass
 from typing import Any, Protocol, final
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from sasrec.config import Config
 from sasrec.data.sequences import Sequences
 from sasrec.errors import TrainingError
+from sasrec.model.network import SASRec
 from sasrec.model.stamp import Network
 from sasrec.retrieval.scorers import Scorer
 from sasrec.training.averaging import Average
-from sasrec.training.batches import (
-    Batch,
-    Negatives,
-    Windows,
-    batches,
-    last_windows,
-    random_windows,
-    rolling_windows,
-)
+from sasrec.training.batches import Batch, Negatives, batches, windows_of
 from sasrec.training.dropout import Dropout
 from sasrec.training.optim import Optimiser, rate
 
@@ -107,7 +101,7 @@ class Training:
         self._swap, self.device = swap, network.items.weight.device
         self.rng = np.random.default_rng(config.seed)
         self.average = Average(network, decay=float(config.average)) if config.average else None
-        self.steps = math.ceil(len(self._windows().rows) / int(config.batch))
+        self.steps = math.ceil(len(windows_of(config, train, self.rng).rows) / int(config.batch))
         self.step = 0
         self.place: Place | None = None  # none between two epochs
 
@@ -128,7 +122,7 @@ class Training:
             rng = drawing(self.place.drawn)
         epoch = batches(
             self.train,
-            self._windows(rng),
+            windows_of(config, self.train, rng),
             size=int(config.batch),
             learn=config.learn,
             weighted=config.weighted,
@@ -139,9 +133,10 @@ class Training:
         for batch in epoch:
             value = self._step(batch)
             if not math.isfinite(value):
+                exact = "" if config.precision == "float32" else " or set precision='float32'"
                 raise TrainingError(
                     f"the loss is {value} at step {self.place.steps + 1} of epoch {number}; lower learning_rate (now "
-                    f"{config.learning_rate:g}) or set precision='float32' (now {config.precision!r})"
+                    f"{config.learning_rate:g}){exact}"
                 )
             self.place.steps += 1
             self.place.loss += value
@@ -152,21 +147,19 @@ class Training:
 
     @contextmanager
     def judged(self) -> Iterator[Network]:
-        """The network with the weights that are judged and kept: its own, or their average."""
+        """The network with the weights that are judged and kept: its own, or their average.
+
+        Users with nothing to learn from, as those are who come after the training period, are as unknown as any other.
+        """
         with nullcontext() if self.average is None else self.average.in_place():
+            if isinstance(self.network, SASRec) and self.network.users is not None:
+                strangers = np.flatnonzero(self.train.lengths < 2)  # without a target, whatever the windows
+                self.network.users.forget(torch.from_numpy(strangers).to(self.device))
             yield self.network
 
     def scorer(self) -> Scorer:
         """The network as it is now, for the whole catalogue."""
         return self._whole(self.network)
-
-    def _windows(self, rng: np.random.Generator | None = None) -> Windows:
-        rng, length = rng or self.rng, int(self.config.length)
-        if self.config.windows == "random":
-            return random_windows(self.train, length=length, rng=rng)
-        if self.config.windows == "rolling":
-            return rolling_windows(self.train, length=length, shortest=self.config.shortest)
-        return last_windows(self.train, length=length)
 
     def _step(self, batch: Batch) -> float:
         """Learn from one batch; its loss, from which nothing is learned unless it is finite."""
