@@ -75,7 +75,7 @@ def test_the_unknown_user_starts_as_nobody_in_particular():
 
 
 def test_stamp_starts_with_biases_at_zero_and_layers_of_xavier():
-    network = built(items=9, network="stamp", learn="last", width=64)
+    network = built(items=9, network="stamp", learn="last", width=64, positions="none")
 
     assert (network.ask_item.bias == 0).all()
     assert (network.memory_view.bias == 0).all()

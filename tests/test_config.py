@@ -165,10 +165,13 @@ def test_a_switch_is_true_or_false_and_off_by_default(name, value):
         ({"gated": True}, "gated: needs norm='pre', found norm='paper'"),
         ({"bidirectional": True}, "bidirectional: .*set learn='last'"),
         ({"network": "stamp"}, "network='stamp': .*set learn='last'"),
-        ({"network": "stamp", "learn": "last", "user_width": 8}, "user_width: network='stamp' tells no users apart"),
+        (
+            {"network": "stamp", "learn": "last", "user_width": 8},
+            "user_width: network='stamp' does not read it; leave it out",
+        ),
         (
             {"network": "stamp", "learn": "last", "branch": "mean"},
-            "branch: network='stamp' has no .*leave it at 'none'",
+            "branch: network='stamp' does not read it; leave it out",
         ),
         ({"swap_users": 0.5}, "swap_users: .*set user_width"),
         ({"user_width": 8, "similarity": "cosine"}, "similarity: user vectors need 'dot'"),

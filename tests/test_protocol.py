@@ -42,7 +42,7 @@ def test_counting_models_stand_beside_every_network(report):
         ({}, "SASRec (softmax)"),
         ({"loss": "bce"}, "SASRec (bce)"),
         ({"user_width": 4}, "SSE-PT (softmax)"),
-        ({"network": "stamp-last", "learn": "last", "loss": "bpr"}, "STAMP-last (bpr)"),
+        ({"network": "stamp-last", "learn": "last", "loss": "bpr", "positions": "none"}, "STAMP-last (bpr)"),
     ],
 )
 def test_a_report_names_the_network_and_its_loss(data, small_config, settings, name):

@@ -146,7 +146,7 @@ def test_places_in_each_users_own_history_are_no_times(rows, config):
 
 
 def test_stamp_has_no_place_for_times():
-    with pytest.raises(ConfigError, match="times='learned': network='stamp' has no place for them"):
+    with pytest.raises(ConfigError, match="times: network='stamp' does not read it; leave it out"):
         sasrec.Config(times="learned", network="stamp", learn="last")
 
 

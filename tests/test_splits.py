@@ -180,6 +180,15 @@ def test_equal_splits_have_one_name_and_others_another(log_of):
     assert len({first.fingerprint, other.fingerprint, sasrec.split(whole).fingerprint, *times}) == 5
 
 
+def test_splits_whose_boundaries_differ_by_less_than_a_unit_have_names_of_their_own():
+    log = timed_log([(step % 10, 964_000_000 + step / 1_000) for step in range(100)])
+
+    first, other = (sasrec.split(log, how="time", share=share) for share in (0.1, 0.2))
+
+    assert first.fingerprint != other.fingerprint
+    assert "(964000000.09)" in first.rule
+
+
 # Folds
 
 

@@ -19,6 +19,7 @@ from sasrec.evaluation.ranking import rank_targets
 from sasrec.presets import PRESETS
 from sasrec.retrieval.neural import Neural
 from sasrec.training import beginning, machine, settling, steps
+from sasrec.training.batches import windows_of
 from sasrec.training.beginning import begin
 from sasrec.training.losses import ExactCrossEntropy
 from sasrec.training.machine import granted_threads, torch_threads
@@ -284,8 +285,9 @@ def test_an_interrupt_in_the_first_epoch_has_nothing_to_keep(data, small_config,
         sasrec.train(data, small_config)
 
 
+@pytest.mark.parametrize(("precision", "more"), [("float32", ""), ("bfloat16", " or set precision='float32'")])
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_a_loss_that_is_no_number_names_the_step_and_a_remedy(data, small_config, monkeypatch, value):
+def test_a_loss_that_is_no_number_names_the_step_and_a_remedy(data, small_config, monkeypatch, value, precision, more):
     calls = []
     exact = ExactCrossEntropy.__call__
 
@@ -298,12 +300,9 @@ def test_a_loss_that_is_no_number_names_the_step_and_a_remedy(data, small_config
     assert -(-57 // small_config.batch) == 4
 
     with pytest.raises(TrainingError) as error:
-        sasrec.train(data, small_config)
+        sasrec.train(data, replace(small_config, precision=precision))
 
-    assert str(error.value) == (
-        f"the loss is {value} at step 2 of epoch 2; lower learning_rate (now 0.001) or set precision='float32' "
-        "(now 'float32')"
-    )
+    assert str(error.value) == f"the loss is {value} at step 2 of epoch 2; lower learning_rate (now 0.001){more}"
 
 
 def test_weights_that_leave_the_number_range_are_noticed(data, small_config, monkeypatch):
@@ -405,7 +404,7 @@ def test_bfloat16_counts_as_fast_only_where_it_beats_float32(monkeypatch, found,
         {"loss": "bce"},
         {"loss": "sampled-softmax", "sampler": "in-batch", "negatives": 4, "logq": True},
         {"bidirectional": True, "learn": "last", "norm": "post", "positions": "sinusoidal"},
-        {"network": "stamp", "learn": "last", "windows": "rolling"},
+        {"network": "stamp", "learn": "last", "windows": "rolling", "positions": "none"},
         {"user_width": 4, "swap_users": 0.5, "swap_items": 0.2, "norm": "query-only"},
     ],
 )
@@ -789,7 +788,7 @@ def test_a_step_is_that_of_adam_with_these_betas(beta2):
 
     for number in range(1, 4):
         training.epoch(number)
-        (batch,) = steps.batches(twin.train, twin._windows(), size=16, rng=twin.rng)
+        (batch,) = steps.batches(twin.train, windows_of(twin.config, twin.train, twin.rng), size=16, rng=twin.rng)
         adam.zero_grad()
         twin._loss(batch, twin.objective.draw(batch, twin.rng)).backward()
         adam.step()
@@ -879,7 +878,7 @@ def test_label_smoothing_is_refused_where_the_catalogue_is_too_large_for_the_exa
         {"windows": "random"},
         {"swap_items": 0.2, "swap_users": 0.3, "user_width": 4},
         {"loss": "sampled-softmax", "sampler": "mixed", "negatives": 7, "logq": True, "share_negatives": True},
-        {"network": "stamp", "learn": "last"},
+        {"network": "stamp", "learn": "last", "positions": "none"},
         {"norm": "query-only", "positions": "none"},
         {"norm": "pre", "positions": "both", "heads": 2},
         {"branch": "convolution", "label_smoothing": 0.1, "average": 0.9},
@@ -890,3 +889,86 @@ def test_one_seed_gives_the_same_bits_with_every_kind_of_draw(data, small_config
     first, again = (sasrec.train(data, replace(small_config, **settings), progress=False) for _ in range(2))
 
     assert equal_weights(first, again)
+
+
+# What nothing reads is refused
+
+
+def nobody(rows, count, rng):
+    raise AssertionError("asked")
+
+
+@pytest.mark.parametrize(
+    ("settings", "drawn", "named"),
+    [
+        (
+            {"sampler": "popularity"},
+            False,
+            "sampler='popularity': loss='auto', which is 'softmax' for 8 items, does not",
+        ),
+        ({"negatives": 50, "loss": "softmax"}, False, "negatives=50: loss='softmax' does not read it"),
+        ({"share_negatives": True}, False, "share_negatives=True: .* does not read it"),
+        ({"logq": True}, False, "logq=True: .* does not read it"),
+        ({"loss": "sampled-softmax", "precision": "bfloat16"}, False, "precision='bfloat16': loss='sampled-softmax'"),
+        ({}, True, "draw: loss='auto', which is 'softmax' for 8 items, draws nothing; set one that does"),
+        (
+            {"loss": "bce", "sampler": "uniform", "share_negatives": True},
+            True,
+            "draw: .*leave share_negatives and logq",
+        ),
+        ({"loss": "bce", "sampler": "uniform", "logq": True}, True, "draw: .*leave share_negatives and logq off"),
+    ],
+)
+def test_what_the_loss_does_not_read_is_refused(log_of, settings, drawn, named):
+    data = sasrec.split(log_of({"ada": "abcde", "bob": "defgh"}))
+
+    with pytest.raises(sasrec.ConfigError, match=f"^{named}"):
+        sasrec.train(data, sasrec.Config(epochs=1, width=8, **settings), draw=nobody if drawn else None)
+
+
+def test_what_the_caller_draws_is_neither_shared_nor_corrected_by_itself(log_of):
+    data, shapes = sasrec.split(log_of({"ada": "abcde", "bob": "defgh"})), set()
+
+    def own(rows, count, rng):
+        shapes.add((len(rows), count))
+        return rng.integers(8, size=(len(rows), count))
+
+    model = sasrec.train(data, sasrec.Config(epochs=1, width=8, loss="sampled-softmax"), draw=own)
+
+    assert shapes == {(4, 1)}
+    assert not model.scorer.config.share_negatives
+    assert not model.scorer.config.logq
+
+
+def test_precision_is_that_of_exact_cross_entropy_alone(log_of, monkeypatch):
+    monkeypatch.setattr(settling, "has_fast_bfloat16", lambda: True)
+    train = Sequences.of([[0, 1, 2]])
+
+    taken = {loss: settling.settled(sasrec.Config(loss=loss), train, items=9).precision for loss in ("auto", "bce")}
+
+    assert taken == {"auto": "bfloat16", "bce": "float32"}
+
+
+@pytest.mark.parametrize("later", [0, 400], ids=["everybody at once", "many who come later"])
+def test_users_of_whom_nothing_is_known_yet_settle_nothing(later):
+    train = Sequences.of([[0, 1, 2] * 20] * 100 + [[]] * later)
+
+    taken = settling.settled(sasrec.Config(), train, items=9)
+
+    assert (taken.length, taken.positions, taken.batch) == (200, "both", 16)
+    assert settling.reasons(sasrec.Config(), taken, train, items=9)["batch"] == "16, as there are 100 users"
+
+
+def test_whoever_comes_after_the_training_period_has_the_vector_of_the_unknown(small_config):
+    train = Sequences.of([[0, 1, 2, 3], [2], [], *[[1, 2, 3, 4]] * 60])
+    config = settling.settled(replace(small_config, user_width=3, swap_users=0.5, average=0.5), train, items=5)
+    training = begin(train, items=5, config=config)
+
+    for number in (1, 2):
+        training.epoch(number)
+        with training.judged() as network:
+            vectors = network.users.weight.detach().clone()
+
+    assert vectors[network.users.unknown].abs().sum() > 0
+    assert torch.equal(vectors[[1, 2]], vectors[[-1, -1]])
+    assert not torch.equal(vectors[0], vectors[-1])

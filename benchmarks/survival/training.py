@@ -16,13 +16,13 @@ from sasrec.training import training
 
 KILLS = 3
 SETTINGS = (
-    {},
-    {"loss": "bce", "negatives": 2, "precision": "bfloat16"},
+    {"precision": "bfloat16"},
+    {"loss": "bce", "negatives": 2},
     {"windows": "random", "schedule": "one-cycle"},
     {"windows": "rolling", "learn": "last", "norm": "pre"},
     {"loss": "sampled-softmax", "sampler": "mixed", "negatives": 7, "share_negatives": True, "item_updates": "touched"},
     {"user_width": 4, "swap_items": 0.2, "swap_users": 0.3, "dropout": 0.0},
-    {"network": "stamp", "learn": "last", "validate_every": 2},
+    {"network": "stamp", "learn": "last", "positions": "none", "validate_every": 2},
     {"average": 0.9, "label_smoothing": 0.1},
 )
 

@@ -13,6 +13,11 @@ from msgspec import Meta
 
 from sasrec.errors import ConfigError
 
+_OF_BLOCKS = (  # settings that a network without blocks, as STAMP is, does not read
+    "blocks heads norm epsilon projected attention_width feed_forward activation gated branch positions times unscaled "
+    "bidirectional similarity temperature user_width"
+).split()
+
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
@@ -88,8 +93,9 @@ class Config:
         beta2: Adam's decay of squared gradients; that of gradients is 0.9.
         item_updates: Which item vectors a step reads and writes: "all", as Adam usually does, at a cost that grows with
             the catalogue, or the "touched" ones alone, which make up for the steps that they missed when they are
-            touched next: the same vectors but for rounding. "auto" is "touched" beyond 50,000 items where the loss
-            draws negatives, neither a penalty nor an average is set and beta2 is at least 0.9.
+            touched next: the same vectors but for rounding, and for gradients not far above Adam's epsilon, 1e-8.
+            "auto" is "touched" beyond 50,000 items where the loss draws negatives, neither a penalty nor an average is
+            set and beta2 is at least 0.9.
         weight_decay: L2 penalty that Adam adds to every gradient.
         item_l2: L2 penalty on item vectors alone, added to `weight_decay` there.
         schedule: "constant", "cosine" or "one-cycle" learning rate over `epochs`.
@@ -103,9 +109,9 @@ class Config:
         seed: Fixes every random draw.
         threads: CPU threads; "auto" takes what the machine grants this process. One is the default: on a machine that
             others use too, several threads wait for each other and can take many times as long.
-        precision: Number format of the loss's matrix products: "bfloat16" is about twice as fast on CPUs that multiply
-            it at a higher rate than float32; "auto" takes it exactly there. The loss itself and all weights are always
-            float32.
+        precision: Number format of the matrix products of exact cross-entropy: "bfloat16" is about twice as fast on
+            CPUs that multiply it at a higher rate than float32; "auto" takes it exactly there. The loss itself and all
+            weights are always float32, and so are the losses that draw.
         device: Where the network is trained: "cpu", "cuda" or "mps"; "auto" takes a GPU where torch finds one. A
             trained or loaded model answers on the CPU.
     """
@@ -181,6 +187,7 @@ class Config:
         stamp = self.network != "sasrec"
         width = "auto" if self.width == "auto" else self.width + self.user_width
         inner = width if self.attention_width == "auto" else self.attention_width
+        unread = next((name for name in _OF_BLOCKS if stamp and self._asks(name, width)), None)
         return {
             f"heads: must divide the width of the attention, found heads={self.heads} and {inner}": (
                 isinstance(inner, int) and inner % self.heads > 0
@@ -192,13 +199,7 @@ class Config:
             f"network={self.network!r}: scores after the last position alone; set learn='last'": (
                 stamp and self.learn != "last"
             ),
-            f"times={self.times!r}: network={self.network!r} has no place for them; leave times at 'none'": (
-                stamp and self.times != "none"
-            ),
-            f"user_width: network={self.network!r} tells no users apart; leave it at 0": stamp and self.user_width > 0,
-            f"branch: network={self.network!r} has no blocks with attention; leave it at 'none'": (
-                stamp and self.branch != "none"
-            ),
+            f"{unread}: network={self.network!r} does not read it; leave it out": unread is not None,
             "swap_users: there are no user vectors to swap; set user_width": self.swap_users > 0
             and not self.user_width,
             "similarity: user vectors need 'dot', found 'cosine'": self.user_width > 0 and self.similarity != "dot",
@@ -224,6 +225,11 @@ class Config:
                 self.item_updates == "touched" and self.beta2 < 0.9
             ),
         }
+
+    def _asks(self, name: str, width: int | str) -> bool:
+        """Whether a setting is neither its default nor what "auto" stands for where nothing reads it."""
+        idle = {"positions": "none", "attention_width": width, "feed_forward": width}
+        return getattr(self, name) not in (getattr(type(self), name), idle.get(name))
 
     @classmethod
     def from_dict(cls, settings: dict[str, Any], *, where: str = "config", base: Self | None = None) -> Self:

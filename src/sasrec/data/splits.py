@@ -217,7 +217,7 @@ def between(log: Log, share: float, test_from: float, test_until: float | None) 
     train = np.bincount(owners[times < valid_from], minlength=users)
     until_test = np.bincount(owners[times < test_from], minlength=users)
     known = log.histories.lengths if test_until is None else np.bincount(owners[times < test_until], minlength=users)
-    end = "on" if test_until is None else f"to before {log.when(test_until)}"
+    end = "on" if test_until is None else f"to before {_exactly(log, test_until)}"
     return Split(
         log,
         "time",
@@ -225,5 +225,11 @@ def between(log: Log, share: float, test_from: float, test_until: float | None) 
         valid_at=np.where((until_test > train) & (until_test > 1), until_test - 1, _NONE),
         test_at=np.where((known > until_test) & (known > 1), known - 1, _NONE),
         before_test=until_test,
-        rule=f"events from {log.when(valid_from)} on are the validation, from {log.when(test_from)} {end} the test",
+        rule=f"events from {_exactly(log, valid_from)} on are the validation, "
+        f"from {_exactly(log, test_from)} {end} the test",
     )
+
+
+def _exactly(log: Log, time: float) -> str:
+    """A time in words that no other has: a rule names its split, and words leave out fractions of a unit."""
+    return log.when(time) if time == int(time) else f"{log.when(time)} ({float(time)!r})"

@@ -22,7 +22,7 @@ class EpochResult:
 
     Attributes:
         epoch: Counted from 1.
-        loss: Mean training loss per position, in nats.
+        loss: Training loss per target in nats, on average over steps.
         ndcg: NDCG@10 on the validation users, whole catalogue; None where the epoch was not validated.
         hit_rate: HR@10 on the same.
         seconds: Wall seconds of training and validation.

@@ -41,7 +41,7 @@ def check(data: Split, train: Sequences, valid: Holdout, config: Config, feature
         raise ConfigError(f"device: torch finds no '{config.device}' here; set device='cpu'")
 
 
-def settled(config: Config, train: Sequences, *, items: int) -> Config:
+def settled(config: Config, train: Sequences, *, items: int, drawn: bool = False) -> Config:
     """The settings with every "auto" replaced by what it stands for here; `reasons` has the words.
 
     Width: 128, and 64 in a catalogue so large that its vectors and what is kept of each of them for the steps to come
@@ -62,8 +62,14 @@ def settled(config: Config, train: Sequences, *, items: int) -> Config:
 
     Batch: 128 users, or the power of two from 16 on that comes next to a hundredth of all, so that an epoch has steps.
 
+    Precision: bfloat16 for exact cross-entropy on CPUs that multiply it at a higher rate than float32.
+
     Args:
         items: Catalogue size V.
+        drawn: The caller draws the negatives.
+
+    Raises:
+        ConfigError: A setting was asked for that the loss does not read, or what the caller draws.
     """
     long = _events_per_user(train) >= _LONG
     often = math.log(max(_events_per_item(train, items), 1.0) / 15) / math.log(300 / 15)
@@ -73,19 +79,22 @@ def settled(config: Config, train: Sequences, *, items: int) -> Config:
         "positions": "none" if config.network != "sasrec" else "both" if long else "learned",
         "initial": "counted" if items <= _MANY_ITEMS and _events_per_item(train, items) < _OFTEN else "small",
         "dropout": round(0.5 - 0.3 * min(max(often, 0.0), 1.0), 2),
-        "batch": 2 ** min(max(round(math.log2(max(len(train), 1) / 100)), 4), 7),
+        "batch": 2 ** min(max(round(math.log2(_users(train) / 100)), 4), 7),
         "threads": granted_threads(),
         "device": found_device(),
     }
-    config = _filled(config, taken)
+    asked = config if not drawn else _filled(config, {"sampler": "unseen"})  # of each target's own, as what is drawn
+    config = _with_loss_settled(_filled(asked, taken), items)
     inner, fast = int(config.width) + config.user_width, config.device == "cpu" and has_fast_bfloat16()
     taken = {
         "attention_width": inner,
         "feed_forward": inner,
         "windows": "random" if config.learn == "all" and _before_last(train, int(config.length)) > _MUCH else "last",
-        "precision": "bfloat16" if fast else "float32",
+        "precision": "bfloat16" if fast and config.loss == "softmax" else "float32",
     }
-    return _with_loss_settled(_filled(config, taken), items)
+    config = _filled(config, taken)
+    _check_read(asked, config, items=items, drawn=drawn)
+    return config
 
 
 def _with_loss_settled(config: Config, items: int) -> Config:
@@ -102,6 +111,24 @@ def _with_loss_settled(config: Config, items: int) -> Config:
     updates = "touched" if can and items > _MANY_ITEMS else "all"
     config = _filled(config, {"sampler": sampler, "negatives": negatives, "item_updates": updates})
     return _filled(config, {"average": _AVERAGE if config.item_updates == "all" else 0.0})
+
+
+def _check_read(asked: Config, taken: Config, *, items: int, drawn: bool) -> None:
+    """Refuse what the loss does not read, unless it says what would be taken without it; ConfigError."""
+    exact = taken.loss == "softmax"
+    loss = repr(taken.loss) if asked.loss == taken.loss else f"'auto', which is {taken.loss!r} for {items:,} items,"
+    if drawn and exact:
+        raise ConfigError(f"draw: loss={loss} draws nothing; set one that does, as loss='sampled-softmax'")
+    if drawn and (taken.share_negatives or taken.logq):
+        raise ConfigError(
+            "draw: gives each target items of its own, whose chances are not known; leave share_negatives and logq off"
+        )
+    idle: dict[str, tuple[Any, ...]] = {"precision": ("float32",), "label_smoothing": (0.0,)}
+    if exact:  # presets have "uniform", for whoever sets another loss beside them
+        idle = {"sampler": ("unseen", "uniform"), "negatives": (1,), "share_negatives": (False,), "logq": (False,)}
+    for name, values in idle.items():
+        if (found := getattr(asked, name)) not in ("auto", *values):
+            raise ConfigError(f"{name}={found!r}: loss={loss} does not read it; leave it out, or set a loss that does")
 
 
 def _filled(config: Config, values: Mapping[str, Any]) -> Config:
@@ -126,7 +153,7 @@ def reasons(asked: Config, taken: Config, train: Sequences, *, items: int) -> di
         "initial": f"{taken.initial}, as {_items_in_words(items) if items > _MANY_ITEMS else often}",
         "dropout": f"{taken.dropout}, as {often}",
         "windows": f"{taken.windows}, as {_windows_in_words(taken, train)}",
-        "batch": f"{taken.batch}, as there are {len(train):,} users",
+        "batch": f"{taken.batch}, as there are {_users(train):,} users",
         "loss": _loss_in_words(taken, items),
     }
     return {name: words for name, words in told.items() if getattr(asked, name) == "auto"}
@@ -155,7 +182,12 @@ def _items_in_words(items: int) -> str:
 
 
 def _events_per_user(train: Sequences) -> float:
-    return len(train.items) / max(len(train), 1)
+    return len(train.items) / _users(train)
+
+
+def _users(train: Sequences) -> int:
+    """Users who have training events; where the time splits, some come later."""
+    return max(int(np.count_nonzero(train.lengths)), 1)
 
 
 def _events_per_item(train: Sequences, items: int) -> float:

@@ -78,7 +78,7 @@ def train(
 
     Raises:
         DataError: There is nothing to learn from or to validate on, or a checkpoint is of another log or split.
-        ConfigError: `data` is no split, the device is not there, or a checkpoint is of other settings.
+        ConfigError: No split, no such device, a setting that the loss does not read, or a checkpoint of other settings.
         BundleError: There is no checkpoint to go on from, or it is damaged.
         OutputError: `history` or the checkpoint cannot be written, another training writes the checkpoint, or it would
             take the place of a stopped one.
@@ -88,7 +88,7 @@ def train(
     clock, parts, valid = Clock(), known_split(data).train, data.valid
     check(data, parts, valid, config, features)
     items, asked, exclude_seen = len(data.log.items), config, not has_repeats(valid)
-    config = settled(asked, parts, items=items)
+    config = settled(asked, parts, items=items, drawn=draw is not None)
     alone = nullcontext() if checkpoint is None else checkpoint.held()
     with alone, torch_threads(int(config.threads)):
         training = begin(parts, items=items, config=config, draw=draw, features=features)
