@@ -36,6 +36,7 @@ def folder(tmp_path_factory):
     pl.DataFrame(events, schema=["user_id", "item_id", "timestamp"], orient="row").write_csv(folder / "log.csv")
     titles = [(item, f"Title of {item}, {'which goes on, ' * 8}to the end") for item in range(1, 13)]
     pl.DataFrame(titles, schema=["item_id", "title"], orient="row").write_csv(folder / "items.csv")
+    (folder / "space.toml").write_text("[space]\nwidth = [8, 16]\n")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         assert cli.main(["train", "log.csv", "--out", "walk.model", "--quiet", *SETTINGS]) == 0
@@ -289,6 +290,8 @@ def test_the_version_is_printed(run):
             for flags in ("--out .", "--out ./ --replace", "--out /", "--out ''", "--out .. --replace")
         ],
         ("train log.csv --out missing/new", 6, ["missing", "does not exist"]),
+        ("train log.csv --out new --config space.toml", 2, ["space.toml", "sasrec tune", "--out"]),
+        ("compare log.csv --config space.toml", 2, ["space.toml", "sasrec tune", "--out"]),
         ("train log.csv --out new --config missing.toml", 2, ["missing.toml", "cannot be read"]),
         ("evaluate walk.model log.csv -k 0", 2, ["k", "found (0,)"]),
         ("evaluate walk.model log.csv --on train", 2, ["--on", "train", "valid"]),

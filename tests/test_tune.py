@@ -192,6 +192,10 @@ def test_a_space_is_read_from_toml(tmp_path):
         ("[space]\nwidth = 3\n", "width: expected a list or"),
         ("[space]\nwidth = {low = 3}\n", "width: expected a list or .* found {low = 3}"),
         ("epoch = 3\n[space]\nwidth = [3]\n", "unknown setting 'epoch'; did you mean 'epochs'"),
+        (
+            "width = 8\n[space]\nwidth = [8, 16]\n",
+            r"width is both kept above \[space\] and searched under it; leave one",
+        ),
         ("[space\n", "is not TOML"),
     ],
 )

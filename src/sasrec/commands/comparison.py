@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Group, Parameter
 
+from sasrec.commands.defaults import settings_of
 from sasrec.commands.evaluation import Measure, MeasureFlags
 from sasrec.commands.output import Destination, say
 from sasrec.commands.reading import LogFlagsAsTrained, Reading
@@ -58,8 +59,8 @@ class Networks:
         if self.change is not None and not self.preset:
             raise ConfigError("--change is for presets; pass --preset NAME, or put the settings into files of --config")
         bases = map(preset, self.preset)
-        changed = [base if self.change is None else Config.from_toml(self.change, base=base) for base in bases]
-        return [*map(Config.from_toml, self.config), *changed]
+        changed = [base if self.change is None else settings_of(self.change, base=base) for base in bases]
+        return [*map(settings_of, self.config), *changed]
 
 
 def compare(

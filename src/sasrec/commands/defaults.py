@@ -11,6 +11,7 @@ from sasrec.errors import BundleError, ConfigError
 
 if TYPE_CHECKING:
     from sasrec.bundle import Bundle
+    from sasrec.config import Config
 
 _MODELS: Mapping[tuple[str, ...], str | int] = {
     ("evaluate",): 0,
@@ -51,9 +52,19 @@ def fill(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> 
             from sasrec.presets import preset
 
             config = preset(name) if name else Config()
-            values |= (Config.from_toml(source, base=config) if source else config).to_dict()
+            values |= (settings_of(source, base=config) if source else config).to_dict()
             sources.append(source or name)
     Dict(values, source=", ".join(sources), use_commands_as_keys=False)(app, commands, arguments)
+
+
+def settings_of(path: str | Path, *, base: "Config | None" = None) -> "Config":
+    """The settings in a file that a flag names; ConfigError as `Config.from_toml`, or where it is one to search."""
+    from sasrec.config import Config, read_toml
+
+    content = read_toml(path)
+    if "space" in content:
+        raise ConfigError(f"{path}: has a [space], which sasrec tune searches; give the settings that its --out writes")
+    return Config.from_dict(content, where=str(path), base=base)
 
 
 def _settings(content: "Bundle", source: str) -> Mapping[str, object]:

@@ -161,6 +161,8 @@ def read_space(path: str | Path) -> tuple[Space, Config]:
     searched = content.pop("space", None)
     if not isinstance(searched, dict) or not searched:
         raise ConfigError(f"{path}: has no [space] with settings to search, such as dropout = [0.2, 0.5]")
+    if doubled := [name for name in searched if name in content]:
+        raise ConfigError(f"{path}: {doubled[0]} is both kept above [space] and searched under it; leave one out")
     space: dict[str, Range | tuple[Any, ...]] = {}
     for name, values in searched.items():
         if isinstance(values, list):
