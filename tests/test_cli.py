@@ -399,10 +399,23 @@ def test_a_folder_that_is_no_model_is_refused_before_anything_is_read_even_with_
         ("share_negatives=True needs", "--share-negatives needs"),
         ("heads=3 and 'width'", "heads=3 and 'width'"),
         ("one\n  line", "one line"),
+        ("the log's are; pass user='who' and frame='polars'", "the log's are; pass --user who and frame='polars'"),
+        ("unknown: \"user='Blue' shirt\", 'replace=True', 'it\\'s \"item=\\'x\\'\"'", None),
     ],
 )
 def test_advice_about_arguments_of_python_is_given_in_flags(message, line):
-    assert cli._in_flags(message) == line
+    assert cli._in_flags(message, "train") == (line or message)
+
+
+def test_advice_about_what_is_no_flag_of_the_command_stays_as_it_is():
+    assert cli._in_flags("pass user='who' or replace=True", "similar") == "pass user='who' or replace=True"
+    assert cli._in_flags("pass user='who' or replace=True", "no-command") == "pass user='who' or replace=True"
+
+
+def test_ids_that_look_like_advice_are_shown_as_they_are(run):
+    _, _, err = run("recommend", "walk.model", "--user", "user='Blue' shirt", "all=True")
+
+    assert "unknown users: \"user='Blue' shirt\", 'all=True'" in err
 
 
 def test_a_fault_of_ours_keeps_its_traceback(run, monkeypatch):
