@@ -998,6 +998,25 @@ def test_a_diagnosis_reads_the_log_as_its_model_was_trained(run, tmp_path):
     assert (code, "data: 36 users" in out, "no times" in out) == (0, True, True)
 
 
+def test_a_diagnosis_of_a_model_with_features_trains_with_them(run, tmp_path, monkeypatch):
+    from sasrec.studies import diagnose
+
+    trained, train = [], diagnose.train
+    monkeypatch.setattr(
+        diagnose, "train", lambda *given, **rest: trained.append(str(rest["features"])) or train(*given, **rest)
+    )
+    kinds = pl.DataFrame({"item_id": range(1, 13), "kind": ["odd", "even"] * 6})
+    kinds.write_csv(tmp_path / "kinds.csv")
+    features = ["--features", tmp_path / "kinds.csv", "--feature", "kind"]
+    assert run("train", "log.csv", "--out", tmp_path / "m", "--quiet", *SETTINGS, *features)[0] == 0
+
+    refused, _, said = run("diagnose", "log.csv", "--model", tmp_path / "m", "--quiet")
+    code, _, _ = run("diagnose", "log.csv", "--model", tmp_path / "m", "--quiet", *features)
+
+    assert (refused, "pass --features as then (kind (2 values)" in said) == (2, True)
+    assert (code, trained) == (0, ["features: kind (2 values); 0 of 12 items have none"] * 2)
+
+
 # Recommendations
 
 
