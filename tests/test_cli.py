@@ -18,6 +18,7 @@ import pytest
 
 import sasrec
 from sasrec import bundle, cli
+from sasrec.commands.reading import Reading
 from sasrec.retrieval.loading import read_bundle
 
 DOCS = Path(__file__).parents[1] / "docs" / "cli.md"
@@ -962,6 +963,15 @@ def test_a_training_that_fails_ends_the_comparison(run, settings, tmp_path, in_p
         "error: short.csv: no user has two events to train on; give a log with longer histories",
         "error: narrow: was not trained, its process left with exit code 3",
     ]
+
+
+def test_all_events_are_read_with_the_weights_that_filters_will_need(tmp_path):
+    (tmp_path / "log.csv").write_text("user,item,rating\nada,x,1\nada,y,\nada,z,5\n")
+    kept = sasrec.Filters(min_weight=4, bad_rows="drop")
+
+    log = Reading(filters=kept).unfiltered().log(tmp_path / "log.csv")
+
+    assert log.histories.weights.tolist() == [1.0, 5.0]
 
 
 # Diagnosis
