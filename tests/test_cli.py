@@ -359,6 +359,14 @@ def test_the_version_is_printed(run):
         ("rollback missing", 9, ["missing", "no server answers"]),
         ("info .", 5, ["manifest.json"]),
         ("info missing", 3, ["missing", "no such file"]),
+        ("info walk.model --split time", 2, ["--split=time: walk.model is no log but a model"]),
+        ("info log.csv --share 0.1", 2, ["--share is of the split by time; add --split time"]),
+        ("info log.csv --named B_000_LOU --split time", 2, ["--split contradicts --named", "LOU", "leave one out"]),
+        ("train log.csv --out new --new-seed 3", 2, ["--new-seed draws new items; add --new-items"]),
+        ("evaluate walk.model log.csv --seed 0", 2, ["--seed draws candidates; add --candidates"]),
+        ("compare log.csv walk.model --seed 3", 2, ["--seed draws candidates; add --candidates"]),
+        ("compare log.csv --preset paper --folds 2 --split last-item", 2, ["--split", "--folds are by time"]),
+        ("compare log.csv --preset paper --folds 2 --new-items 0.2", 2, ["--new-items", "--folds are several"]),
         ("info log.csv --bad-rows mend", 2, ["--bad-rows", "mend", "drop"]),
     ],
 )
@@ -481,13 +489,23 @@ def test_layers_are_shown_with_shapes_and_parameters(run, folder):
 
 
 def test_what_a_model_was_read_with_stands_in_one_order(run, tmp_path):
-    flags = ["--bad-rows", "drop", "--item-core", "2", "--user-core", "1", "--time", "timestamp", "--share", "0.2"]
+    flags = ["--bad-rows", "drop", "--item-core", "2", "--user-core", "1", "--time", "timestamp"]
+    flags += ["--split", "time", "--share", "0.2"]
     run("count", "log.csv", "--model", "markov", "--out", tmp_path / "m", *flags)
 
     _, out, _ = run("info", tmp_path / "m")
 
-    expected = "read with bad_rows=drop, item_core=2, share=0.2, time=timestamp, user_core=1 split"
+    expected = "read with bad_rows=drop, item_core=2, share=0.2, split=time, time=timestamp, user_core=1 split"
     assert expected in " ".join(out.split())
+
+
+def test_what_a_record_says_is_no_flag_that_was_typed(run, tmp_path):
+    model = sasrec.load("walk.model")
+    model.record |= {"reading": model.record["reading"] | {"share": 0.2, "new_seed": 3, "named": "B_000_LOU"}}
+    model.save(tmp_path / "m")
+
+    assert run("evaluate", tmp_path / "m", "log.csv")[0] == 0
+    assert Reading(share=0.2, new_seed=3, user="-u").flags() == ["--user=-u"]
 
 
 FIGURES = {"ndcg": 0.25, "hit_rate": 0.5}

@@ -178,10 +178,9 @@ class _Trainings:
         with tempfile.TemporaryDirectory() as folder:
             settings = Path(folder) / "settings.toml"
             settings.write_text(config.to_toml(), encoding="utf-8")
-            read = [f"--{name.replace('_', '-')}={value}" for name, value in self.reading.to_dict().items()]
             flags = ["--out", str(out.resolve()), "--config", str(settings), *(["--replace"] if self.replace else [])]
             # Progress goes to standard error; what `train` says on standard output is not part of the comparison.
             # A comparison starts anew: nobody would go on with one of its trainings.
             flags += ["--checkpoint-every", "0", *(["--quiet"] if self.quiet else [])]
-            command = [sys.executable, "-m", "sasrec", "train", str(self.log), *flags, *read]
+            command = [sys.executable, "-m", "sasrec", "train", str(self.log), *flags, *self.reading.flags()]
             return subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode  # noqa: S603  # our own

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from cyclopts import App, ArgumentCollection
 from cyclopts.config import Dict
 
+from sasrec.commands.idle import check_idle
 from sasrec.errors import BundleError, ConfigError
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def fill(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> 
     did; `diagnose LOG` does all of this, and takes the settings of `--model` where neither file nor preset has them.
 
     Raises:
-        ConfigError: The settings file is refused, or there is no such preset.
+        ConfigError: The settings file is refused, there is no such preset, or what was typed would do nothing.
         BundleError: The model cannot be read, or would set other flags than these.
     """
     values: dict[str, object] = {}
@@ -55,6 +56,7 @@ def fill(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> 
             values |= (settings_of(source, base=config) if source else config).to_dict()
             sources.append(source or name)
     Dict(values, source=", ".join(sources), use_commands_as_keys=False)(app, commands, arguments)
+    check_idle(commands, arguments)
 
 
 def settings_of(path: str | Path, *, base: "Config | None" = None) -> "Config":

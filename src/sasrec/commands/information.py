@@ -32,6 +32,8 @@ def info(path: Path, /, *, layers: bool = False, reading: LogFlags = Reading()) 
         from sasrec.retrieval.loading import load
         from sasrec.retrieval.neural import Neural
 
+        if given := reading.flags():
+            raise ConfigError(f"{' '.join(given)}: {path} is no log but a model; leave out what is of a log")
         model = load(path)
         say(_about(model, path))
         if layers:

@@ -88,9 +88,11 @@ class Reading:
         return made if self.new_items is None else hold_out_items(made, self.new_items, seed=self.new_seed)
 
     def flags(self) -> list[str]:
-        """What to type for a log to be read and split so."""
+        """What to type for a log to be read and split so; nothing that does nothing, as records of models may have."""
+        idle = {"share"} if self.split != "time" else set()
+        idle |= {"new_seed"} if self.new_items is None else set()
         given = self.to_dict().items() - Reading().to_dict().items()
-        return [part for name, value in sorted(given) for part in (f"--{name.replace('_', '-')}", str(value))]
+        return [f"--{name.replace('_', '-')}={value}" for name, value in sorted(given) if name not in idle]
 
     def to_dict(self) -> dict[str, str | int | float]:
         """The value of every flag that has one, by its name."""
