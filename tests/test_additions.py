@@ -352,6 +352,10 @@ def test_new_items_are_measured_added_and_recommended_from_the_bundle_alone(walk
     assert "added 2 items to 25" in told
     assert "added 2 items to 27" in told
     assert "whole catalogue of 29 items ranked" in capsys.readouterr().out
+    assert main(["info", widest]) == 0
+    told = capsys.readouterr().out
+    assert "added       4 items after training\n" in told
+    assert "numbers (text); 0 of 29 items have none" in " ".join(told.split())
     assert main(["recommend", widest, "--user", "u03", "-k", "29"]) == 0
     assert "z-last" in capsys.readouterr().out
     assert main(["add-items", widest, str(tmp_path / "more.parquet"), "--out", str(tmp_path / "none")]) == 3

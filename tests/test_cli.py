@@ -18,6 +18,7 @@ import pytest
 
 import sasrec
 from sasrec import bundle, cli
+from sasrec.commands.reading import Reading
 from sasrec.retrieval.loading import read_bundle
 
 DOCS = Path(__file__).parents[1] / "docs" / "cli.md"
@@ -36,6 +37,7 @@ def folder(tmp_path_factory):
     pl.DataFrame(events, schema=["user_id", "item_id", "timestamp"], orient="row").write_csv(folder / "log.csv")
     titles = [(item, f"Title of {item}, {'which goes on, ' * 8}to the end") for item in range(1, 13)]
     pl.DataFrame(titles, schema=["item_id", "title"], orient="row").write_csv(folder / "items.csv")
+    (folder / "space.toml").write_text("[space]\nwidth = [8, 16]\n")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         assert cli.main(["train", "log.csv", "--out", "walk.model", "--quiet", *SETTINGS]) == 0
@@ -289,6 +291,8 @@ def test_the_version_is_printed(run):
             for flags in ("--out .", "--out ./ --replace", "--out /", "--out ''", "--out .. --replace")
         ],
         ("train log.csv --out missing/new", 6, ["missing", "does not exist"]),
+        ("train log.csv --out new --config space.toml", 2, ["space.toml", "sasrec tune", "--out"]),
+        ("compare log.csv --config space.toml", 2, ["space.toml", "sasrec tune", "--out"]),
         ("train log.csv --out new --config missing.toml", 2, ["missing.toml", "cannot be read"]),
         ("evaluate walk.model log.csv -k 0", 2, ["k", "found (0,)"]),
         ("evaluate walk.model log.csv --on train", 2, ["--on", "train", "valid"]),
@@ -355,6 +359,14 @@ def test_the_version_is_printed(run):
         ("rollback missing", 9, ["missing", "no server answers"]),
         ("info .", 5, ["manifest.json"]),
         ("info missing", 3, ["missing", "no such file"]),
+        ("info walk.model --split time", 2, ["--split=time: walk.model is no log but a model"]),
+        ("info log.csv --share 0.1", 2, ["--share is of the split by time; add --split time"]),
+        ("info log.csv --named B_000_LOU --split time", 2, ["--split contradicts --named", "LOU", "leave one out"]),
+        ("train log.csv --out new --new-seed 3", 2, ["--new-seed draws new items; add --new-items"]),
+        ("evaluate walk.model log.csv --seed 0", 2, ["--seed draws candidates; add --candidates"]),
+        ("compare log.csv walk.model --seed 3", 2, ["--seed draws candidates; add --candidates"]),
+        ("compare log.csv --preset paper --folds 2 --split last-item", 2, ["--split", "--folds are by time"]),
+        ("compare log.csv --preset paper --folds 2 --new-items 0.2", 2, ["--new-items", "--folds are several"]),
         ("info log.csv --bad-rows mend", 2, ["--bad-rows", "mend", "drop"]),
     ],
 )
@@ -396,10 +408,23 @@ def test_a_folder_that_is_no_model_is_refused_before_anything_is_read_even_with_
         ("share_negatives=True needs", "--share-negatives needs"),
         ("heads=3 and 'width'", "heads=3 and 'width'"),
         ("one\n  line", "one line"),
+        ("the log's are; pass user='who' and frame='polars'", "the log's are; pass --user who and frame='polars'"),
+        ("unknown: \"user='Blue' shirt\", 'replace=True', 'it\\'s \"item=\\'x\\'\"'", None),
     ],
 )
 def test_advice_about_arguments_of_python_is_given_in_flags(message, line):
-    assert cli._in_flags(message) == line
+    assert cli._in_flags(message, "train") == (line or message)
+
+
+def test_advice_about_what_is_no_flag_of_the_command_stays_as_it_is():
+    assert cli._in_flags("pass user='who' or replace=True", "similar") == "pass user='who' or replace=True"
+    assert cli._in_flags("pass user='who' or replace=True", "no-command") == "pass user='who' or replace=True"
+
+
+def test_ids_that_look_like_advice_are_shown_as_they_are(run):
+    _, _, err = run("recommend", "walk.model", "--user", "user='Blue' shirt", "all=True")
+
+    assert "unknown users: \"user='Blue' shirt\", 'all=True'" in err
 
 
 def test_a_fault_of_ours_keeps_its_traceback(run, monkeypatch):
@@ -464,13 +489,23 @@ def test_layers_are_shown_with_shapes_and_parameters(run, folder):
 
 
 def test_what_a_model_was_read_with_stands_in_one_order(run, tmp_path):
-    flags = ["--bad-rows", "drop", "--item-core", "2", "--user-core", "1", "--time", "timestamp", "--share", "0.2"]
+    flags = ["--bad-rows", "drop", "--item-core", "2", "--user-core", "1", "--time", "timestamp"]
+    flags += ["--split", "time", "--share", "0.2"]
     run("count", "log.csv", "--model", "markov", "--out", tmp_path / "m", *flags)
 
     _, out, _ = run("info", tmp_path / "m")
 
-    expected = "read with bad_rows=drop, item_core=2, share=0.2, time=timestamp, user_core=1 split"
+    expected = "read with bad_rows=drop, item_core=2, share=0.2, split=time, time=timestamp, user_core=1 split"
     assert expected in " ".join(out.split())
+
+
+def test_what_a_record_says_is_no_flag_that_was_typed(run, tmp_path):
+    model = sasrec.load("walk.model")
+    model.record |= {"reading": model.record["reading"] | {"share": 0.2, "new_seed": 3, "named": "B_000_LOU"}}
+    model.save(tmp_path / "m")
+
+    assert run("evaluate", tmp_path / "m", "log.csv")[0] == 0
+    assert Reading(share=0.2, new_seed=3, user="-u").flags() == ["--user=-u"]
 
 
 FIGURES = {"ndcg": 0.25, "hit_rate": 0.5}
@@ -948,6 +983,15 @@ def test_a_training_that_fails_ends_the_comparison(run, settings, tmp_path, in_p
     ]
 
 
+def test_all_events_are_read_with_the_weights_that_filters_will_need(tmp_path):
+    (tmp_path / "log.csv").write_text("user,item,rating\nada,x,1\nada,y,\nada,z,5\n")
+    kept = sasrec.Filters(min_weight=4, bad_rows="drop")
+
+    log = Reading(filters=kept).unfiltered().log(tmp_path / "log.csv")
+
+    assert log.histories.weights.tolist() == [1.0, 5.0]
+
+
 # Diagnosis
 
 
@@ -980,6 +1024,25 @@ def test_a_diagnosis_reads_the_log_as_its_model_was_trained(run, tmp_path):
     code, out, _ = run("diagnose", "log.csv", "--model", tmp_path / "m", "--quiet")
 
     assert (code, "data: 36 users" in out, "no times" in out) == (0, True, True)
+
+
+def test_a_diagnosis_of_a_model_with_features_trains_with_them(run, tmp_path, monkeypatch):
+    from sasrec.studies import diagnose
+
+    trained, train = [], diagnose.train
+    monkeypatch.setattr(
+        diagnose, "train", lambda *given, **rest: trained.append(str(rest["features"])) or train(*given, **rest)
+    )
+    kinds = pl.DataFrame({"item_id": range(1, 13), "kind": ["odd", "even"] * 6})
+    kinds.write_csv(tmp_path / "kinds.csv")
+    features = ["--features", tmp_path / "kinds.csv", "--feature", "kind"]
+    assert run("train", "log.csv", "--out", tmp_path / "m", "--quiet", *SETTINGS, *features)[0] == 0
+
+    refused, _, said = run("diagnose", "log.csv", "--model", tmp_path / "m", "--quiet")
+    code, _, _ = run("diagnose", "log.csv", "--model", tmp_path / "m", "--quiet", *features)
+
+    assert (refused, "pass --features as then (kind (2 values)" in said) == (2, True)
+    assert (code, trained) == (0, ["features: kind (2 values); 0 of 12 items have none"] * 2)
 
 
 # Recommendations

@@ -5,6 +5,7 @@ from copy import copy
 from dataclasses import replace
 
 import numpy as np
+import polars as pl
 import pytest
 
 import sasrec
@@ -245,15 +246,18 @@ def test_a_model_of_another_split_is_refused(small_model, log_of):
         sasrec.diagnose(other, model=small_model)
 
 
-def test_a_model_with_categories_of_items_beside_networks_without_is_noted(walks, small_model):
+def test_a_model_with_features_beside_networks_without_and_the_other_way_round_is_refused(walks, small_model):
     record = small_model.record | {"features": "features: genre (3 values)"}
     model = Recommender(
         small_model.scorer, users=walks.users, items=walks.items, histories=walks.histories, record=record
     )
+    table = pl.DataFrame({"item_id": walks.items.ids, "genre": [f"g{row % 3}" for row in range(25)]})
+    features = sasrec.read_features(table, walks.items, columns=["genre"])
 
-    found = sasrec.diagnose(sasrec.split(walks), model=model, progress=False)
-
-    assert any("no categories of items" in note for note in found.notes)
+    with pytest.raises(ConfigError, match=r"a diagnosis needs those .*; pass features= as then \(genre \(3 values\)\)"):
+        sasrec.diagnose(sasrec.split(walks), model=model, progress=False)
+    with pytest.raises(ConfigError, match=r"a diagnosis needs those .*; it had none"):
+        sasrec.diagnose(sasrec.split(walks), model=small_model, features=features, progress=False)
 
 
 @pytest.mark.parametrize("interrupted", [1, 2])

@@ -200,7 +200,7 @@ BAD = "user,item,time,rating\n,x,1,1\na,,2,1\na,x,nan,1\na,x,inf,1\n\na,x,,1\na,
 
 def test_bad_rows_are_refused_with_their_numbers(write):
     with pytest.raises(DataError) as caught:
-        sasrec.read_log(write(BAD))
+        sasrec.read_log(write(BAD), weight="rating")
 
     assert str(caught.value) == (
         "a.csv: 7 of 9 rows cannot be used: 1 without a user (row 1), 1 without an item (row 2), "
@@ -211,7 +211,7 @@ def test_bad_rows_are_refused_with_their_numbers(write):
 
 
 def test_bad_rows_can_be_dropped_and_are_counted(write):
-    log = sasrec.read_log(write(BAD), filters=drop)
+    log = sasrec.read_log(write(BAD), weight="rating", filters=drop)
 
     assert histories(log) == {"a": ["y"]}
     assert log.source.dropped == {
@@ -243,7 +243,36 @@ def test_quotation_marks_around_nothing_are_nothing(write):
 
 def test_a_weight_that_histories_cannot_keep_is_a_bad_row(write):
     with pytest.raises(DataError, match=r"1 without a readable, finite weight \(row 2\)"):
-        sasrec.read_log(write("user,item,weight\na,x,1\na,y,1e300\n"))
+        sasrec.read_log(write("user,item,weight\na,x,1\na,y,1e300\n"), weight="weight")
+
+
+GAPS = "user,item,rating\n,x,\n\na,x,1\na,y,\na,z,none\na,w,5\n"
+
+
+def test_weights_with_gaps_that_nobody_asked_for_are_left_unread_and_cost_no_event(write):
+    log = sasrec.read_log(write(GAPS), filters=drop)
+
+    assert histories(log) == {"a": ["x", "y", "z", "w"]}
+    assert (log.histories.weights, log.source.columns.weight) == (None, None)
+    assert log.source.dropped == {"blank": 1, "without a user": 1}
+    assert "note: weights in column 'rating' are left unread, as 2 of 6 rows have no readable" in str(log.summary())
+
+
+@pytest.mark.parametrize("filters", [{}, {"min_weight": 1}])
+def test_weights_with_gaps_that_were_asked_for_are_bad_rows(write, filters):
+    named = {} if filters else {"weight": "rating"}
+
+    with pytest.raises(DataError, match=r"3 of 6 rows cannot be used: .* 2 without a readable, finite weight"):
+        sasrec.read_log(write(GAPS), filters=sasrec.Filters(**filters), **named)
+
+    log = sasrec.read_log(write(GAPS), filters=sasrec.Filters(bad_rows="drop", **filters), **named)
+    assert (histories(log), log.histories.weights.tolist()) == ({"a": ["x", "w"]}, [1.0, 5.0])
+
+
+def test_gaps_in_rows_that_are_left_out_anyway_leave_weights_as_they_are(write):
+    log = sasrec.read_log(write("user,item,rating\n,x,\n\na,x,1\n"), filters=drop)
+
+    assert log.histories.weights.tolist() == [1.0]
 
 
 @pytest.mark.parametrize("times", [["20240101", "20231231"], ["202401011200", "202402282359"], ["20240101120000"] * 2])

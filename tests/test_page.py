@@ -379,6 +379,17 @@ def test_a_user_who_cannot_be_shown_is_refused(tmp_path, report, small_model, da
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("lacking", ["model", "data"])
+@pytest.mark.parametrize("given", ["user", "titles"])
+def test_a_user_and_titles_without_anybody_to_show_are_refused(
+    tmp_path, report, small_model, data, titles, lacking, given
+):
+    named = {"model": small_model, "data": data, given: {"user": "u15", "titles": titles}[given]} | {lacking: None}
+
+    with pytest.raises(ConfigError, match="give model= and data= too"):
+        sasrec.write_page(tmp_path / "page.html", report, **named)
+
+
 def test_epochs_that_were_not_validated_have_a_loss_and_no_validation(tmp_path, data, small_config):
     model = sasrec.train(data, replace(small_config, epochs=5, validate_every=2), progress=False)
 

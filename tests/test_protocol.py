@@ -220,6 +220,13 @@ def test_a_report_is_not_written_over_another_unasked(report, tmp_path):
     assert json.loads((tmp_path / "report.json").read_text()) == report.to_dict()
 
 
+def test_what_is_no_result_is_not_written_as_json(small_model, tmp_path):
+    with pytest.raises(ConfigError, match=r"result: .* found a Recommender; give what evaluate\(\), compare\(\)"):
+        sasrec.write_json(tmp_path / "model.json", small_model)
+
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_single_user_is_reported_with_an_error_that_is_json(log_of, tmp_path):
     log = log_of({"ada": ["x", "y", "z"]})
     data = sasrec.split(log)

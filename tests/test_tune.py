@@ -131,11 +131,33 @@ def test_an_interrupt_keeps_the_finished_trials(data, base, monkeypatch, tmp_pat
         ({"dropout": Range(0.5, 0.2)}, "low must be at most high"),
         ({"learning_rate": Range(0.0, 0.1, log=True)}, "with log above 0"),
         ({"dropout": Range(0.0, 1.5)}, "dropout: .* found 1.5"),
+        ({"dropout": Range(float("nan"), 0.5)}, "low must be at most high"),
+        ({"width": Range(8, 16, log="false")}, 'log must be true or false, found {low = 8, high = 16, log = "false"}'),
+        ({"width": Range(8, 16, step=-1)}, "step must be above 0, .* found {low = 8, high = 16, step = -1}"),
+        ({"width": Range(8, 16, step=0)}, "step must be above 0, .* step = 0}"),
+        ({"width": Range(8, 16, step=3)}, "step must .* divide the range, .* step = 3}"),
+        ({"width": Range(8, 16, step=0.5)}, "step must .* be whole between integers, .* step = 0.5}"),
+        ({"width": Range(8, 16, step=True)}, "step must .* step = true}"),
+        ({"blocks": Range(0, 2, step=False)}, "step must .* found {low = 0, high = 2, step = false}"),
+        ({"dropout": Range(0.1, 0.5, step="x")}, 'step must .* step = "x"}'),
+        ({"dropout": Range(0.1, 0.5, step=0.3)}, "step must .* step = 0.3}"),
+        ({"dropout": Range(0.1, 0.5, step=float("nan"))}, "step must .* step = NaN}"),
+        ({"dropout": Range(0.1, 0.5, step=float("inf"))}, "step must .* step = Infinity}"),
     ],
 )
 def test_a_space_that_cannot_be_searched_is_refused(data, space, words):
     with pytest.raises(ConfigError, match=words):
         tune(data, space, trials=1)
+
+
+def test_steps_that_divide_a_range_as_it_is_written_are_searched(data, base):
+    # As floats, 0.4 is no multiple of 0.1, and 4.0 is no integer.
+    space = {"dropout": Range(0.1, 0.5, step=0.1), "width": Range(8, 16, step=4.0), "blocks": Range(1, 1, step=2)}
+
+    found = tune(data, space, base=base, trials=1).trials[0].settings
+
+    assert round(found["dropout"], 6) in (0.1, 0.2, 0.3, 0.4, 0.5)
+    assert (found["width"] in (8, 12, 16), found["blocks"]) == (True, 1)
 
 
 def test_a_file_that_is_no_study_is_refused(data, base, tmp_path):
@@ -168,8 +190,12 @@ def test_a_space_is_read_from_toml(tmp_path):
     [
         ("epochs = 3\n", r"has no \[space\]"),
         ("[space]\nwidth = 3\n", "width: expected a list or"),
-        ("[space]\nwidth = {low = 3}\n", "width: expected a list or"),
+        ("[space]\nwidth = {low = 3}\n", "width: expected a list or .* found {low = 3}"),
         ("epoch = 3\n[space]\nwidth = [3]\n", "unknown setting 'epoch'; did you mean 'epochs'"),
+        (
+            "width = 8\n[space]\nwidth = [8, 16]\n",
+            r"width is both kept above \[space\] and searched under it; leave one",
+        ),
         ("[space\n", "is not TOML"),
     ],
 )

@@ -11,6 +11,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Sequence
+from functools import cache, partial
 from io import TextIOWrapper
 
 from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
@@ -48,6 +49,13 @@ COMMANDS = {
 }
 """For every command its module in `sasrec.commands`, and its summary: the first line of its docstring."""
 
+# What is quoted comes first, and so is passed over; an apostrophe stands behind a letter.
+_ADVICE = re.compile(
+    r"""(?<![\w=])(?P<quote>['"])(?:\\.|(?!(?P=quote)).)*(?P=quote)"""
+    r"""|\b(?:filters=Filters\()?\b(?P<name>[a-z_]+)="""
+    r"""(?:(?P<mark>['"])(?P<value>[^'"]*)(?P=mark)\)?|True\b|(?= |$))"""
+)
+
 
 def command_line(wanted: str | None = None) -> App:
     """The program with all its commands, none of which is imported before it is called.
@@ -83,6 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code.
     """
     typed = sys.argv[1:] if arguments is None else list(arguments)
+    command = typed[0] if typed else ""
     # Read when torch is loaded: threads that wait should soon sleep. Spinning for long, as is usual, they keep each
     # other and the neighbours from the work that they wait for; see docs/performance.md.
     if "OMP_WAIT_POLICY" not in os.environ:
@@ -96,16 +105,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="replace")
     try:
         with warnings.catch_warnings():
-            warnings.showwarning = _show_warning  # type: ignore[assignment]  # all arguments come by position
-            command_line(typed[0] if typed else None)(typed)
+            warnings.showwarning = partial(_show_warning, command)
+            command_line(command)(typed)
             sys.stdout.flush()
     except UnusedCliTokensError as error:
         surplus = shlex.join(error.unused_tokens or ())
-        return _refuse(f"nothing takes {surplus}; see sasrec {typed[0]} --help", ConfigError.exit_code)
+        return _refuse(f"nothing takes {surplus}; see sasrec {command} --help", ConfigError.exit_code)
     except CycloptsError as error:
         return _refuse(str(error), ConfigError.exit_code)
     except SasrecError as error:
-        return _refuse(str(error), error.exit_code)
+        return _refuse(str(error), error.exit_code, command)
     except KeyboardInterrupt:
         return _refuse("interrupted", 130)
     except BrokenPipeError:
@@ -141,23 +150,34 @@ def _shown(default: object) -> object:
     return ", ".join(map(str, default)) if isinstance(default, tuple) else str(default)
 
 
-def _refuse(message: str, code: int) -> int:
-    print(f"error: {_in_flags(message)}", file=sys.stderr)
+def _refuse(message: str, code: int, command: str = "") -> int:
+    print(f"error: {_in_flags(message, command)}", file=sys.stderr)
     return code
 
 
-def _show_warning(message: Warning | str, *_where: object) -> None:
-    print(f"warning: {_in_flags(str(message))}", file=sys.stderr)
+def _show_warning(command: str, message: Warning | str, *_where: object) -> None:
+    print(f"warning: {_in_flags(str(message), command)}", file=sys.stderr)
 
 
-def _in_flags(message: str) -> str:
-    """One harmless line, with arguments of Python functions that it advises (`user="id"`) as flags (`--user id`)."""
-    line = harmless(" ".join(message.split()))
+def _in_flags(message: str, command: str) -> str:
+    """One harmless line, with arguments of Python functions that it advises (`user="id"`) as flags (`--user id`).
+
+    Only what is a flag of the command becomes one, and nothing inside of quotation marks, as ids may look like advice.
+    """
 
     def flag(found: re.Match[str]) -> str:
-        name = {"how": "split"}.get(found["name"], found["name"])
-        return f"--{name.replace('_', '-')} {shlex.quote(found['value'])}"
+        name = {"how": "split"}.get(found["name"], found["name"] or "")
+        written = f"--{name.replace('_', '-')}"
+        if written not in _flags(command):
+            return found[0]
+        return written if found["value"] is None else f"{written} {shlex.quote(found['value'])}"
 
-    line = re.sub(r"\b(?:filters=Filters\()?\b(?P<name>[a-z_]+)=(['\"])(?P<value>[^'\"]*)\2\)?", flag, line)
-    line = re.sub(r"\b([a-z_]+)=True\b", lambda found: f"--{found[1].replace('_', '-')}", line)
-    return re.sub(r"\b(pass|set) ([a-z_]+)=(?= |$)", r"\1 --\2", line)
+    return _ADVICE.sub(flag, harmless(" ".join(message.split())))
+
+
+@cache
+def _flags(command: str) -> frozenset[str]:
+    if command not in COMMANDS:
+        return frozenset()
+    arguments = command_line(command)[command].assemble_argument_collection()
+    return frozenset(name for one in arguments for name in one.names)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Group, Parameter
 
+from sasrec.commands.defaults import settings_of
 from sasrec.commands.evaluation import Measure, MeasureFlags
 from sasrec.commands.output import Destination, say
 from sasrec.commands.reading import LogFlagsAsTrained, Reading
@@ -58,8 +59,8 @@ class Networks:
         if self.change is not None and not self.preset:
             raise ConfigError("--change is for presets; pass --preset NAME, or put the settings into files of --config")
         bases = map(preset, self.preset)
-        changed = [base if self.change is None else Config.from_toml(self.change, base=base) for base in bases]
-        return [*map(Config.from_toml, self.config), *changed]
+        changed = [base if self.change is None else settings_of(self.change, base=base) for base in bases]
+        return [*map(settings_of, self.config), *changed]
 
 
 def compare(
@@ -177,10 +178,9 @@ class _Trainings:
         with tempfile.TemporaryDirectory() as folder:
             settings = Path(folder) / "settings.toml"
             settings.write_text(config.to_toml(), encoding="utf-8")
-            read = [f"--{name.replace('_', '-')}={value}" for name, value in self.reading.to_dict().items()]
             flags = ["--out", str(out.resolve()), "--config", str(settings), *(["--replace"] if self.replace else [])]
             # Progress goes to standard error; what `train` says on standard output is not part of the comparison.
             # A comparison starts anew: nobody would go on with one of its trainings.
             flags += ["--checkpoint-every", "0", *(["--quiet"] if self.quiet else [])]
-            command = [sys.executable, "-m", "sasrec", "train", str(self.log), *flags, *read]
+            command = [sys.executable, "-m", "sasrec", "train", str(self.log), *flags, *self.reading.flags()]
             return subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode  # noqa: S603  # our own

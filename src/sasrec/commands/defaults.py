@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 from cyclopts import App, ArgumentCollection
 from cyclopts.config import Dict
 
+from sasrec.commands.idle import check_idle
 from sasrec.errors import BundleError, ConfigError
 
 if TYPE_CHECKING:
     from sasrec.bundle import Bundle
+    from sasrec.config import Config
 
 _MODELS: Mapping[tuple[str, ...], str | int] = {
     ("evaluate",): 0,
@@ -31,7 +33,7 @@ def fill(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> 
     did; `diagnose LOG` does all of this, and takes the settings of `--model` where neither file nor preset has them.
 
     Raises:
-        ConfigError: The settings file is refused, or there is no such preset.
+        ConfigError: The settings file is refused, there is no such preset, or what was typed would do nothing.
         BundleError: The model cannot be read, or would set other flags than these.
     """
     values: dict[str, object] = {}
@@ -51,9 +53,20 @@ def fill(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> 
             from sasrec.presets import preset
 
             config = preset(name) if name else Config()
-            values |= (Config.from_toml(source, base=config) if source else config).to_dict()
+            values |= (settings_of(source, base=config) if source else config).to_dict()
             sources.append(source or name)
     Dict(values, source=", ".join(sources), use_commands_as_keys=False)(app, commands, arguments)
+    check_idle(commands, arguments)
+
+
+def settings_of(path: str | Path, *, base: "Config | None" = None) -> "Config":
+    """The settings in a file that a flag names; ConfigError as `Config.from_toml`, or where it is one to search."""
+    from sasrec.config import Config, read_toml
+
+    content = read_toml(path)
+    if "space" in content:
+        raise ConfigError(f"{path}: has a [space], which sasrec tune searches; give the settings that its --out writes")
+    return Config.from_dict(content, where=str(path), base=base)
 
 
 def _settings(content: "Bundle", source: str) -> Mapping[str, object]:

@@ -1,5 +1,6 @@
 """`sasrec diagnose`."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -7,18 +8,35 @@ from cyclopts import Group, Parameter
 
 from sasrec.commands.output import Destination, say
 from sasrec.commands.reading import LogFlags, Reading
-from sasrec.commands.training import Origin
+from sasrec.commands.training import FeatureFlags, Origin
 from sasrec.config import Config
+
+
+@dataclass(frozen=True, kw_only=True)
+class Networks:
+    """Which networks stand beside each other.
+
+    Attributes:
+        model: Folder that `sasrec train` wrote: use this network instead of training one. The log is then read and
+            split as in its training, and the other networks have its settings, unless a file or flags say otherwise.
+        retrain: Train a network on the last 2, 3, 5, 10, ... items as well; each takes as long as the first, or
+            longer.
+    """
+
+    model: Path | None = None
+    retrain: bool = False
 
 
 def diagnose(
     log: Path,
     /,
     *,
-    model: Path | None = None,
-    retrain: bool = False,
+    networks: Annotated[Networks, Parameter(name="*")] = Networks(),
     reading: LogFlags = Reading(),
     config: Annotated[Config, Parameter(name="*", group=Group("Network and training", sort_key=2))] = Config(),
+    categories: Annotated[
+        FeatureFlags, Parameter(name="*", group=Group("Features of items, as in training", sort_key=3))
+    ] = FeatureFlags(),
     origin: Annotated[Origin, Parameter(name="*")] = Origin(),  # noqa: ARG001  # `commands.defaults` reads it
     output: Annotated[Destination, Parameter(name="*")] = Destination(),
     quiet: bool = False,
@@ -32,18 +50,15 @@ def diagnose(
 
     Args:
         log: File of interactions, as for `sasrec train`.
-        model: Folder that `sasrec train` wrote: use this network instead of training one. The log is then read and
-            split as in its training, and the other networks have its settings, unless a file or flags say otherwise.
-        retrain: Train a network on the last 2, 3, 5, 10, ... items as well; each takes as long as the first, or
-            longer.
         quiet: Print no progress.
     """
     from sasrec.retrieval.loading import load
     from sasrec.studies import diagnose as study
 
     output.check()
-    made = None if model is None else load(model)
+    made = None if networks.model is None else load(networks.model)
     data = reading.divided(reading.log(log))
-    found = study.diagnose(data, config, model=made, retrain=retrain, progress=not quiet)
+    features = categories.read(data.log.items)
+    found = study.diagnose(data, config, model=made, retrain=networks.retrain, features=features, progress=not quiet)
     say(str(found))
     output.write(found, data=data)

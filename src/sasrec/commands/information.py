@@ -32,6 +32,8 @@ def info(path: Path, /, *, layers: bool = False, reading: LogFlags = Reading()) 
         from sasrec.retrieval.loading import load
         from sasrec.retrieval.neural import Neural
 
+        if given := reading.flags():
+            raise ConfigError(f"{' '.join(given)}: {path} is no log but a model; leave out what is of a log")
         model = load(path)
         say(_about(model, path))
         if layers:
@@ -60,6 +62,7 @@ def _about(model: "Recommender", path: Path) -> str:
         "model": f"{path} ({in_bytes(path)}), every byte verified",
         "kind": f"{model.scorer.kind}, {extent(model.scorer)}",
         "items": f"{len(model.items):,}, such as {', '.join(map(str, model.items.ids.head(3)))}",
+        "added": f"{record['added']:,} items after training" if record.get("added") else "",
         "users": f"{len(model.users):,}, such as {', '.join(map(str, model.users.ids.head(3)))}",
         "events": f"{len(model.histories.items):,} in their histories",
         "seen items": "left out of recommendations" if model.exclude_seen else "may be recommended again",

@@ -1,5 +1,6 @@
 """How the commands read a log: one set of flags for all of them, kept with the model for later."""
 
+import math
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated
@@ -24,7 +25,8 @@ class Reading:
         item: Column of the item ids; else one of a usual name (item_id, movieId, asin, ...).
         time: Column of the times; else one of a usual name (timestamp, datetime, ...). An empty name takes none:
             rows are in order.
-        weight: Column of the weights; else one of a usual name (rating, stars, ...). An empty name takes none.
+        weight: Column of the weights; else one of a usual name (rating, stars, ...), which is left unread where an
+            event has none and no least weight is set. An empty name takes none.
         format: Format of the file (csv, tsv, parquet, jsonl, inter, pairs, histories, movielens); else by its suffix.
         time_unit: What numbers in the time column count; else told from their size.
         filters: Which events stay.
@@ -76,7 +78,9 @@ class Reading:
 
     def unfiltered(self) -> "Reading":
         """The same, but every event that can be read stays."""
-        return replace(self, filters=Filters(bad_rows=self.filters.bad_rows), named=None)
+        # Every weight is above this bound, which says that weights will be needed.
+        least = None if self.kept().min_weight is None else -math.inf
+        return replace(self, filters=Filters(min_weight=least, bad_rows=self.filters.bad_rows), named=None)
 
     def divided(self, log: Log) -> Split:
         """The log with what is held out; errors as `split` and `hold_out_items`."""
@@ -84,9 +88,11 @@ class Reading:
         return made if self.new_items is None else hold_out_items(made, self.new_items, seed=self.new_seed)
 
     def flags(self) -> list[str]:
-        """What to type for a log to be read and split so."""
+        """What to type for a log to be read and split so; nothing that does nothing, as records of models may have."""
+        idle = {"share"} if self.split != "time" else set()
+        idle |= {"new_seed"} if self.new_items is None else set()
         given = self.to_dict().items() - Reading().to_dict().items()
-        return [part for name, value in sorted(given) for part in (f"--{name.replace('_', '-')}", str(value))]
+        return [f"--{name.replace('_', '-')}={value}" for name, value in sorted(given) if name not in idle]
 
     def to_dict(self) -> dict[str, str | int | float]:
         """The value of every flag that has one, by its name."""

@@ -33,8 +33,8 @@ class Filters:
         duplicates: Of several events of one user with one item, keep all, the first or the last.
         user_core: Least events of a user.
         item_core: Least events of an item; both are repeated until nothing more falls away (the true k-core).
-        bad_rows: Rows without a user, item or time, or with one that is not finite or unreadable: refuse the
-            log, or drop and count them.
+        bad_rows: Rows without a user, item or time, or with one that is not finite or unreadable, and without such a
+            weight if its column is named or a least weight set: refuse the log, or drop and count them.
     """
 
     min_weight: float | None = None

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -40,7 +41,8 @@ def read_log(
         user: Column of the user ids; None looks for a usual name (`user_id`, `userId`, `visitorid`, ...).
         item: Column of the item ids, as `user`.
         time: Column of the times, as `user`; "" takes none, and rows count as sorted.
-        weight: Column of the weights, as `user`; "" takes none.
+        weight: Column of the weights, as `user`; "" takes none. Where an event has none, a column that was not named
+            is left unread, with a note in the summary, unless `filters` have a `min_weight`.
         format: One of `sasrec.data.formats.FORMATS`; None goes by the suffix.
         time_unit: What numbers in the time column count; None tells it from their size.
         filters: Which events stay.
@@ -58,11 +60,16 @@ def read_log(
     if rows.is_empty():
         raise DataError(f"{table.name}: there are no rows, only column names")
     fields, unit = read_fields(rows, columns, table=table, time_unit=time_unit)
+    asked = weight is not None or filters.min_weight is not None
+    gaps = "" if asked else _gaps_in_weights(fields, blank, columns)
+    if gaps:
+        fields, columns = fields.drop("weight"), replace(columns, weight=None)
     usable, dropped = without_bad_rows(fields, blank=blank, filters=filters, name=table.name)
     events, users, items = encoded(usable)
     events, filtered = apply_filters(events, filters, name=table.name)
     notes = (
         *table.notes,
+        *([gaps] if gaps else []),
         *_notes(users, rows[columns.user], "user"),
         *_notes(items, rows[columns.item], "item"),
         *_notes_on_times(events, columns, table, looked_for=time is None),
@@ -107,6 +114,20 @@ def assembled(events: Events, users: pl.Series, items: pl.Series, source: Source
         Vocabulary(items.gather(np.flatnonzero(item_counts)), "item"),
         histories,
         source,
+    )
+
+
+def _gaps_in_weights(fields: pl.DataFrame, blank: pl.Series, columns: Columns) -> str:
+    """Why weights that nobody asked for are left unread; "" where every event that can be used has one."""
+    if columns.weight is None:
+        return ""
+    others = fields.drop("weight").select(pl.all_horizontal(pl.all().is_not_null())).to_series()
+    gaps = int((fields["weight"].is_null() & others & ~blank).sum())
+    if not gaps:
+        return ""
+    return (
+        f"weights in column {columns.weight!r} are left unread, as {gaps:,} of {len(fields):,} rows have no readable, "
+        "finite one; name the column to have such rows refused or dropped"
     )
 
 

@@ -8,7 +8,7 @@ from xml.etree.ElementTree import Element
 from sasrec import __version__
 from sasrec.data.splits import Split
 from sasrec.data.vocab import Id
-from sasrec.errors import DataError, check_kind
+from sasrec.errors import ConfigError, DataError, check_kind
 from sasrec.evaluation.protocol import Report, in_catalogue
 from sasrec.files import durable_file
 from sasrec.report.about import about_data, about_model
@@ -41,15 +41,18 @@ def write_page(
         model: The model that was measured; adds its settings and how it was trained.
         data: The split it was measured on; adds the log and, to an evaluation, NDCG by history length and popularity
             and, with `model`, ten users.
-        user: Raw id of a user who comes first among the ten.
-        titles: A file of items with a column of titles, in any format of a log; titles then stand beside ids.
+        user: Raw id of a user who comes first among the ten, whom an evaluation with `model` and `data` shows.
+        titles: A file of items with a column of titles, in any format of a log; titles then stand beside their ids.
         replace: Take the place of a file that is there already.
 
     Raises:
+        ConfigError: `result` is none, or there is `user` or `titles` but nobody to show.
         OutputError: The path is taken, or cannot be written.
         DataError: `data` is not what `result` was made on, nothing of `user` is held out, or `titles` cannot be used.
         UnknownIdError: There is no such `user`.
     """
+    if (user, titles) != (None, None) and (model is None or data is None or not isinstance(result, Report)):
+        raise ConfigError("user, titles: are for users whom an evaluation shows; give model= and data= too, or neither")
     if model is not None and data is not None:
         data = in_catalogue(data, model)
     if model is not None and data is not None and not model.items.ids.equals(data.log.items.ids):

@@ -3,11 +3,13 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
+from sasrec.errors import check_kind
 from sasrec.files import durable_file
 
 
+@runtime_checkable
 class Plain(Protocol):
     """What `evaluate`, `compare`, `diagnose` and `tune` give."""
 
@@ -24,7 +26,9 @@ def write_json(path: str | Path, result: Plain, *, replace: bool = False) -> Non
         replace: Take the place of a file that is there already.
 
     Raises:
+        ConfigError: `result` has no plain values, as a model has none.
         OutputError: The path is taken, or cannot be written.
     """
+    check_kind("result", result, Plain, advice="give what evaluate(), compare(), diagnose() or tune() gave")
     with durable_file(Path(path), replace=replace) as draft:
         draft.write_text(json.dumps(result.to_dict(), indent=1) + "\n", encoding="utf-8")

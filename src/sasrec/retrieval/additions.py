@@ -65,9 +65,9 @@ def add_items(model: Recommender, source: Source) -> Recommender:
     features = _merged(_features(told, len(model.items), recipe), found, old, new)
     histories = replace(model.histories, items=old.astype(np.int32)[model.histories.items])
     wider = _wider(model.scorer, old, features)
-    return Recommender(
-        wider, users=model.users, items=items, histories=histories, record=model.record, frame=model.frame
-    )
+    # What the record says of features is of all items, also of those that an earlier call added.
+    record = {**model.record, **features.record(), "added": model.record.get("added", 0) + len(others)}
+    return Recommender(wider, users=model.users, items=items, histories=histories, record=record, frame=model.frame)
 
 
 def _told(scorer: Scorer) -> FeatureTensors:

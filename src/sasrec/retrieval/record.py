@@ -104,6 +104,7 @@ class _Record(msgspec.Struct):
     refit: _Refit | msgspec.UnsetType = msgspec.UNSET
     events: _Taken | msgspec.UnsetType = msgspec.UNSET
     new: _New | None = None
+    added: _Count = 0
     features: str | None = None
     item_table: _Table | None = None
 

@@ -24,7 +24,7 @@ from sasrec.studies.histories import shuffled, without_older
 from sasrec.studies.trials import Line, Trials
 from sasrec.studies.verdict import on_blocks, on_history, on_last_item, on_network, on_order
 from sasrec.training.machine import torch_threads
-from sasrec.training.parts import check_nothing_added
+from sasrec.training.parts import check_features, check_nothing_added
 from sasrec.training.progress import Tell, told
 from sasrec.training.settling import settled
 from sasrec.training.training import train
@@ -95,11 +95,12 @@ def diagnose(
             fixes shuffles and intervals too.
         model: A network trained on `data`, to be used instead of training one.
         retrain: Also train a network for each of the other lengths.
-        features: Categories of the items for every network that is trained, as for `train`.
+        features: Categories and vectors of the items for every network that is trained, as for `train`; those that
+            `model` was trained with.
         progress: True tells what is being done on standard error, False nothing; None tells a terminal.
 
     Raises:
-        ConfigError: `model` only counts.
+        ConfigError: `model` only counts, or was trained with other features or none.
         DataError: `model` was trained on another log or split, or there is nothing to learn from.
         KeyboardInterrupt: Ctrl-C; a network that is half trained is no measure for others.
 
@@ -108,7 +109,7 @@ def diagnose(
     known_split(data)
     if config is not None:
         check_kind("config", config, Config, advice="a trained model goes into model=")
-    given = None if model is None else _network_of(model, data)
+    given = None if model is None else _network_of(model, data, features)
     config = settled(config or (given.config if given else Config()), data.train, items=len(data.log.items))
     tell = told(progress)
     # A network that learns from the end of each history would learn from less than those with rolling windows.
@@ -117,21 +118,19 @@ def diagnose(
     tell(_plan(common, config, trainings=len(smaller) + (model is None)))
     if model is None:
         model = _trained(data, config, features, "whole network", tell, progress)
-    network = given or _network_of(model, data)
+    network = given or _network_of(model, data, features)
     trials = Trials(data.test, exclude_seen=model.exclude_seen, tell=tell)
     with torch_threads(int(config.threads)):
         _rank_as_it_is(trials, network, data, seed=config.seed)
         for name, settings in smaller.items():
             made = _trained(common, settings, features, name, tell, progress)
             trials.run(name, "retrained", made.scorer, length=int(settings.length))
-    return _concluded(trials, data, network.length, _notes_on(model, features), seed=config.seed)
+    return _concluded(trials, data, network.length, _notes_on(model), seed=config.seed)
 
 
-def _notes_on(model: Recommender, features: Features | None) -> list[str]:
+def _notes_on(model: Recommender) -> list[str]:
     """What there is to know of the whole network."""
     notes, record = [], model.record
-    if features is None and record.get("features"):
-        notes.append("what was trained for a line knows no categories of items, unlike the whole network")
     if record.get("best") and record["best"].get("epoch") == record.get("epochs"):
         notes.append(
             f"the whole network was at its best in its last epoch, number {record['epochs']:,}: "
@@ -186,7 +185,7 @@ def _trained(
     return model
 
 
-def _network_of(model: Recommender, data: Split) -> Neural:
+def _network_of(model: Recommender, data: Split, features: Features | None) -> Neural:
     scorer = model.scorer
     if not isinstance(scorer, Neural):
         raise ConfigError(f"model: a diagnosis needs a network, found a model of kind {scorer.kind!r}; train one")
@@ -196,6 +195,7 @@ def _network_of(model: Recommender, data: Split) -> Neural:
             "read and split the log as in training, or leave the model away to train one"
         )
     check_nothing_added(model, data, done="diagnose")
+    check_features(model, features, done="a diagnosis")
     return scorer
 
 

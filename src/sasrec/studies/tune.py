@@ -1,10 +1,12 @@
 """Tuning: settings searched on validation alone, in a study that can be stopped and gone on with."""
 
 import json
+import math
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,13 +30,18 @@ class Range:
 
     Attributes:
         log: Search the logarithm evenly, as suits a learning rate.
-        step: Distance of neighbours; None takes every number, of integers every integer.
+        step: Distance of neighbours, which divides the range and is whole between integers; None takes every number, of
+            integers every integer.
     """
 
     low: float
     high: float
     log: bool = False
     step: float | None = None
+
+    def __str__(self) -> str:
+        values = {one.name: getattr(self, one.name) for one in fields(self)}
+        return _in_toml({one.name: values[one.name] for one in fields(self) if values[one.name] is not one.default})
 
 
 Space = Mapping[str, Range | tuple[Any, ...]]
@@ -154,6 +161,8 @@ def read_space(path: str | Path) -> tuple[Space, Config]:
     searched = content.pop("space", None)
     if not isinstance(searched, dict) or not searched:
         raise ConfigError(f"{path}: has no [space] with settings to search, such as dropout = [0.2, 0.5]")
+    if doubled := [name for name in searched if name in content]:
+        raise ConfigError(f"{path}: {doubled[0]} is both kept above [space] and searched under it; leave one out")
     space: dict[str, Range | tuple[Any, ...]] = {}
     for name, values in searched.items():
         if isinstance(values, list):
@@ -161,7 +170,8 @@ def read_space(path: str | Path) -> tuple[Space, Config]:
         elif isinstance(values, dict) and {"low", "high"} <= values.keys() <= {"low", "high", "log", "step"}:
             space[name] = Range(**values)
         else:
-            raise ConfigError(f"{path}: {name}: expected a list or {{low, high, log, step}}, found {values!r}")
+            found = _in_toml(values) if isinstance(values, dict) else repr(values)
+            raise ConfigError(f"{path}: {name}: expected a list or {{low, high, log, step}}, found {found}")
     base = Config.from_dict(content, where=str(path))
     _check_space(space)
     return space, base
@@ -177,17 +187,40 @@ def _check_space(space: Space) -> None:
         if not ends:
             raise ConfigError(f"space: {name} has no values")
         if isinstance(values, Range):
-            numbers = all(isinstance(one, int | float) and not isinstance(one, bool) for one in ends)
-            if not numbers or values.low > values.high or (values.log and (values.low <= 0 or values.step)):
-                raise ConfigError(
-                    f"space: {name}: low must be at most high, and with log above 0 and without step, found {values}"
-                )
+            _check_range(name, values)
         for one in ends:
             # Two settings that do not go together fail as a trial, not as a space.
             try:
                 Config.check(name, one)
             except ConfigError as error:
                 raise ConfigError(f"space: {error}") from None
+
+
+def _check_range(name: str, values: Range) -> None:
+    low, high, step = values.low, values.high, values.step
+    log: object = values.log
+    if not isinstance(log, bool):
+        raise ConfigError(f"space: {name}: log must be true or false, found {values}")
+    ordered = _is_number(low) and _is_number(high) and low <= high < math.inf
+    if not ordered or (log and (low <= 0 or step is not None)):
+        raise ConfigError(
+            f"space: {name}: low must be at most high, and with log above 0 and without step, found {values}"
+        )
+    if step is not None and not (_is_number(step) and 0 < step < math.inf and _divides(step, low, high)):
+        raise ConfigError(
+            f"space: {name}: step must be above 0, divide the range, and be whole between integers, found {values}"
+        )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _divides(step: float, low: float, high: float) -> bool:
+    """Whether steps lead from end to end, of decimal fractions as they are written."""
+    start, end, pace = (Fraction(str(one)) for one in (low, high, step))
+    integers = all(isinstance(one, int) for one in (low, high))
+    return (end - start) % pace == 0 and (pace.denominator == 1 or not integers)
 
 
 def _opened(path: str | Path | None, asked: dict[str, Any]) -> "Study":
@@ -245,8 +278,8 @@ def _try(search: "Study", data: Split, space: Space, base: Config, *, seed: int)
 def _suggest(trial: "OptunaTrial", name: str, values: Range | tuple[Any, ...]) -> Any:
     if not isinstance(values, Range):
         return trial.suggest_categorical(name, values)
-    if all(isinstance(one, int) for one in (values.low, values.high)) and not isinstance(values.step, float):
-        return trial.suggest_int(name, int(values.low), int(values.high), step=values.step or 1, log=values.log)
+    if all(isinstance(one, int) for one in (values.low, values.high)):
+        return trial.suggest_int(name, int(values.low), int(values.high), step=int(values.step or 1), log=values.log)
     return trial.suggest_float(name, values.low, values.high, step=values.step, log=values.log)
 
 
@@ -266,6 +299,11 @@ def _line(trial: Trial) -> str:
 
 def _shown(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _in_toml(values: Mapping[str, Any]) -> str:
+    # JSON writes texts, numbers and truth values as TOML does.
+    return f"{{{', '.join(f'{name} = {json.dumps(value, default=str)}' for name, value in values.items())}}}"
 
 
 def _plain(space: Space) -> dict[str, Any]:

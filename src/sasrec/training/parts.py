@@ -56,6 +56,19 @@ def check_nothing_added(model: Recommender, data: Split, *, done: str) -> None:
         )
 
 
+def check_features(model: Recommender, features: Features | None, *, done: str) -> None:
+    """Refuse other features than those that a model was trained with; ConfigError.
+
+    Args:
+        done: What needs them, a noun.
+    """
+    record, given = model.record, {} if features is None else features.record()
+    if (features is None) != (record.get("features") is None) or not same_features([record, given]):
+        trained = record.get("features")
+        advice = f"pass features= as then ({trained.removeprefix('features: ')})" if trained else "it had none"
+        raise ConfigError(f"features: {done} needs those that the model was trained with, and no others; {advice}")
+
+
 def same_features(records: Sequence[Mapping[str, Any]]) -> bool:
     """Whether all records that tell of features tell of the same: in words, and by what is in the table.
 

@@ -18,7 +18,7 @@ from sasrec.training.counting import recounted
 from sasrec.training.epochs import EpochResult
 from sasrec.training.machine import torch_threads
 from sasrec.training.negatives import Draw
-from sasrec.training.parts import Part, check_nothing_added, parts_of, same_features
+from sasrec.training.parts import Part, check_features, check_nothing_added, parts_of
 from sasrec.training.progress import watched
 
 
@@ -64,11 +64,7 @@ def refit(
             "split the log as in training"
         )
     check_nothing_added(model, data, done="refit")
-    given = {} if features is None else features.record()
-    if (features is None) != (record.get("features") is None) or not same_features([record, given]):
-        trained = record.get("features")
-        advice = f"pass features= as then ({trained.removeprefix('features: ')})" if trained else "it had none"
-        raise ConfigError(f"features: a refit needs those that the model was trained with, and no others; {advice}")
+    check_features(model, features, done="a refit")
     clock = Clock()
     again = _Again(data.refit.train, len(data.log.items), features, draw, progress)
     made = {part.name: (part.weight, again.made(part)) for part in parts_of(model)}
