@@ -201,6 +201,22 @@ def test_what_the_server_has_activated_since_is_what_is_retrained(folder, events
     assert kinds == ["rules", "sasrec"]
 
 
+def test_where_an_export_is_served_a_network_with_its_settings_is_trained_and_can_be_exported(folder, serving, capsys):
+    exported, data = folder / "walk.onnx", folder / "data"
+    assert cli.main(["export", "walk.sasrec", "--to", "onnx", "--out", str(exported)]) == 0
+    with serving("walk.sasrec", data=data) as running, Client(running.url) as client:
+        send(Command("activate", str(exported)), data)
+        client.add("u03", "i07")
+        code = cli.main(["retrain", "walk.sasrec", "log.csv", "--data", "data", "--out", "new", "--activate"])
+        answers = client.model().model_version
+
+    assert code == 0
+    assert "served until now" in capsys.readouterr().out
+    assert answers == fingerprint(folder / "new")
+    assert sasrec.load("new").scorer.config == sasrec.load("walk.sasrec").scorer.config
+    assert cli.main(["export", "new", "--to", "onnx", "--out", "new.onnx"]) == 0
+
+
 def test_filters_see_rows_and_events_together_and_nobody_filtered_is_lost_to_the_server(folder, serving):
     flags = ["--user", "who", "--item", "what", "--user-core", "5", "--item-core", "2", *SETTINGS]
     assert cli.main(["train", "log.csv", "--out", "core.sasrec", *flags]) == 0
