@@ -310,6 +310,7 @@ def test_the_version_is_printed(run):
         ("compare log.csv walk.model walk.model", 2, ["'walk.model' is taken"]),
         ("compare log.csv --config missing.toml", 2, ["missing.toml", "cannot be read"]),
         ("compare log.csv walk.model --seeds 0", 2, ["seeds", "found 0"]),
+        ("compare log.csv walk.model --seeds 3", 2, ["--seeds is for what --config and --preset train; leave it out"]),
         ("compare log.csv walk.model --out new", 2, ["--out", "--config"]),
         ("compare log.csv walk.model --folds 2", 2, ["'walk.model' was trained on one split"]),
         ("compare log.csv walk.model --folds 1", 2, ["folds", "found 1"]),
