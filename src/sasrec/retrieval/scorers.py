@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self, TypeGuard, runtime_checka
 import numpy as np
 from jaxtyping import Float
 
+from sasrec.config import Config
 from sasrec.data.log import TimeUnit
 from sasrec.data.sequences import Sequences
 from sasrec.data.vocab import Vocabulary
@@ -80,13 +81,10 @@ class Factored(Scorer, Protocol):
 
 
 @runtime_checkable
-class Titled(Protocol):
-    """A scorer whose row in a table has a name of its own, where its kind would say too little."""
+class Trained(Protocol):
+    """A network, as torch or ONNX has it. Attributes: config: The settings that it was trained with."""
 
-    @property
-    def title(self) -> str:
-        """The name."""
-        ...
+    config: Config
 
 
 @runtime_checkable
