@@ -71,6 +71,12 @@ def test_no_part_is_better_alone_than_the_blend_on_validation(blended):
     assert blended.record["best"]["ndcg"] >= max(part["ndcg"] for part in blended.record["parts"])
 
 
+def test_both_kinds_of_popularity_have_a_name_of_their_own(data, network):
+    found = sasrec.blend(data, [network, "popularity", "recent", "recent"], progress=False)
+
+    assert [*parts_of(found)] == ["sasrec", "popularity", "recent", "recent 2"]
+
+
 def test_weights_sum_to_one_and_parts_without_weight_are_left_out(blended):
     weights = {name: part["weight"] for name, part in parts_of(blended).items()}
 

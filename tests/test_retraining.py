@@ -75,7 +75,7 @@ def test_a_model_that_was_refit_is_made_again_without_the_validation_part(small_
 def test_a_blend_is_made_of_its_parts_made_again(small_config, data, newer):
     network = sasrec.train(data, replace(small_config, initial="small"), progress=False)
     model = sasrec.blend(data, [network, "rules", "recent"], progress=False)
-    names = {"sasrec": network.scorer.config, "rules": "rules", "popularity": "recent"}
+    names = {"sasrec": network.scorer.config, "rules": "rules", "recent": "recent"}
 
     found = retrain(model, newer, progress=False)
 

@@ -21,7 +21,7 @@ from sasrec.retrieval.linked import Linked
 from sasrec.retrieval.scorers import Informed, Model, Scoring, Trained
 
 _REFIT = "refit on train + validation; "
-_NAMES = {"knn": "Item kNN", "ease": "EASE"}
+_NAMES = {"knn": "Item kNN", "ease": "EASE", "recent": "Recent popularity"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -290,7 +290,7 @@ def title(model: Model) -> str:
         config = model.scorer.config
         network = config.network.replace("sasrec", "SASRec").replace("stamp", "STAMP")
         return f"{'SSE-PT' if config.user_width else network} ({config.loss})"
-    kind = model.scorer.kind
+    kind = "recent" if "recent" in model.record.get("best", {}) else model.scorer.kind
     return f"{_NAMES.get(kind, kind.title())} (this model)"
 
 

@@ -102,7 +102,7 @@ class Served:
         self._popularity = Popularity.of(model.histories, items=len(model.items))
         self.finder = Finder(model, self._popularity)
         parts = model.scorer.parts if isinstance(model.scorer, Composed) else {}
-        self._parts = {model.scorer.kind: model.scorer} | {name: part for name, (_, part) in parts.items()}
+        self._parts = {model.kind: model.scorer} | {name: part for name, (_, part) in parts.items()}
         self.scorers = list(dict.fromkeys((*self._parts, Markov.kind, Popularity.kind)))
 
         def trial(events: int) -> Question:
