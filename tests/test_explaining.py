@@ -161,6 +161,13 @@ def test_the_model_lists_what_can_rank_and_a_name_that_is_none_of_them_is_refuse
         assert refused.value.status == 422
 
 
+def test_popularity_is_not_asked_which_items_are_alike(client):
+    with pytest.raises(ServingError, match="/scorer: popularity does not tell which items are alike") as refused:
+        client.similar("i03", scorer="popularity")
+
+    assert refused.value.status == 422
+
+
 def test_popularity_stands_beside_a_model_of_the_latest_events(serving, walks, tmp_path):
     model = sasrec.count(sasrec.split(walks), "recent", progress=False)
 

@@ -195,6 +195,7 @@ class Recommender:
 
         Raises:
             UnknownIdError: The item is unknown.
+            ConfigError: The model counts popularity alone, which does not tell which items are alike.
         """
         row = int(self.items.known_rows([item])[0])
         selection = self._selection(k, exclude_seen=False, allow=allow, deny=deny)

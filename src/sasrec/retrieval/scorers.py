@@ -48,7 +48,7 @@ class Scorer(Scoring, Protocol):
     reads_times: bool
 
     def similarities(self, item: int) -> Float[np.ndarray, "V"]:
-        """Cosine between one item and every item, in [-1, 1]; the caller's to change."""
+        """Cosine between one item and every item, in [-1, 1]; the caller's to change. ConfigError: It knows of none."""
         ...
 
     def to_parts(self) -> tuple[dict[str, Any], dict[str, Any]]:
