@@ -71,6 +71,20 @@ def test_no_part_is_better_alone_than_the_blend_on_validation(blended):
     assert blended.record["best"]["ndcg"] >= max(part["ndcg"] for part in blended.record["parts"])
 
 
+def test_popularity_in_a_blend_moves_no_item_among_similar_ones(data):
+    rules, popular = Linked.of(data.train, items=40), Popularity.of(data.train, items=40)
+
+    similar = Blend({"rules": (0.75, rules), "popularity": (0.25, popular)}).similarities(3)
+
+    np.testing.assert_allclose(similar, 0.75 * rules.similarities(3), rtol=1e-6)
+
+
+def test_both_kinds_of_popularity_have_a_name_of_their_own(data, network):
+    found = sasrec.blend(data, [network, "popularity", "recent", "recent"], progress=False)
+
+    assert [*parts_of(found)] == ["sasrec", "popularity", "recent", "recent 2"]
+
+
 def test_weights_sum_to_one_and_parts_without_weight_are_left_out(blended):
     weights = {name: part["weight"] for name, part in parts_of(blended).items()}
 

@@ -624,6 +624,7 @@ def without(whole, name):
         ({"parts": [PART, PART | {"adds": 0.1}]}, "parts[1].adds"),
         ({"parts": [PART | {"adds": ADDS | {"more": 1}}]}, "parts[0].adds"),
         ({"parts": [PART | {"best": {"ndcg": "high"}}]}, "parts[0].best.ndcg"),
+        *[({"best": {"ndcg": 0.1, "hit_rate": 0.2, "recent": share}}, "best.recent") for share in ("x", 0.0, 1.5)],
         *[({"parts": [without(PART, name)]}, "parts[0]") for name in PART],
         *[({"parts": [PART | {"adds": without(ADDS, name)}]}, "parts[0].adds") for name in ADDS],
         ({"new": NEW | {"costs": {"difference": "little"}}}, "new.costs.difference"),

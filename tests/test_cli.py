@@ -314,6 +314,7 @@ def test_the_version_is_printed(run):
         ("compare log.csv walk.model walk.model", 2, ["'walk.model' is taken"]),
         ("compare log.csv --config missing.toml", 2, ["missing.toml", "cannot be read"]),
         ("compare log.csv walk.model --seeds 0", 2, ["seeds", "found 0"]),
+        ("compare log.csv walk.model --seeds 3", 2, ["--seeds is for what --config and --preset train; leave it out"]),
         ("compare log.csv walk.model --out new", 2, ["--out", "--config"]),
         ("compare log.csv walk.model --folds 2", 2, ["'walk.model' was trained on one split"]),
         ("compare log.csv walk.model --folds 1", 2, ["folds", "found 1"]),
@@ -614,6 +615,18 @@ def test_counting_counts_as_the_library_does(run, folder, tmp_path, name):
     assert err.count(f"{name}: ") == len(expected.record["tried"])
 
 
+def test_a_model_of_the_latest_events_says_so_and_how_many_they_are(run, tmp_path):
+    run("count", "log.csv", "--model", "recent", "--out", tmp_path / "recent", "--quiet")
+
+    code, out, _ = run("info", tmp_path / "recent")
+
+    share = sasrec.load(tmp_path / "recent").record["best"]["recent"]
+    lines = out.splitlines()
+    assert code == 0
+    assert any(line.startswith("kind        recent, ") for line in lines)
+    assert f"settings    recent={share}" in lines
+
+
 def test_a_network_is_blended_refit_and_evaluated_in_three_commands(run, folder, tmp_path):
     blended, release = tmp_path / "blend", tmp_path / "release"
 
@@ -642,8 +655,8 @@ def test_a_blend_says_what_each_part_is_worth(run, tmp_path):
     ("given", "asked", "parts"),
     [
         ("rules", ["rules", "knn"], ["sasrec", "rules", "knn"]),
-        ("recent", ["recent"], ["sasrec", "popularity"]),
-        ("recent", ["popularity"], ["sasrec", "popularity", "popularity 2"]),  # of one kind, and not the same
+        ("recent", ["recent"], ["sasrec", "recent"]),
+        ("recent", ["popularity"], ["sasrec", "recent", "popularity"]),  # which are not the same
     ],
 )
 def test_a_blend_counts_nothing_twice(run, tmp_path, given, asked, parts):

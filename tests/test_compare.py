@@ -110,6 +110,19 @@ def test_a_single_training_says_that_another_seed_would_move_it(comparison):
     assert "sd of runs" not in str(comparison)
 
 
+def test_what_was_not_trained_several_times_is_named_beside_what_was(data, trained, small_config):
+    found = sasrec.compare(data, {**trained, "new": small_config}, seeds=2, progress=False)
+
+    note = "one training of wide, deep: another seed would move a network too, which the intervals do not hold"
+    assert note in found.notes
+    assert "new" in [one.name for one in found.contestants if one.spread]
+
+
+def test_several_seeds_of_nothing_that_is_trained_are_refused(data, trained):
+    with pytest.raises(ConfigError, match="seeds: nothing is trained here, found 3; give a Config, or leave seeds out"):
+        sasrec.compare(data, trained, seeds=3)
+
+
 def test_over_folds_all_users_count_and_each_fold_is_trained_on_its_own_past(small_config):
     log = sasrec_log_with_times()
     folds = sasrec.folds(log, 2, share=0.2)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sasrec.data.sequences import Sequences
-from sasrec.errors import BundleError
+from sasrec.errors import BundleError, ConfigError
 from sasrec.retrieval.counting import Markov, Popularity
 
 ITEMS = 6
@@ -84,8 +84,9 @@ def test_markov_similarity_is_the_cosine_of_what_follows(train):
         assert markov.similarities(item).tolist() == pytest.approx(cosines[item].tolist(), abs=1e-6)
 
 
-def test_popularity_finds_no_item_like_another():
-    assert Popularity(np.array([3.0, 1.0, 0.0], dtype=np.float32)).similarities(1).tolist() == [0.0, 1.0, 0.0]
+def test_popularity_does_not_tell_which_items_are_alike():
+    with pytest.raises(ConfigError, match="popularity does not tell which items are alike; ask a model or a scorer"):
+        Popularity(np.array([3.0, 1.0, 0.0], dtype=np.float32)).similarities(1)
 
 
 @pytest.mark.parametrize("kind", [Popularity, Markov])

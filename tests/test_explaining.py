@@ -161,6 +161,29 @@ def test_the_model_lists_what_can_rank_and_a_name_that_is_none_of_them_is_refuse
         assert refused.value.status == 422
 
 
+def test_popularity_is_not_asked_which_items_are_alike(client):
+    with pytest.raises(ServingError, match="/scorer: popularity does not tell which items are alike") as refused:
+        client.similar("i03", scorer="popularity")
+
+    assert refused.value.status == 422
+
+
+def test_popularity_stands_beside_a_model_of_the_latest_events(serving, walks, tmp_path):
+    model = sasrec.count(sasrec.split(walks), "recent", progress=False)
+
+    with serving(model, data=tmp_path / "data") as running, Client(running.url) as client:
+        facts = client.model()
+        ranked = {name: client.rank(["i01", "i02", "i03"], history=["i04"], scorer=name) for name in facts.scorers}
+
+    known = Popularity.of(walks.histories, items=len(walks.items))
+    assert (facts.kind, facts.scorers) == ("recent", ["recent", "markov", "popularity"])
+    for name, scorer in (("recent", model.scorer), ("popularity", known)):
+        counts = dict(zip(walks.items.ids, scorer.counts / scorer.counts.sum(), strict=True))
+        assert {one.item: one.score for one in ranked[name].items} == pytest.approx(
+            {item: counts[item] for item in ("i01", "i02", "i03")}
+        )
+
+
 @pytest.fixture(scope="module")
 def hybrid(small_model, walks):
     """A blend of the network with two models that count; each has a weight, whatever it is worth."""

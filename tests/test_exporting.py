@@ -242,6 +242,7 @@ def test_an_exported_model_is_evaluated_as_the_network_is(written, small_model, 
     ours, theirs = (sasrec.evaluate(one, data, k=5).rows[0] for one in (sasrec.load(written[0]), small_model))
 
     np.testing.assert_array_equal(ours.ranks, theirs.ranks)
+    assert ours.model == theirs.model == "SASRec (softmax)"
 
 
 def test_an_exported_model_looks_at_times_as_the_network_does(timed_model, timed_rows, tmp_path):

@@ -64,6 +64,12 @@ def test_a_counting_model_is_evaluated_itself_and_not_its_namesake(kind, name, w
     assert not np.array_equal(own.ranks, namesake.ranks)
 
 
+def test_popularity_of_the_latest_events_is_not_called_as_that_of_all(data):
+    report = sasrec.evaluate(sasrec.count(data, "recent", progress=False), data)
+
+    assert [row.model for row in report.rows] == ["Recent popularity (this model)", "Rules", "Markov", "Popularity"]
+
+
 def test_the_counting_models_count_the_training_part_alone(report, walks, data):
     for row, kind in zip(report.rows[1:], (Linked, Markov, Popularity), strict=True):
         counted = kind.of(data.train, items=len(walks.items))

@@ -109,9 +109,10 @@ def test_a_list_is_answered_in_the_kind_of_frame_the_log_came_in(frame):
         {"polars": rows, "pandas": pd.DataFrame(rows.to_dict(as_series=False)), "pyarrow": rows.to_arrow()}[frame]
     )
     model = popular(log, frame=log.source.frame)
+    markov = Recommender.of_log(Markov.of(log.histories, items=len(log.items)), log, record={})
     expected = {"polars": pl.DataFrame, "pandas": pd.DataFrame, "pyarrow": pa.Table}[frame]
 
-    answers = (model.recommend(["b"]), model.continue_from(["x"]), model.similar("x"), model.score(["x"], ["y"]))
+    answers = (model.recommend(["b"]), model.continue_from(["x"]), markov.similar("x"), model.score(["x"], ["y"]))
 
     assert all(isinstance(answer, expected) for answer in answers)
 

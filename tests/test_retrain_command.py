@@ -201,6 +201,22 @@ def test_what_the_server_has_activated_since_is_what_is_retrained(folder, events
     assert kinds == ["rules", "sasrec"]
 
 
+def test_where_an_export_is_served_a_network_with_its_settings_is_trained_and_can_be_exported(folder, serving, capsys):
+    exported, data = folder / "walk.onnx", folder / "data"
+    assert cli.main(["export", "walk.sasrec", "--to", "onnx", "--out", str(exported)]) == 0
+    with serving("walk.sasrec", data=data) as running, Client(running.url) as client:
+        send(Command("activate", str(exported)), data)
+        client.add("u03", "i07")
+        code = cli.main(["retrain", "walk.sasrec", "log.csv", "--data", "data", "--out", "new", "--activate"])
+        answers = client.model().model_version
+
+    assert code == 0
+    assert "served until now" in capsys.readouterr().out
+    assert answers == fingerprint(folder / "new")
+    assert sasrec.load("new").scorer.config == sasrec.load("walk.sasrec").scorer.config
+    assert cli.main(["export", "new", "--to", "onnx", "--out", "new.onnx"]) == 0
+
+
 def test_filters_see_rows_and_events_together_and_nobody_filtered_is_lost_to_the_server(folder, serving):
     flags = ["--user", "who", "--item", "what", "--user-core", "5", "--item-core", "2", *SETTINGS]
     assert cli.main(["train", "log.csv", "--out", "core.sasrec", *flags]) == 0
@@ -224,17 +240,20 @@ def test_filters_see_rows_and_events_together_and_nobody_filtered_is_lost_to_the
     assert (trained["events_taken"], trained["events_through"]) == (3, 3)
 
 
-def test_a_model_that_is_worse_is_saved_and_not_activated(folder, serving, capsys):
+def save_a_good_one_that_trains_badly(path, **record):
+    """A model that has learned the walk, whose settings learn nothing when it is trained again."""
     good = sasrec.train(
         sasrec.split(sasrec.read_log("log.csv", user="who", item="what")),
         sasrec.Config(width=16, length=10, blocks=1, epochs=40, threads=1, learning_rate=0.01, dropout=0.0),
         progress=False,
     )
     scorer = Neural(good.scorer.network, replace(good.scorer.config, initial="small", epochs=1, learning_rate=1e-9))
-    good.record["reading"] = {"user": "who", "item": "what"}
-    sasrec.Recommender(scorer, users=good.users, items=good.items, histories=good.histories, record=good.record).save(
-        "good"
-    )
+    record = good.record | record
+    sasrec.Recommender(scorer, users=good.users, items=good.items, histories=good.histories, record=record).save(path)
+
+
+def test_a_model_that_is_worse_is_saved_and_not_activated(folder, serving, capsys):
+    save_a_good_one_that_trains_badly("good", reading={"user": "who", "item": "what"})
     with serving("good", data=folder / "data") as running, Client(running.url) as client:
         client.add("u01", "i03")
         code = cli.main(["retrain", "good", "log.csv", "--out", "bad", "--data", "data", "--activate", "--quiet"])
@@ -246,6 +265,62 @@ def test_a_model_that_is_worse_is_saved_and_not_activated(folder, serving, capsy
     assert "sasrec activate data bad does it all the same" in error
     assert still == running.version
     assert sasrec.load("bad").scorer.kind == "sasrec"
+
+
+@pytest.fixture
+def light(folder):
+    """A log whose users end with an event of little weight, which `--min-weight 4` leaves out."""
+    rows = [
+        (f"u{user:02}", f"i{(user + step) % 12:02}", START + step, 1 if step == 5 else 5)
+        for user in range(60)
+        for step in range(6)
+    ]
+    pl.DataFrame(rows, schema=["user", "item", "timestamp", "rating"], orient="row").write_csv("light.csv")
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize(
+    ("flags", "compared"),
+    [
+        ([], True),
+        (["--format", "csv", "--bad-rows", "drop", "--share", "0.3", "--new-seed", "4"], True),  # hold out the same
+        (["--min-weight", "4"], False),
+        (["--named", "554"], False),
+        (["--duplicates", "first"], False),
+        (["--user-core", "2"], False),
+        (["--split", "time"], False),
+        (["--new-items", "0.2"], False),
+        (["--time", ""], False),
+    ],
+)
+def test_a_model_that_was_read_or_split_otherwise_is_said_to_have_seen_the_targets(
+    light, folder, capsys, flags, compared
+):
+    assert cli.main(["count", "light.csv", "--out", "served", "--quiet"]) == 0
+    (folder / "data").mkdir()
+    SqliteStore(folder / "data" / "events.sqlite").close()
+
+    code = cli.main(["retrain", "served", "light.csv", "--data", "data", "--out", "new", *flags])
+
+    out, errors = capsys.readouterr()
+    seen = "may have seen these targets: it was trained with another reading or split, or does not say with which"
+    assert code == 0
+    assert (f"note: 'served until now' {seen}\n" in out) == (not compared)
+    assert (f"warning: the model that is served {seen}, so the two do not compare" in errors) == (not compared)
+
+
+@pytest.mark.filterwarnings("default")
+def test_figures_of_a_model_that_may_have_seen_the_targets_do_not_decide_on_activation(folder, serving, capsys):
+    save_a_good_one_that_trains_badly("silent")  # and does not say how its log was read
+    read = ["--user", "who", "--item", "what", "--data", "data"]
+    with serving("silent", data=folder / "data") as running, Client(running.url) as client:
+        client.add("u01", "i03")
+        code = cli.main(["retrain", "silent", "log.csv", *read, "--out", "new", "--activate", "--quiet"])
+        answers = client.model().model_version
+
+    assert code == 0
+    assert "the model that is served may have seen these targets" in capsys.readouterr().err
+    assert answers == fingerprint(folder / "new")
 
 
 @pytest.mark.parametrize("flags", [["--refit"], []])

@@ -43,6 +43,16 @@ def test_a_network_is_trained_with_the_settings_of_the_one_before(small_model, n
     assert found.record["data"] == newer.fingerprint
 
 
+def test_an_exported_network_is_trained_with_the_settings_of_the_one_it_was_made_from(small_model, newer, tmp_path):
+    sasrec.export_onnx(small_model, tmp_path / "exported", progress=False)
+
+    found = retrain(sasrec.load(tmp_path / "exported"), newer, progress=False)
+
+    assert found.scorer.kind == "sasrec"
+    assert "export" not in found.record
+    assert_same(found, retrain(small_model, newer, progress=False))
+
+
 @pytest.mark.parametrize("name", ["popularity", "recent", "markov", "rules", "knn", "ease"])
 def test_a_counted_model_is_counted_with_the_best_of_its_settings(name, data, newer):
     model = sasrec.count(data, name, progress=False)
@@ -65,7 +75,7 @@ def test_a_model_that_was_refit_is_made_again_without_the_validation_part(small_
 def test_a_blend_is_made_of_its_parts_made_again(small_config, data, newer):
     network = sasrec.train(data, replace(small_config, initial="small"), progress=False)
     model = sasrec.blend(data, [network, "rules", "recent"], progress=False)
-    names = {"sasrec": network.scorer.config, "rules": "rules", "popularity": "recent"}
+    names = {"sasrec": network.scorer.config, "rules": "rules", "recent": "recent"}
 
     found = retrain(model, newer, progress=False)
 
@@ -83,15 +93,18 @@ def test_a_blend_of_one_part_is_that_part_made_again(data, newer):
     assert_same(retrain(model, newer, progress=False), sasrec.count(newer, "rules", progress=False))
 
 
-def test_features_are_given_where_the_model_had_some_and_nowhere_else(small_model, data, newer):
+def test_features_are_given_where_the_model_had_some_and_nowhere_else(small_model, data, newer, tmp_path):
     import polars as pl
 
     kinds = pl.DataFrame({"item_id": [f"i{i:02}" for i in range(31)], "kind": ["even", "odd"] * 15 + ["even"]})
     before, now = (sasrec.read_features(kinds, one.log.items, columns=["kind"]) for one in (data, newer))
     model = sasrec.train(data, small_model.scorer.config, features=before, progress=False)
 
+    sasrec.export_onnx(model, tmp_path / "exported", progress=False)
+
     found = retrain(model, newer, features=now, progress=False)
 
+    assert_same(retrain(sasrec.load(tmp_path / "exported"), newer, features=now, progress=False), found)
     assert_same(found, sasrec.train(newer, small_model.scorer.config, features=now, progress=False))
     with pytest.raises(ConfigError, match=r"trained with them \(features: kind .*give those of now"):
         retrain(model, newer, progress=False)

@@ -69,10 +69,9 @@ def test_a_diagnosis_shows_every_line_with_its_change(diagnosis):
     lines = cells(section(diagnosis_sections(diagnosis), "figures"))
 
     assert [line[0] for line in lines[1:]] == [line.name for line in diagnosis.lines]
-    score = diagnosis.lines[0].metrics["NDCG@10"].mean
     for one, line in zip(diagnosis.lines[1:], lines[2:], strict=True):
         found = one.metrics["NDCG@10"]
-        change, low, high = (100 * part / score for part in (found.difference, found.low, found.high))
+        change, low, high = (100 * part for part in (found.change.share, found.change.low, found.change.high))
         assert line[1] == f"{found.mean:.4f}{change:+.1f} % ({low:+.1f} to {high:+.1f})"
 
 

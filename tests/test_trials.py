@@ -56,6 +56,43 @@ def test_differences_are_those_of_the_values_user_by_user(small_model, data):
         assert (network.metrics[name].low, network.metrics[name].difference, network.metrics[name].high) == (0, 0, 0)
 
 
+def test_changes_are_ratios_of_means_over_the_same_drawn_users(small_model, data):
+    trials = Trials(data.test, exclude_seen=False, tell=lambda _: None)
+    popularity = Popularity.of(data.train, items=len(small_model.items))
+    trials.run("network", "whole", small_model.scorer)
+    trials.run("popularity", "counted", popularity, length=0)
+
+    found = trials.lines(seed=0)[1].metrics
+
+    ranks = [rank_targets(one, data.test, exclude_seen=False).ranks for one in (small_model.scorer, popularity)]
+    rng, users, ratios = np.random.default_rng(11), len(data.test), {"HR@1": [], "HR@10": []}
+    for _ in range(20_000):
+        drawn = rng.integers(users, size=users)
+        for name, most in (("HR@1", 1), ("HR@10", 10)):
+            network, counted = ((each[drawn] < most).mean() for each in ranks)
+            if network:
+                ratios[name].append(counted / network - 1)
+    for name, expected in ratios.items():
+        change, (low, high) = found[name].change, np.quantile(expected, [0.025, 0.975])
+        assert change.share == pytest.approx(found[name].mean / trials.lines(seed=0)[0].metrics[name].mean - 1)
+        assert [change.low, change.high] == pytest.approx([low, high], abs=0.1 * (high - low))
+        assert change.low >= -1.0
+
+
+def test_there_is_no_change_from_a_network_that_finds_nothing(small_model, data):
+    last = replace(data.test, targets=rank_targets_last(small_model.scorer, data.test))
+    trials = Trials(last, exclude_seen=False, tell=lambda _: None)
+
+    trials.run("network", "whole", small_model.scorer)
+
+    assert [one.change for one in trials.lines(seed=0)[0].metrics.values()] == [None, None, None]
+
+
+def rank_targets_last(scorer, holdout):
+    """The item that a scorer finds worst for each user."""
+    return scorer.scores(holdout.histories).argmin(axis=1).astype(np.int32)
+
+
 def test_several_times_are_averaged_for_each_user(small_model, data):
     trials = Trials(data.test, exclude_seen=False, tell=lambda _: None)
     holdouts = [replace(data.test, targets=np.roll(data.test.targets, by)) for by in range(3)]

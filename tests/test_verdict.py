@@ -2,17 +2,22 @@
 
 import pytest
 
-from sasrec.studies.verdict import Estimate, on_blocks, on_history, on_last_item, on_network, on_order
+from sasrec.studies.verdict import Change, Estimate, on_blocks, on_history, on_last_item, on_network, on_order
 
 FULL = 0.1
 
 
-def off(share, low, high):
-    """An estimate that differs from `FULL` by shares of it."""
-    return Estimate(FULL * (1 + share), FULL * share, FULL * low, FULL * high)
+def counted(change):
+    """NDCG@10 of a model that counts, beside `FULL` of the network."""
+    return Estimate(FULL * (1 + change.share), FULL * change.share, FULL * change.low, FULL * change.high, change)
 
 
-NONE, LOSS, GAIN, UNCLEAR = off(0, -0.02, 0.02), off(-0.2, -0.25, -0.15), off(0.2, 0.1, 0.3), off(0.1, -0.1, 0.3)
+NONE, LOSS, GAIN, UNCLEAR = (
+    Change(0, -0.02, 0.02),
+    Change(-0.2, -0.25, -0.15),
+    Change(0.2, 0.1, 0.3),
+    Change(0.1, -0.1, 0.3),
+)
 
 
 @pytest.mark.parametrize(
@@ -31,15 +36,15 @@ NONE, LOSS, GAIN, UNCLEAR = off(0, -0.02, 0.02), off(-0.2, -0.25, -0.15), off(0.
     ],
 )
 def test_an_effect_is_read_off_both_ends_of_the_interval(low, high, effect):
-    assert off((low + high) / 2, low, high).effect(FULL) == effect
+    assert Change((low + high) / 2, low, high).effect == effect
 
 
 def test_the_middle_of_an_interval_decides_nothing():
-    assert {off(middle, -0.3, 0.1).effect(FULL) for middle in (-0.3, -0.1, 0.0, 0.1)} == {"unclear"}
+    assert {Change(middle, -0.3, 0.1).effect for middle in (-0.3, -0.1, 0.0, 0.1)} == {"unclear"}
 
 
 @pytest.mark.parametrize(
-    ("estimate", "words"),
+    ("change", "words"),
     [
         (NONE, "Order does not matter to this network: shuffling all but the last item changes NDCG@10 by +0.0 % "),
         (LOSS, "Order matters: shuffling all but the last item changes NDCG@10 by -20.0 % (-25.0 to -15.0 %)."),
@@ -47,12 +52,12 @@ def test_the_middle_of_an_interval_decides_nothing():
         (UNCLEAR, "Order cannot be judged from so few users"),
     ],
 )
-def test_order(estimate, words):
-    assert on_order(FULL, estimate).startswith(words)
+def test_order(change, words):
+    assert on_order(change).startswith(words)
 
 
 @pytest.mark.parametrize(
-    ("estimate", "words"),
+    ("change", "words"),
     [
         (NONE, "Which item is the last does not matter to this network: shuffling it too changes NDCG@10 by +0.0 % "),
         (LOSS, "Which item is the last matters: "),
@@ -60,8 +65,8 @@ def test_order(estimate, words):
         (UNCLEAR, "Which item is the last cannot be judged from so few users"),
     ],
 )
-def test_the_last_item(estimate, words):
-    assert on_last_item(FULL, estimate).startswith(words)
+def test_the_last_item(change, words):
+    assert on_last_item(change).startswith(words)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +76,7 @@ def test_the_last_item(estimate, words):
         ({1: NONE, 2: NONE}, "the last item alone is enough: shown the last item alone, the network keeps 100.0 % "),
         ({1: GAIN}, "the last item alone is enough: shown the last item alone, the network keeps 120.0 % "),
         (
-            {1: LOSS, 2: off(-0.01, -0.02, 0), 3: NONE},
+            {1: LOSS, 2: Change(-0.01, -0.02, 0), 3: NONE},
             "the last 2 items are enough: shown the last 2 items, the network",
         ),
         ({1: LOSS, 2: UNCLEAR, 3: NONE}, "the last 3 items are enough: "),
@@ -81,11 +86,11 @@ def test_the_last_item(estimate, words):
     ],
 )
 def test_history(shown, words):
-    assert on_history(FULL, shown, length=50, alone=None).startswith(f"History: {words}")
+    assert on_history(shown, length=50, alone=None).startswith(f"History: {words}")
 
 
 def test_what_a_network_keeps_is_said_with_its_interval():
-    sentence = on_history(FULL, {1: LOSS, 2: off(-0.01, -0.02, 0)}, length=50, alone=off(-0.1, -0.12, -0.08))
+    sentence = on_history({1: LOSS, 2: Change(-0.01, -0.02, 0)}, length=50, alone=Change(-0.1, -0.12, -0.08))
 
     assert "keeps 99.0 % (98.0 to 100.0 %) of its NDCG@10 with up to 50" in sentence
     assert sentence.endswith("; trained on the last item alone, it reaches 90.0 % (88.0 to 92.0 %).")
@@ -94,40 +99,60 @@ def test_what_a_network_keeps_is_said_with_its_interval():
 @pytest.mark.parametrize(
     ("markov", "words"),
     [
-        # .08 against .1 is 25 % more for the network; the interval of .016 to .024 is 20 to 30 % of .08.
+        # From .08 to .1 it is 25 %, from .075 33.3 %, from .084 19 %.
         (
-            off(-0.2, -0.24, -0.16),
-            "is worth it: its NDCG@10 differs from that of Markov by +25.0 % (+20.0 to +30.0 %).",
+            Change(-0.2, -0.25, -0.16),
+            "is worth it: its NDCG@10 differs from that of Markov by +25.0 % (+19.0 to +33.3 %).",
+        ),
+        (
+            Change(-0.9, -1.0, -0.8),
+            "is worth it: its NDCG@10 differs from that of Markov by +900.0 % (+400.0 to +inf %).",
         ),
         (NONE, "is not worth it: it is as good as counting: "),
-        (GAIN, "is not worth it: counting is better: its NDCG@10 differs from that of Markov by -16.7 % (-25.0 to "),
+        (
+            GAIN,
+            "is not worth it: counting is better: its NDCG@10 differs from that of Markov by -16.7 % (-23.1 to -9.1",
+        ),
         (UNCLEAR, "cannot be judged from so few users: "),
     ],
 )
 def test_a_network(markov, words):
-    assert on_network({"Popularity": off(-0.9, -0.95, -0.85), "Markov": markov}).startswith(f"A network {words}")
+    popularity = Change(-0.95, -0.97, -0.9)
+
+    sentence = on_network({"Popularity": counted(popularity), "Markov": counted(markov)})
+
+    assert sentence.startswith(f"A network {words}")
 
 
 def test_a_network_beside_counting_that_finds_nothing():
-    counted = {"Markov": Estimate(0.0, -FULL, -0.2, -0.05)}
+    sentence = on_network({"Markov": counted(Change(-1.0, -1.0, -1.0))})
 
-    assert on_network(counted) == "A network is worth it: its NDCG@10 is 0.1000, that of all that only counts 0."
+    assert sentence == "A network is worth it: its NDCG@10 is 0.1000, that of all that only counts 0."
 
 
 def test_a_network_is_compared_with_the_better_of_those_that_count():
-    assert "that of Popularity by" in on_network({"Markov": LOSS, "Popularity": NONE})
+    assert "that of Popularity by" in on_network({"Markov": counted(LOSS), "Popularity": counted(NONE)})
 
 
 def test_a_network_that_finds_nothing_is_not_worth_it():
-    nothing = Estimate(0.0, 0.0, 0.0, 0.0)
+    nothing = Estimate(0.0, 0.0, 0.0, 0.0, None)
 
     assert on_network({"Markov": nothing}) == (
         "A network is not worth it: its NDCG@10 is 0.0000, that of all that only counts 0."
     )
 
 
+def test_a_network_that_finds_nothing_is_worse_than_counting_that_does():
+    markov = Estimate(0.2, 0.2, 0.1, 0.3, None)
+
+    assert on_network({"Markov": markov}) == (
+        "A network is not worth it: counting is better: its NDCG@10 differs from that of Markov by -100.0 % "
+        "(-100.0 to -100.0 %)."
+    )
+
+
 @pytest.mark.parametrize(
-    ("estimate", "words"),
+    ("change", "words"),
     [
         (NONE, "are not worth it: the last item's vector does as well: without any, NDCG@10 changes by +0.0 % "),
         (LOSS, "are worth it: without any, NDCG@10 changes by -20.0 % (-25.0 to -15.0 %)."),
@@ -135,5 +160,5 @@ def test_a_network_that_finds_nothing_is_not_worth_it():
         (UNCLEAR, "cannot be judged from so few users"),
     ],
 )
-def test_blocks(estimate, words):
-    assert on_blocks(FULL, estimate).startswith(f"Blocks {words}")
+def test_blocks(change, words):
+    assert on_blocks(change).startswith(f"Blocks {words}")

@@ -200,6 +200,17 @@ def test_the_switch_lets_a_counting_model_rank(page, client):
 
 
 @browser_test
+def test_popularity_shows_nothing_similar_and_says_why(page):
+    add(page, "das boot")
+    after(page, 1)
+    page.get_by_role("radio", name="Popularity").check()
+
+    page.locator("#added .open").click()
+
+    expect(page.locator("#added .why")).to_have_text("Popularity does not tell which items are alike.")
+
+
+@browser_test
 def test_the_switch_of_a_hybrid_has_its_parts_and_what_is_similar_follows_it(page, serving, model, odd_log, tmp_path):
     rules = sasrec.count(sasrec.split(odd_log), "rules", progress=False)
     scorer = Blend({"sasrec": (0.5, model.scorer), "rules": (0.5, rules.scorer)})

@@ -102,6 +102,22 @@ def model(request, log):
     return model if not index else sasrec.indexed(model, overlap=1.0 if "coarse" in index else None)
 
 
+@pytest.fixture
+def telling(scorer):
+    """A scorer that knows which items are alike."""
+    if isinstance(scorer, Popularity):
+        pytest.skip("popularity tells nothing of the kind")
+    return scorer
+
+
+@pytest.fixture
+def comparing(model):
+    """A model that knows which items are alike."""
+    if isinstance(model.scorer, Popularity):
+        pytest.skip("popularity tells nothing of the kind")
+    return model
+
+
 def history_of(model, user):
     return model.items.raw(model.histories[model.users.rows([user])[0]]).to_list()
 
@@ -138,13 +154,19 @@ def test_every_item_has_a_finite_score_after_every_history(scorer, histories):
 
 def test_scores_are_the_callers_to_change(scorer):
     histories = Sequences.of([[1, 2], [3]])
-    kept, similar = scorer.scores(histories).copy(), scorer.similarities(2).copy()
+    kept = scorer.scores(histories).copy()
 
     scorer.scores(histories).fill(7.0)
-    scorer.similarities(2).fill(7.0)
 
     assert np.array_equal(scorer.scores(histories), kept)
-    assert np.array_equal(scorer.similarities(2), similar)
+
+
+def test_similarities_are_the_callers_to_change(telling):
+    kept = telling.similarities(2).copy()
+
+    telling.similarities(2).fill(7.0)
+
+    assert np.array_equal(telling.similarities(2), kept)
 
 
 @given(st.lists(st.lists(st.integers(0, ITEMS - 1), min_size=1, max_size=9), min_size=1, max_size=9), st.randoms())
@@ -159,8 +181,8 @@ def test_scores_do_not_depend_on_who_else_is_scored(scorer, histories, order):
     np.testing.assert_allclose(together, alone[places], rtol=1e-5, atol=5e-6)  # scores go up to 10
 
 
-def test_similarities_are_cosines(scorer):
-    similar = np.stack([scorer.similarities(item) for item in range(ITEMS)])
+def test_similarities_are_cosines(telling):
+    similar = np.stack([telling.similarities(item) for item in range(ITEMS)])
 
     assert similar.shape == (ITEMS, ITEMS)
     assert np.abs(similar).max() <= 1 + 1e-6
@@ -174,7 +196,14 @@ def test_a_scorer_made_of_its_parts_gives_the_same_bits(scorer):
     again = type(scorer).from_parts(ITEMS, json.loads(json.dumps(config)), tensors)
 
     assert np.array_equal(again.scores(histories), scorer.scores(histories))
-    assert np.array_equal(again.similarities(3), scorer.similarities(3))
+
+
+def test_a_scorer_made_of_its_parts_finds_the_same_items_alike(telling):
+    config, tensors = telling.to_parts()
+
+    again = type(telling).from_parts(ITEMS, json.loads(json.dumps(config)), tensors)
+
+    assert np.array_equal(again.similarities(3), telling.similarities(3))
 
 
 @pytest.mark.parametrize("items", [1, ITEMS - 1, ITEMS + 1])
@@ -257,7 +286,6 @@ def test_no_users_get_an_answer_of_the_same_columns(model):
 def test_nothing_allowed_gives_nothing(model):
     assert model.recommend(model.users.ids[:3], allow=[]).is_empty()
     assert model.continue_from(model.items.ids[:2], allow=[]).is_empty()
-    assert model.similar(model.items.ids[0], deny=model.items.ids).is_empty()
 
 
 @pytest.mark.parametrize("k", [0, -1, True, 2.5, "3", None])
@@ -287,20 +315,40 @@ def test_a_history_of_an_unseen_user_is_treated_as_that_of_a_known_one(model):
 
 
 @pytest.mark.parametrize("k", [1, 5, ITEMS + 10])
-def test_similar_items_never_hold_the_item_itself(model, k):
-    for row, item in enumerate(model.items.ids):
-        answer = model.similar(item, k=k)
+def test_similar_items_never_hold_the_item_itself(comparing, k):
+    for row, item in enumerate(comparing.items.ids):
+        answer = comparing.similar(item, k=k)
 
-        cosines = dict(zip(model.items.ids.to_list(), model.scorer.similarities(row).tolist(), strict=True))
+        cosines = dict(zip(comparing.items.ids.to_list(), comparing.scorer.similarities(row).tolist(), strict=True))
         assert_best(answer, cosines, {*cosines} - {item}, k)
 
 
-def test_similar_items_are_allowed_and_not_denied(model):
-    item, *others = model.items.ids.to_list()
+def test_similar_items_are_allowed_and_not_denied(comparing):
+    item, *others = comparing.items.ids.to_list()
 
-    answer = model.similar(item, k=30, allow=[item, *others[:8]], deny=others[5:])
+    answer = comparing.similar(item, k=30, allow=[item, *others[:8]], deny=others[5:])
 
     assert set(answer["item_id"]) == set(others[:5])
+    assert comparing.similar(item, deny=[item, *others]).is_empty()
+
+
+def test_similar_items_are_the_same_when_the_model_is_asked_again_or_saved(comparing, tmp_path):
+    item, *some = comparing.items.ids.to_list()
+    comparing.save(tmp_path / "model")
+
+    before, _ = comparing.similar(item, k=5), comparing.similar(item, deny=some)
+
+    assert_frame_equal(comparing.similar(item, k=5), before, check_exact=True)
+    assert_frame_equal(sasrec.load(tmp_path / "model").similar(item, k=5), before, check_exact=True)
+
+
+def test_popularity_finds_no_similar_items(log):
+    parts = {name: (0.5, SCORERS["popularity"](log.histories)) for name in ("popularity", "recent")}
+
+    for scorer in (SCORERS["popularity"](log.histories), Blend(parts)):
+        model = Recommender(scorer, users=log.users, items=log.items, histories=log.histories)
+        with pytest.raises(ConfigError, match="popularity does not tell which items are alike"):
+            model.similar(model.items.ids[0])
 
 
 def test_scores_come_in_the_order_of_the_candidates(model):
@@ -348,7 +396,6 @@ def test_a_saved_model_answers_the_same_when_it_is_loaded(model, tmp_path):
     for ask in (
         lambda one: one.recommend(model.users.ids, k=5),
         lambda one: one.continue_from(some, k=5),
-        lambda one: one.similar(item, k=5),
         lambda one: one.score(some, [item, *some]),
     ):
         assert_frame_equal(ask(model), ask(loaded), check_exact=True)
@@ -361,7 +408,6 @@ def test_asking_changes_neither_the_model_nor_the_question(model):
 
     model.recommend(users, k=9, exclude_seen=True, allow=allow, deny=history)
     model.continue_from(history, k=9, deny=allow[:4])
-    model.similar(allow[0], deny=allow[3:])
     model.score(history, allow)
 
     assert (users, allow, history) == asked

@@ -128,6 +128,8 @@ def _check(networks: Networks, configs: dict[str, Config], *, replace: bool) -> 
 
     if networks.seeds < 1:
         raise ConfigError(f"seeds: expected an integer >= 1, found {networks.seeds}")
+    if networks.seeds > 1 and not configs:
+        raise ConfigError("--seeds is for what --config and --preset train; leave it out")
     if networks.out is None:
         return
     if networks.folds is not None or not configs:

@@ -55,12 +55,12 @@ def _about(model: "Recommender", path: Path) -> str:
     from sasrec.report.about import extent
     from sasrec.training.blending import share_of_new, worth
 
-    config = model.scorer.to_parts()[0]
     record = model.record
+    config = {"recent": record["best"]["recent"]} if model.kind == "recent" else model.scorer.to_parts()[0]
     reading, usual = record.get("reading", {}), Reading().to_dict()
     known = {
         "model": f"{path} ({in_bytes(path)}), every byte verified",
-        "kind": f"{model.scorer.kind}, {extent(model.scorer)}",
+        "kind": f"{model.kind}, {extent(model.scorer)}",
         "items": f"{len(model.items):,}, such as {', '.join(map(str, model.items.ids.head(3)))}",
         "added": f"{record['added']:,} items after training" if record.get("added") else "",
         "users": f"{len(model.users):,}, such as {', '.join(map(str, model.users.ids.head(3)))}",

@@ -1,9 +1,10 @@
 """How the commands read a log: one set of flags for all of them, kept with the model for later."""
 
 import math
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Self
 
 from cyclopts import Group, Parameter
 
@@ -51,6 +52,12 @@ class Reading:
     new_items: float | None = None
     new_seed: int = 0
 
+    @classmethod
+    def recorded(cls, flags: Mapping[str, Any]) -> Self:
+        """What a model's record tells under "reading", as `to_dict` gave it."""
+        filters = {one.name: flags[one.name] for one in fields(Filters) if one.name in flags}
+        return cls(**{name: value for name, value in flags.items() if name not in filters}, filters=Filters(**filters))
+
     def log(self, path: Path) -> Log:
         """The log in a file; errors as `read_log` and `kept`."""
         return read_log(
@@ -86,6 +93,16 @@ class Reading:
         """The log with what is held out; errors as `split` and `hold_out_items`."""
         made = splits.split(log, self.split, share=self.share)
         return made if self.new_items is None else hold_out_items(made, self.new_items, seed=self.new_seed)
+
+    def holds_out_as(self, other: "Reading") -> bool:
+        """Whether the same events would be held out of a log, whatever its format and columns are called."""
+        return self._told() == other._told()
+
+    def _told(self) -> tuple[object, ...]:
+        """All that decides which events are held out."""
+        share = self.share if self.split == "time" else None
+        new = None if self.new_items is None else (self.new_items, self.new_seed)
+        return replace(self.kept(), bad_rows="drop"), self.time == "", self.split, share, new
 
     def flags(self) -> list[str]:
         """What to type for a log to be read and split so; nothing that does nothing, as records of models may have."""

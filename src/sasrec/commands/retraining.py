@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from sasrec.data.splits import Split
     from sasrec.evaluation.protocol import Report
     from sasrec.retrieval.recommender import Recommender
+
+_UNTIL_NOW = "served until now"
+_MAY_HAVE_SEEN = "may have seen these targets: it was trained with another reading or split, or does not say with which"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,11 +84,13 @@ def retrain(
     if server.activate and not os.path.exists(data / SOCKET):
         raise ServingError(f"{data}: no server runs on this data folder; start it, or leave --activate out")
     before = load(served(data, model))
+    alike = _alike(before, reading)
     content, snapshot = _content(reading, log, server.events or data / "events.sqlite", before)
     split, features = reading.divided(content), categories.read(content.items)
     if not quiet:
         say(str(snapshot), "", str(content.summary()), "", str(split), *([str(features)] if features else []), "")
     made, report = _made(before, split, features, refit=refit, quiet=quiet)
+    report = report if alike else replace(report, notes=(*report.notes, f"{_UNTIL_NOW!r} {_MAY_HAVE_SEEN}"))
     made.record |= {"log": content.source.name, "reading": reading.to_dict(), "events": snapshot.to_dict()}
     made.record["peak_memory"] = peak_memory()
     made.save(saved.out, replace=saved.replace)
@@ -95,9 +100,22 @@ def retrain(
         say(str(report), f"NDCG@10 of this model minus that of the one served until now: {difference}", "")
         say(outcome(made.record), f"saved to {saved.out} ({in_bytes(saved.out)})", "")
     if server.activate:
-        _activate(saved.out, data, gain, quiet=quiet)
+        _activate(saved.out, data, gain if alike else None, quiet=quiet)
     elif not quiet:
         suggest(["activate", data, saved.out])
+
+
+def _alike(before: "Recommender", reading: Reading) -> bool:
+    """Whether what is held out now was held out from the model that is served too; warns where nobody can tell."""
+    told = before.record.get("reading")
+    if told is not None and reading.holds_out_as(Reading.recorded(told)):
+        return True
+    warnings.warn(
+        f"the model that is served {_MAY_HAVE_SEEN}, so the two do not compare, and --activate does not ask which is "
+        "better",
+        stacklevel=2,
+    )
+    return False
 
 
 def _content(reading: Reading, log: Path, events: str | Path, before: "Recommender") -> "tuple[Log, Snapshot]":
@@ -126,20 +144,21 @@ def _made(
     from sasrec.evaluation.protocol import check_times, evaluate
     from sasrec.training import refitting, retraining
 
-    check_times({"served until now": before}, data)  # hours before it would be measured
+    check_times({_UNTIL_NOW: before}, data)  # hours before it would be measured
     made = retraining.retrain(before, data, features=features, progress=not quiet)
     if "refit" in before.record:  # the two are measured as they are served: both refit, or neither
         made = refitting.refit(made, data, features=features, progress=not quiet)
-    report = beside(evaluate(made, data), before, data, name="served until now")
+    report = beside(evaluate(made, data), before, data, name=_UNTIL_NOW)
     if refit and "refit" not in made.record:
         made = refitting.refit(made, data, features=features, progress=not quiet)
     return made, report
 
 
-def _activate(model: Path, data: Path, gain: Interval, *, quiet: bool) -> None:
+def _activate(model: Path, data: Path, gain: Interval | None, *, quiet: bool) -> None:
+    """Args: gain: How much better it is; None where it cannot be compared."""
     from sasrec.serving.administration import Command, send
 
-    if gain.high < 0:
+    if gain is not None and gain.high < 0:
         raise ServingError(
             f"{model}: NDCG@10 is lower than that of the model that is served ({gain.low:+.4f} to {gain.high:+.4f}), "
             f"so it was saved and not activated; sasrec activate {data} {model} does it all the same"

@@ -19,8 +19,9 @@ def beside(report: Report, model: Recommender, data: Split, *, name: str) -> Rep
 
     The model sees what a server would give it: of each history the items that it knows, and where it knows none its
     popular items are the answer. What it does not know it never recommends. Its own training is not compared with
-    `data`: with a split by last item, what is tested is as new to a model of an earlier state of the log as to one of
-    this, since a user's last event was held out then too, unless later ones came.
+    `data`; that it was read and split in the same way is for the caller to see to. Then what is tested is as new to a
+    model of an earlier state of the log as to one of this: with a split by last item, a user's last event was held out
+    then too, unless later ones came.
 
     Args:
         report: Of `data`, over the whole catalogue.

@@ -75,6 +75,22 @@ def paired_intervals(
     return np.quantile(means, [(1 - level) / 2, (1 + level) / 2], axis=0)
 
 
+def paired_changes(
+    values: np.ndarray, base: np.ndarray, *, level: float = 0.95, resamples: int = 2000, seed: int = 0
+) -> np.ndarray:
+    """As `paired_intervals` for how far each mean lies from another one, as a share of that: -1 where it is 0.
+
+    Both means are those of the same drawn users. Draws in which the other one is 0 tell nothing and are left out.
+
+    Args:
+        values: Not negative, of shape (users, columns).
+        base: What the other mean is of, not negative and not all 0; of shape (users,).
+    """
+    means = _resampled(np.column_stack([values, base]), resamples=resamples, seed=seed)
+    means = means[means[:, -1] > 0]
+    return np.quantile(means[:, :-1] / means[:, -1:] - 1, [(1 - level) / 2, (1 + level) / 2], axis=0)
+
+
 def _resampled(values: np.ndarray, *, resamples: int, seed: int) -> np.ndarray:
     """Means of values of shape (users, columns) over users drawn with replacement; of shape (resamples, columns)."""
     rng, users = np.random.default_rng(seed), len(values)

@@ -18,10 +18,10 @@ from sasrec.evaluation.metrics import METRICS, in_tables, mean_and_error, mean_i
 from sasrec.evaluation.ranking import rank_targets
 from sasrec.retrieval.counting import Markov, Popularity
 from sasrec.retrieval.linked import Linked
-from sasrec.retrieval.scorers import Informed, Model, Scoring, Titled
+from sasrec.retrieval.scorers import Informed, Model, Scoring, Trained
 
 _REFIT = "refit on train + validation; "
-_NAMES = {"knn": "Item kNN", "ease": "EASE", "onnx": "ONNX"}
+_NAMES = {"knn": "Item kNN", "ease": "EASE", "recent": "Recent popularity"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -284,12 +284,14 @@ def _requests(timed: Sequence[str], models: Mapping[str, Model]) -> str:
 
 
 def title(model: Model) -> str:
-    """What the model's row is called."""
+    """What the model's row is called; of a network the loss too, for those that differ in it alone differ much."""
     check_kind("model", model, Model, advice="train one, or load one with sasrec.load(path)")
-    scorer = model.scorer
-    if isinstance(scorer, Titled):
-        return scorer.title
-    return f"{_NAMES.get(scorer.kind, scorer.kind.title())} (this model)"
+    if isinstance(model.scorer, Trained):
+        config = model.scorer.config
+        network = config.network.replace("sasrec", "SASRec").replace("stamp", "STAMP")
+        return f"{'SSE-PT' if config.user_width else network} ({config.loss})"
+    kind = "recent" if "recent" in model.record.get("best", {}) else model.scorer.kind
+    return f"{_NAMES.get(kind, kind.title())} (this model)"
 
 
 def _row(name: str, ranks: np.ndarray, cuts: tuple[int, ...], recommended: dict[int, np.ndarray]) -> Row:

@@ -64,7 +64,7 @@ def about_model(model: Recommender) -> Element:
     config = model.scorer.to_parts()[0]
     record = model.record
     said: dict[str, Content] = {
-        "kind": f"{model.scorer.kind}, {extent(model.scorer)}",
+        "kind": f"{model.kind}, {extent(model.scorer)}",
         "seen items": "left out of recommendations" if model.exclude_seen else "may be recommended again",
     }
     if "seed" in config:

@@ -1,5 +1,6 @@
 """The page of a diagnosis."""
 
+import math
 from collections.abc import Iterator
 from xml.etree.ElementTree import Element
 
@@ -25,9 +26,8 @@ def diagnosis_sections(result: Diagnosis) -> list[Element]:
 
 def _charts(result: Diagnosis) -> Iterator[Element]:
     whole, *others = result.lines
-    score = whole.metrics[_METRIC].mean
-    if score:
-        shares = [[100 * share for share in line.metrics[_METRIC].shares(score)] for line in others]
+    told = [(line.name, change) for line in others if (change := line.metrics[_METRIC].change) is not None]
+    if told:
         caption = Caption(
             title=f"Change of {_METRIC} from the whole network",
             x="line",
@@ -35,8 +35,8 @@ def _charts(result: Diagnosis) -> Iterator[Element]:
             note="With its 95 % interval, from the same users in pairs. The rule is at no change.",
             digits=1,
         )
-        changes = Series("change in %", [share for share, _, _ in shares], [(low, high) for _, low, high in shares])
-        yield interval_chart(caption, [line.name for line in others], changes)
+        middles, ends = zip(*((100 * one.share, (100 * one.low, 100 * one.high)) for _, one in told), strict=True)
+        yield interval_chart(caption, [name for name, _ in told], Series("change in %", [*middles], [*ends]))
     curves = {
         f"{start} items": {
             line.length: line.metrics[_METRIC] for line in result.lines if line.length and line.name.startswith(start)
@@ -52,13 +52,13 @@ def _charts(result: Diagnosis) -> Iterator[Element]:
             note="The same network shown less, and networks trained on less; the axis of items is logarithmic.",
         )
         series = [_curve(name, curve, lengths) for name, curve in curves.items() if curve]
-        flat = Series("whole network", [score] * len(lengths))
+        flat = Series("whole network", [whole.metrics[_METRIC].mean] * len(lengths))
         yield line_chart(caption, [float(length) for length in lengths], [*series, flat], logarithmic=True)
 
 
 def _curve(name: str, found: dict[int, Estimate], lengths: list[int]) -> Series:
     """A metric at each length where it is known; the interval is that of the difference, around the metric."""
-    nothing = Estimate(*[float("nan")] * 4)
+    nothing = Estimate(math.nan, math.nan, math.nan, math.nan, None)
     estimates = [found.get(length, nothing) for length in lengths]
     ends = [(one.mean - one.difference + one.low, one.mean - one.difference + one.high) for one in estimates]
     return Series(name, [one.mean for one in estimates], ends)
@@ -72,10 +72,10 @@ def _figures(result: Diagnosis) -> Element:
 
 
 def _cell(line: Line, name: str, whole: Line) -> Content:
-    found, score = line.metrics[name], whole.metrics[name].mean
-    if line is whole or not score:
+    found = line.metrics[name]
+    if line is whole or found.change is None:
         return f"{found.mean:.4f}"
-    share, low, high = (f"{100 * one:+.1f}" for one in found.shares(score))
+    share, low, high = (f"{100 * one:+.1f}" for one in (found.change.share, found.change.low, found.change.high))
     return tag("span", f"{found.mean:.4f}", tag("small", f"{share} % ({low} to {high})"))
 
 

@@ -139,8 +139,13 @@ class Blend:
         return next((found for found in told if found is not None), None)
 
     def similarities(self, item: int) -> Float[np.ndarray, "V"]:
-        """The weighted mean of the parts' cosines, which is that of their vectors joined; content's of new items."""
-        weighted = [scorer.similarities(item) * np.float32(weight) for weight, scorer in self.parts.values()]
+        """The weighted mean of the parts' cosines, which is that of their vectors joined; content's of new items.
+
+        To popularity no item is like another, so it lends nothing; where there is nothing else it refuses.
+        """
+        parts = [*self.parts.values()]
+        telling = [one for one in parts if not isinstance(one[1], Popularity)] or parts
+        weighted = [scorer.similarities(item) * np.float32(weight) for weight, scorer in telling]
         similar: np.ndarray = np.stack(weighted).sum(axis=0)
         if self.new is not None and self.content is not None:
             alike, new = self.content.similarities(item), self.new.rows

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from sasrec.data.sequences import Sequences, offsets_of
-from sasrec.errors import BundleError
+from sasrec.errors import BundleError, ConfigError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,10 +40,8 @@ class Popularity:
         return np.tile(self.counts / max(self.counts.sum(), np.float32(1)), (len(histories), 1))
 
     def similarities(self, item: int) -> Float[np.ndarray, "V"]:
-        """Popularity knows nothing that tells items apart: 0 for all but the item itself."""
-        similar = np.zeros(self.items, dtype=np.float32)
-        similar[item] = 1.0
-        return similar
+        """Refused with a ConfigError."""
+        raise ConfigError("popularity does not tell which items are alike; ask a model or a scorer that knows more")
 
     def to_parts(self) -> "tuple[dict[str, Any], dict[str, Tensor]]":
         """The counts."""

@@ -106,14 +106,6 @@ class Neural:
         norms = vectors.norm(dim=1).clamp_min(1e-12)
         return ((vectors @ vectors[item]) / (norms * norms[item])).cpu().numpy()
 
-    @property
-    def title(self) -> str:
-        """Network and loss: networks that differ in the loss alone differ much, and are often called the same."""
-        name = "SSE-PT" if self.config.user_width else "SASRec"
-        if self.config.network != "sasrec":
-            name = self.config.network.replace("stamp", "STAMP")
-        return f"{name} ({self.config.loss})"
-
     def likeness(self) -> Content | None:
         """Content kNN by the features of the items, untouched by what was learned; None where they have none."""
         return None if self.told is None else Content.of(self.told, items=self.items)

@@ -67,7 +67,7 @@ class Recommender:
         self.frame = frame
 
     def __repr__(self) -> str:
-        return f"Recommender({self.scorer.kind}: {len(self.items):,} items, {len(self.users):,} users)"
+        return f"Recommender({self.kind}: {len(self.items):,} items, {len(self.users):,} users)"
 
     @classmethod
     def of_log(cls, scorer: Scorer, log: Log, *, record: dict[str, Any]) -> "Recommender":
@@ -78,6 +78,11 @@ class Recommender:
             record = {**record, "time_unit": log.source.time_unit, "request_time": _REQUEST_TIME}
         frame = log.source.frame or "polars"
         return cls(scorer, users=log.users, items=log.items, histories=known, record=record, frame=frame)
+
+    @property
+    def kind(self) -> str:
+        """What it is called: the kind of its scorer, but "recent" for the popularity of the latest events alone."""
+        return "recent" if "recent" in self.record.get("best", {}) else self.scorer.kind
 
     @property
     def exclude_seen(self) -> bool:
@@ -190,6 +195,7 @@ class Recommender:
 
         Raises:
             UnknownIdError: The item is unknown.
+            ConfigError: The model counts popularity alone, which does not tell which items are alike.
         """
         row = int(self.items.known_rows([item])[0])
         selection = self._selection(k, exclude_seen=False, allow=allow, deny=deny)

@@ -17,6 +17,7 @@ class _Best(msgspec.Struct):
     ndcg: float
     hit_rate: float
     epoch: _Count = 0
+    recent: Annotated[float, Meta(gt=0.0, le=1.0)] = 1.0
 
 
 class _Epoch(msgspec.Struct):

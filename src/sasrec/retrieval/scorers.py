@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self, TypeGuard, runtime_checka
 import numpy as np
 from jaxtyping import Float
 
+from sasrec.config import Config
 from sasrec.data.log import TimeUnit
 from sasrec.data.sequences import Sequences
 from sasrec.data.vocab import Vocabulary
@@ -47,7 +48,7 @@ class Scorer(Scoring, Protocol):
     reads_times: bool
 
     def similarities(self, item: int) -> Float[np.ndarray, "V"]:
-        """Cosine between one item and every item, in [-1, 1]; the caller's to change."""
+        """Cosine between one item and every item, in [-1, 1]; the caller's to change. ConfigError: It knows of none."""
         ...
 
     def to_parts(self) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -80,13 +81,10 @@ class Factored(Scorer, Protocol):
 
 
 @runtime_checkable
-class Titled(Protocol):
-    """A scorer whose row in a table has a name of its own, where its kind would say too little."""
+class Trained(Protocol):
+    """A network, as torch or ONNX has it. Attributes: config: The settings that it was trained with."""
 
-    @property
-    def title(self) -> str:
-        """The name."""
-        ...
+    config: Config
 
 
 @runtime_checkable

@@ -12,7 +12,7 @@ import polars as pl
 
 from sasrec.data.titles import read_titles
 from sasrec.data.vocab import Vocabulary
-from sasrec.errors import BundleError, ServingError
+from sasrec.errors import BundleError, ConfigError, ServingError
 from sasrec.retrieval.counting import Markov, Popularity
 from sasrec.retrieval.recommender import Recommender
 from sasrec.retrieval.scorers import Scorer
@@ -102,7 +102,7 @@ class Served:
         self._popularity = Popularity.of(model.histories, items=len(model.items))
         self.finder = Finder(model, self._popularity)
         parts = model.scorer.parts if isinstance(model.scorer, Composed) else {}
-        self._parts = {model.scorer.kind: model.scorer} | {name: part for name, (_, part) in parts.items()}
+        self._parts = {model.kind: model.scorer} | {name: part for name, (_, part) in parts.items()}
         self.scorers = list(dict.fromkeys((*self._parts, Markov.kind, Popularity.kind)))
 
         def trial(events: int) -> Question:
@@ -239,9 +239,12 @@ class Served:
             for one, (values, items) in zip(questions, self.finder.best(questions), strict=True)
         ]
 
-    def _similar(self, request: Similar) -> Similars:
+    def _similar(self, request: Similar) -> Similars | Problem:
         row = self.items.rows[request.item]
-        scores = self._scorer(request.scorer).similarities(row)[np.newaxis]
+        try:
+            scores = self._scorer(request.scorer).similarities(row)[np.newaxis]
+        except ConfigError as error:
+            return invalid(f"{error} - at `$.scorer`")
         scores[0, row] = -np.inf
         values, items = best(scores, request.k)
         check_finite(values)

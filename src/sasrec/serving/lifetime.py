@@ -57,7 +57,7 @@ class Lifetime:
     def facts(self) -> str:
         """What is served, in words."""
         model = self.service.served.model
-        return f"{model.scorer.kind}, {len(model.items):,} items, {len(model.users):,} users"
+        return f"{model.kind}, {len(model.items):,} items, {len(model.users):,} users"
 
     def index(self) -> str:
         """How the best items are found, in words; empty where every item is scored."""

@@ -223,7 +223,7 @@ async def describe_model(desk: Desk, asked: api.Nothing) -> api.ModelFacts:  # n
     taken = {f"events_{name}": record["events"][name] for name in ("taken", "through") if "events" in record}
     return api.ModelFacts(
         model_version=served.version,
-        kind=model.scorer.kind,
+        kind=model.kind,
         items=len(model.items),
         users=len(model.users),
         scorers=served.scorers,

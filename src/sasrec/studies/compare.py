@@ -153,7 +153,7 @@ def compare(
         exclude_seen: Leave out what the user had before; None does as the first model was trained.
         on: "test", or "valid" where the comparison is to choose among the models.
         candidates: As in `evaluate`.
-        seeds: Train so many times, with the seed of the settings and those after it.
+        seeds: Train what is given as settings so many times, with the seed of the settings and those after it.
         progress: True shows progress, False nothing; None shows it if standard error is a terminal.
 
     Raises:
@@ -187,6 +187,8 @@ def train_rounds(
         )
     if len(trained) < len(models):
         check_trainable(models)
+    elif seeds > 1:
+        raise ConfigError(f"seeds: nothing is trained here, found {seeds}; give a Config, or leave seeds out")
     shown = sys.stderr.isatty() if progress is None else progress
     rounds: list[Round] = []
     for split in splits:
@@ -247,7 +249,7 @@ def compare_trained(
             )
         )
     protocol = first.protocol if len({id(data) for data, _ in reports}) == 1 else _of_folds(reports)
-    return Comparison(protocol, tuple(_notes(reports, names[0])), tuple(contestants))
+    return Comparison(protocol, tuple(_notes(rounds, reports)), tuple(contestants))
 
 
 def check_names(names: Sequence[str]) -> None:
@@ -304,10 +306,13 @@ def _of_folds(reports: Sequence[tuple[Split, Report]]) -> str:
     return "\n".join([f"protocol: {len(folds)} folds, all users together", *(f"  {one}" for one in folds.values())])
 
 
-def _notes(reports: Sequence[tuple[Split, Report]], first: str) -> Iterator[str]:
-    yield f"differences are to {first!r}, user by user, with the 95 % interval of a paired bootstrap over users"
-    if len(reports) == 1:
-        yield "one training each: another seed would move a network too, which the intervals do not hold"
+def _notes(rounds: Sequence[Round], reports: Sequence[tuple[Split, Report]]) -> Iterator[str]:
+    names = [*rounds[0][1]]
+    yield f"differences are to {names[0]!r}, user by user, with the 95 % interval of a paired bootstrap over users"
+    once = [name for name in names if len({id(models[name]) for _, models in rounds}) == 1]
+    if once:
+        which = "each" if len(once) == len(names) else f"of {', '.join(once)}"
+        yield f"one training {which}: another seed would move a network too, which the intervals do not hold"
     yield "seconds are those of training; peak memory is that of its whole process, where it had one of its own"
     yield from dict.fromkeys(note for _, report in reports for note in report.notes)
 

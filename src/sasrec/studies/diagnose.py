@@ -60,9 +60,9 @@ class Diagnosis:
         rows = ["  ".join([" " * width, *(f"{name:>7}  {'change in %':<24}" for name in whole)]).rstrip()]
         for line in self.lines:
             cells = []
-            for name, found in line.metrics.items():
-                score = whole[name].mean
-                shares = found.shares(score) if score and line.part != "whole" else ()
+            for found in line.metrics.values():
+                told = found.change if line.part != "whole" else None
+                shares = () if told is None else (told.share, told.low, told.high)
                 change, low, high = (f"{100 * share:+.1f}" for share in shares) if shares else ("", "", "")
                 interval = f"({low} to {high})" if shares else ""
                 cells.append(f"{found.mean:>7.4f}  {change:>6} {interval:<17}")
@@ -229,19 +229,16 @@ def verdict(lines: tuple[Line, ...], *, length: int) -> tuple[str, ...]:
     Args:
         length: Items that the whole network looks at.
     """
-    found = {(line.part, line.length): line.metrics["NDCG@10"] for line in lines if line.part != "shuffled"}
-    kept, as_a_whole = (line.metrics["NDCG@10"] for line in lines if line.part == "shuffled")
-    full = found["whole", None].mean
     network = on_network({line.name: line.metrics["NDCG@10"] for line in lines if line.part == "counted"})
-    if full == 0:
+    changes = {line.name: change for line in lines if (change := line.metrics["NDCG@10"].change) is not None}
+    if not changes:
         return ("The whole network finds nobody's target among its first 10: order and history are moot.", network)
-    shown = {count: found["shown", count] for part, count in found if part == "shown" and count is not None}
-    blocks = next(line.metrics["NDCG@10"] for line in lines if line.name == "trained without blocks")
-    alone = next((line.metrics["NDCG@10"] for line in lines if line.name == "trained on the last 1"), None)
+    kept, as_a_whole = (changes[line.name] for line in lines if line.part == "shuffled")
+    shown = {line.length: changes[line.name] for line in lines if line.part == "shown" and line.length is not None}
     return (
-        on_order(full, kept),
-        on_last_item(full, as_a_whole),
-        on_history(full, shown, length=length, alone=alone),
+        on_order(kept),
+        on_last_item(as_a_whole),
+        on_history(shown, length=length, alone=changes.get("trained on the last 1")),
         network,
-        on_blocks(full, blocks),
+        on_blocks(changes["trained without blocks"]),
     )

@@ -7,11 +7,11 @@ from typing import Literal, final
 import numpy as np
 
 from sasrec.data.splits import Holdout
-from sasrec.evaluation.intervals import paired_intervals
+from sasrec.evaluation.intervals import paired_changes, paired_intervals
 from sasrec.evaluation.metrics import hit_rate, ndcg
 from sasrec.evaluation.ranking import rank_targets
 from sasrec.retrieval.scorers import Scorer
-from sasrec.studies.verdict import Estimate
+from sasrec.studies.verdict import Change, Estimate
 from sasrec.training.progress import Tell
 
 METRICS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -87,10 +87,24 @@ class Trials:
         users, count, _ = values.shape
         differences = values - values[:, :1]
         ends = paired_intervals(differences.reshape(users, -1), seed=seed).reshape(2, count, -1)
-        means, changes = values.mean(axis=0), differences.mean(axis=0)
-        # Axes: mean, difference, low, high; lines; metrics.
-        table = np.stack([means, changes, *ends]).tolist()
+        # Axes: lines; metrics; mean, difference, low, high.
+        table = np.stack([values.mean(axis=0), differences.mean(axis=0), *ends], axis=-1).tolist()
+        changes = [_changes(values[:, :, place], seed=seed) for place in range(len(METRICS))]
+
+        def estimate(at: int, place: int) -> Estimate:
+            mean, difference, low, high = table[at][place]
+            return Estimate(mean, difference, low, high, changes[place][at])
+
         return tuple(
-            replace(line, metrics={name: Estimate(*(part[at][m] for part in table)) for m, name in enumerate(METRICS)})
+            replace(line, metrics={name: estimate(at, place) for place, name in enumerate(METRICS)})
             for at, (line, _) in enumerate(self._tried)
         )
+
+
+def _changes(values: np.ndarray, *, seed: int) -> list[Change] | list[None]:
+    """For values of shape (users, lines) how far each line's mean is from the first one's."""
+    whole = values[:, 0]
+    if not whole.any():
+        return [None] * values.shape[1]
+    shares = values.mean(axis=0) / whole.mean() - 1
+    return [Change(*one) for one in np.stack([shares, *paired_changes(values, whole, seed=seed)], axis=1).tolist()]

@@ -146,8 +146,8 @@ def _parts(
     made: dict[str, Recommender] = {}
     for model in models:
         found = _counted(data, model, features, progress=progress) if isinstance(model, str) else model
-        kind = found.scorer.kind
-        if kind not in PARTS:
+        kind = found.kind
+        if found.scorer.kind not in PARTS:
             raise ConfigError(f"models: a {kind} cannot be part of another; blend what it is made of")
         if "refit" in found.record:
             raise ConfigError(

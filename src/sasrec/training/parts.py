@@ -8,6 +8,7 @@ from sasrec.data.splits import Split
 from sasrec.errors import ConfigError
 from sasrec.retrieval.blend import Blend
 from sasrec.retrieval.content import Content
+from sasrec.retrieval.exported import Exported
 from sasrec.retrieval.neural import Neural
 from sasrec.retrieval.recommender import Recommender
 from sasrec.retrieval.scorers import Scorer
@@ -29,8 +30,13 @@ class Part(NamedTuple):
     chosen: Mapping[str, Any]
 
     def learned(self, features: Features | None) -> Features | None:
-        """The model's features, if this is a part that knows them: in a blend, not every one does."""
-        return features if isinstance(self.scorer, Neural | Content) and self.scorer.told is not None else None
+        """The model's features, if this is a part that knows them: in a blend, not every one does.
+
+        An exported network is no part of a blend, and no longer holds what it was told.
+        """
+        scorer = self.scorer
+        knows = isinstance(scorer, Exported) or (isinstance(scorer, Neural | Content) and scorer.told is not None)
+        return features if knows else None
 
 
 def parts_of(model: Recommender) -> list[Part]:

@@ -5,6 +5,7 @@ from typing import get_args
 from sasrec.data.features import Features
 from sasrec.data.splits import Split
 from sasrec.errors import ConfigError
+from sasrec.retrieval.exported import Exported
 from sasrec.retrieval.neural import Neural
 from sasrec.retrieval.recommender import Recommender
 from sasrec.training.blending import blend
@@ -18,9 +19,10 @@ def retrain(
 ) -> Recommender:
     """Make a model like another one from other data, such as the log of a month later.
 
-    A network is trained with the settings of the other one, from its first weights until validation gets no better. A
-    model that counts is counted with the best of its settings on validation. A blend is made of the parts that the
-    other one uses, each made again, with weights found anew. Nothing else is taken over.
+    A network is trained with the settings of the other one, from its first weights until validation gets no better,
+    also where the other one was exported. A model that counts is counted with the best of its settings on validation.
+    A blend is made of the parts that the other one uses, each made again, with weights found anew. Nothing else is
+    taken over.
 
     Args:
         model: What to make again; it stays as it is.
@@ -46,10 +48,10 @@ def retrain(
 
 
 def _made(part: Part, data: Split, features: Features | None, progress: bool | None) -> Recommender:
-    if isinstance(part.scorer, Neural):
+    if isinstance(part.scorer, Neural | Exported):
         return train(data, part.scorer.config, features=features, progress=progress)
     name = "recent" if "recent" in part.chosen else part.scorer.kind  # it scores as popularity does
     for countable in get_args(Countable):
         if name == countable:
             return count(data, countable, features=features, progress=progress)
-    raise ConfigError(f"model: a {part.scorer.kind} cannot be trained; give the model that it was made from")
+    raise ConfigError(f"model: one of kind {part.scorer.kind!r} cannot be made again; give one that `sasrec` made")

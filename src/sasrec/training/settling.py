@@ -123,7 +123,7 @@ def _check_read(asked: Config, taken: Config, *, items: int, drawn: bool) -> Non
         raise ConfigError(
             "draw: gives each target items of its own, whose chances are not known; leave share_negatives and logq off"
         )
-    idle: dict[str, tuple[Any, ...]] = {"precision": ("float32",), "label_smoothing": (0.0,)}
+    idle: dict[str, tuple[Any, ...]] = {"precision": ("float32",)}
     if exact:  # presets have "uniform", for whoever sets another loss beside them
         idle = {"sampler": ("unseen", "uniform"), "negatives": (1,), "share_negatives": (False,), "logq": (False,)}
     for name, values in idle.items():

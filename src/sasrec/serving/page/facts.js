@@ -14,6 +14,7 @@ const NAMES = {
   ease: "EASE",
   markov: "Markov chain",
   popularity: "Popularity",
+  recent: "Recent popularity",
   onnx: "Network (ONNX)",
 };
 

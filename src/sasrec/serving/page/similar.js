@@ -4,6 +4,7 @@ import { nameOf, named, scored, tag } from "./elements.js";
 import { ask, latency } from "./server.js";
 
 const K = 6;
+const ALIKE_TO_NONE = ["popularity", "recent"]; // scorers to which no item is like another
 
 /**
  * Fill a panel with the items most like one.
@@ -11,6 +12,10 @@ const K = 6;
  * @param {?string} scorer What tells how alike items are; null is the model.
  */
 export async function showSimilar(panel, item, add, scorer) {
+  if (ALIKE_TO_NONE.includes(scorer)) {
+    panel.replaceChildren(tag("p", {}, "Popularity does not tell which items are alike."));
+    return;
+  }
   const got = await ask("GET", "v1/similar", { item: item.item, k: K, ...(scorer === null ? {} : { scorer }) });
   if (got === null) return;
   const chips = got.answer.items.map((one) => {
