@@ -39,7 +39,7 @@ class Popularity:
         """The same shares for every history."""
         return np.tile(self.counts / max(self.counts.sum(), np.float32(1)), (len(histories), 1))
 
-    def similarities(self, item: int) -> Float[np.ndarray, "V"]:
+    def similarities(self, item: int) -> Float[np.ndarray, "V"]:  # noqa: ARG002  # as `Scorer` has it
         """Refused with a ConfigError."""
         raise ConfigError("popularity does not tell which items are alike; ask a model or a scorer that knows more")
 
