@@ -69,6 +69,7 @@ def small_config():
         positions="learned",
         windows="last",
         dropout=0.2,
+        label_smoothing=0.0,
         batch=16,
         epochs=3,
         seed=1,

@@ -660,7 +660,8 @@ def test_no_preset_changes_its_loss_with_the_catalogue(data):
 
 
 def test_a_model_says_what_was_chosen_for_it_and_why(data, small_config):
-    asked = dict.fromkeys(("width", "length", "positions", "initial", "windows", "dropout", "batch", "loss"), "auto")
+    names = ("width", "length", "positions", "initial", "windows", "dropout", "batch", "loss", "label_smoothing")
+    asked = dict.fromkeys(names, "auto")
     automatic = replace(small_config, epochs=1, **asked)
     chosen = replace(small_config, epochs=1, loss="softmax", length=5, initial="small", dropout=0.3, batch=8)
 
@@ -674,8 +675,25 @@ def test_a_model_says_what_was_chosen_for_it_and_why(data, small_config):
         "windows": "last, as 0.0% of the training events lie before the last 50 of their users",
         "batch": f"16, as there are {users} users",
         "loss": "exact cross-entropy (softmax), as 25 items are no more than 50,000",
+        "label_smoothing": f"0.0, as users have {events / users:.1f} training events on average",
     }
     assert sasrec.train(data, chosen).record["automatic"] == {}
+
+
+@pytest.mark.parametrize(
+    ("mean", "asked", "smoothing", "why"),
+    [
+        (49, {}, 0.0, "users have 49.0 training events on average"),
+        (50, {}, 0.1, "users have 50.0 training events on average"),
+        (50, {"loss": "bce"}, 0.0, "the loss draws"),
+    ],
+)
+def test_targets_are_smoothed_where_users_have_many_events_and_all_items_are_scored(mean, asked, smoothing, why):
+    config, train = sasrec.Config(**asked), Sequences.of([[0] * (mean - 1), [0] * (mean + 1)])
+    taken = settling.settled(config, train, items=9)
+
+    assert taken.label_smoothing == smoothing
+    assert settling.reasons(config, taken, train, items=9)["label_smoothing"] == f"{smoothing}, as {why}"
 
 
 @pytest.mark.parametrize(

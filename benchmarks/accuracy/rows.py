@@ -72,17 +72,18 @@ _FORMER = {
 
 def _drawn(title: str, settings: Mapping[str, Any], *, base: str = "drawn") -> Row:
     """A row that was run when all vectors were drawn, and windows were the last ones."""
-    return Row(title, {"initial": "small", "windows": "last", **settings}, base=base)
+    return Row(title, {"initial": "small", "windows": "last", "label_smoothing": 0.0, **settings}, base=base)
 
 
 def _former(title: str, settings: Mapping[str, Any], *, base: str) -> Row:
     """The same before positions were automatic and dropout 0.2 at least."""
-    return Row(title, {"positions": "learned", "initial": "small", "windows": "last", **settings}, _FORMER, base=base)
+    then = {"positions": "learned", "initial": "small", "windows": "last", "label_smoothing": 0.0}
+    return Row(title, {**then, **settings}, _FORMER, base=base)
 
 
 def _last(title: str, settings: Mapping[str, Any]) -> Row:
     """A row that was run when windows were the last ones on every log."""
-    return Row(title, {"windows": "last", **settings}, base="last-windows")
+    return Row(title, {"windows": "last", "label_smoothing": 0.0, **settings}, base="last-windows")
 
 
 def _narrow(title: str, settings: Mapping[str, Any]) -> Row:
@@ -95,27 +96,34 @@ def _plain(title: str, settings: Mapping[str, Any]) -> Row:
     return _former(title, {"width": 64, "average": 0.0, **settings}, base="plain")
 
 
+_LIGR = {"norm": "pre", "gated": True, "projected": True, "activation": "swiglu", "feed_forward": 512}
+
 ROWS = {
     "default": Row("defaults"),
-    "last-windows": Row("the last window of every history", {"windows": "last"}),
+    "unsmoothed": Row("no label smoothing", {"label_smoothing": 0.0}),
+    "before": Row(
+        "no label smoothing, when empty slots moved relative positions too", {"label_smoothing": 0.0}, base="unsmoothed"
+    ),
+    "last-windows": Row("the last window of every history", {"windows": "last", "label_smoothing": 0.0}),
     "counted-start": _last("item vectors that counts begin with", {"initial": "counted"}),
     "drawn": _drawn("drawn item vectors", {}, base="default"),
     "drawn-learned": _drawn("learned positions alone", {"positions": "learned"}),
     "former": _former("positions and dropout as before", {}, base="drawn"),
     "drawn-relative": _drawn("relative positions too", {"positions": "both"}),
     "width-64": _former("width 64, else as before", {"width": 64}, base="drawn"),
-    "width-256": Row("width 256", {"width": 256}),
+    "width-256": Row("width 256", {"width": 256, "label_smoothing": 0.0}),
     "asked": Row("the time of the request, and relative positions too", {"positions": "both", "times": "both"}),
     "drawn-identity": _drawn("the state itself beside attention, share 0.7", {"branch": "identity"}),
     "mean": Row("running mean beside attention, share 0.7", {"branch": "mean"}),
-    "convolution": Row("short convolution beside attention, share 0.7", {"branch": "convolution"}),
-    "drawn-convolution": _drawn("short convolution beside attention, share 0.7", {"branch": "convolution"}),
-    "gated": _last(
-        "gated blocks with SwiGLU (LiGR)",
-        {"norm": "pre", "gated": True, "projected": True, "activation": "swiglu", "feed_forward": 512},
+    "convolution": Row(
+        "short convolution beside attention, share 0.7", {"branch": "convolution", "label_smoothing": 0.0}
     ),
+    "drawn-convolution": _drawn("short convolution beside attention, share 0.7", {"branch": "convolution"}),
+    "gated": _last("gated blocks with SwiGLU (LiGR)", _LIGR),
+    "ligr": Row("gated blocks with SwiGLU (LiGR)", _LIGR),
+    "heads-2": Row("two heads", {"heads": 2}),
     "blocks-3": Row("three blocks", {"blocks": 3}),
-    "slow": Row("half the learning rate", {"learning_rate": 0.0005}),
+    "slow": Row("half the learning rate", {"learning_rate": 0.0005, "label_smoothing": 0.0}),
     "cosine-rate": Row("cosine learning rate over 40 epochs", {"schedule": "cosine", "epochs": 40, "patience": 40}),
     "decay": Row("weight decay 1e-6", {"weight_decay": 1e-6}),
     "times": _narrow("the time of the request, and relative positions too", {"positions": "both", "times": "both"}),
@@ -140,3 +148,6 @@ ROWS = {
     "plain-smoothing": _plain("label smoothing 0.1", {"label_smoothing": 0.1}),
     "plain-convolution": _plain("short convolution beside attention, share 0.7", {"branch": "convolution"}),
 }
+
+SINCE = ("default", "unsmoothed")
+"""Rows that were run since empty slots move relative positions no more; others stand beside "before" where it is."""

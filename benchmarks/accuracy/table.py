@@ -9,7 +9,7 @@ import numpy as np
 
 from benchmarks.accuracy.published import PUBLISHED
 from benchmarks.accuracy.results import CUT, Result, What, unpack
-from benchmarks.accuracy.rows import COUNTED, LOGS, ROWS
+from benchmarks.accuracy.rows import COUNTED, LOGS, ROWS, SINCE
 from sasrec.evaluation.intervals import Interval, paired_interval
 from sasrec.evaluation.metrics import ndcg
 
@@ -130,6 +130,8 @@ def compared(
     # Drawn vectors are the defaults of some logs, and so are the last windows.
     for defaults in {"drawn": ("last-windows", "default"), "last-windows": ("default",)}.get(name, ()):
         name = name if (name, what) in grouped else defaults
+    if name == "default" and row not in ("before", *SINCE) and ("before", what) in grouped:
+        name = "before"
     runs, base = grouped.get((row, what), {}), grouped.get((name, what), {})
     shared = sorted(runs.keys() & base.keys())
     return (difference([runs[s] for s in shared], [base[s] for s in shared]), len(shared)) if shared else None
@@ -147,6 +149,7 @@ def named(row: str) -> str:
             "drawn": ", drawn",
             "width-64": ", width 64",
             "plain": ", width 64, no average",
+            "unsmoothed": "",
         }[ROWS[row].base]
     )
 

@@ -79,6 +79,7 @@ class Config:
             negatives; "bce" the paper's binary cross-entropy; "gbce" its calibrated form (gSASRec); "bpr" pairwise;
             "auto" takes "softmax" up to 50,000 items and "sampled-softmax" beyond.
         label_smoothing: Share of a target's probability that is spread evenly over the catalogue; needs loss="softmax".
+            "auto" is 0.1 for it where users have 50 events or more on average, else 0.
         negatives: Items drawn against each target; not for "softmax". "auto" draws 1, or 1,024 where all targets of a
             step share them.
         sampler: Where negatives come from: "unseen" draws evenly from what the user never had, "uniform" from the
@@ -147,7 +148,7 @@ class Config:
     swap_items: Annotated[float, Meta(ge=0.0, lt=1.0)] = 0.0
     swap_users: Annotated[float, Meta(ge=0.0, lt=1.0)] = 0.0
     loss: Literal["softmax", "sampled-softmax", "bce", "gbce", "bpr", "auto"] = "auto"
-    label_smoothing: Annotated[float, Meta(ge=0.0, lt=1.0)] = 0.0
+    label_smoothing: Annotated[float, Meta(ge=0.0, lt=1.0)] | Literal["auto"] = "auto"
     negatives: Annotated[int, Meta(ge=1, le=10_000)] | Literal["auto"] = "auto"
     sampler: Literal["unseen", "uniform", "popularity", "in-batch", "mixed", "auto"] = "auto"
     share_negatives: bool = False
@@ -204,7 +205,7 @@ class Config:
             and not self.user_width,
             "similarity: user vectors need 'dot', found 'cosine'": self.user_width > 0 and self.similarity != "dot",
             f"label_smoothing: needs all scores, found loss={self.loss!r}; set loss='softmax' or leave it at 0": (
-                self.label_smoothing > 0 and self.loss not in ("softmax", "auto")
+                self.label_smoothing not in (0.0, "auto") and self.loss not in ("softmax", "auto")
             ),
             "share_negatives: sampler='unseen' draws for each user; set sampler='uniform', 'popularity' or 'mixed'": (
                 self.share_negatives and self.sampler == "unseen"

@@ -58,7 +58,15 @@ _BEST_KEPT = "the weights of the best validation are kept; there those of the la
 
 # All but STAMP have learned positions; all draw the weights that they begin with, keep the weights themselves and move
 # every item in every step; most draw one negative.
-_PUBLISHED = Config(positions="learned", initial="small", windows="last", negatives=1, item_updates="all", average=0.0)
+_PUBLISHED = Config(
+    positions="learned",
+    initial="small",
+    windows="last",
+    label_smoothing=0.0,
+    negatives=1,
+    item_updates="all",
+    average=0.0,
+)
 
 PRESETS = {
     "paper": Preset(

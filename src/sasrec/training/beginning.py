@@ -84,5 +84,5 @@ def begin(
 
 def _objective(config: Config, train: Sequences, draw: Draw | None, *, items: int) -> Objective:
     if config.loss == "softmax":
-        return ExactCrossEntropy(getattr(torch, config.precision), smoothing=config.label_smoothing)
+        return ExactCrossEntropy(getattr(torch, config.precision), smoothing=float(config.label_smoothing))
     return NegativeSampling(config, train, items=items, draw=draw)

@@ -19,6 +19,7 @@ from sasrec.training.machine import found_device, granted_threads, has_device, h
 _MANY_ITEMS = 50_000
 _SHARED_NEGATIVES = 1_024
 _AVERAGE = 0.999  # see docs/accuracy.md for what it is worth
+_SMOOTHED = 0.1  # the same
 _OFTEN = 100  # mean training events of an item from which on its vector finds its place by itself
 _LONG = 50  # mean training events of a user from which on the network looks further back
 _MUCH = 0.2  # share of training events before the last windows, which these would never learn from
@@ -62,6 +63,9 @@ def settled(config: Config, train: Sequences, *, items: int, drawn: bool = False
 
     Batch: 128 users, or the power of two from 16 on that comes next to a hundredth of all, so that an epoch has steps.
 
+    Label smoothing: 0.1 in exact cross-entropy where users have 50 training events or more on average. Whoever has had
+    so many may go on with more than the one that came next.
+
     Precision: bfloat16 for exact cross-entropy on CPUs that multiply it at a higher rate than float32.
 
     Args:
@@ -90,6 +94,7 @@ def settled(config: Config, train: Sequences, *, items: int, drawn: bool = False
         "attention_width": inner,
         "feed_forward": inner,
         "windows": "random" if config.learn == "all" and _before_last(train, int(config.length)) > _MUCH else "last",
+        "label_smoothing": _SMOOTHED if long and config.loss == "softmax" else 0.0,
         "precision": "bfloat16" if fast and config.loss == "softmax" else "float32",
     }
     config = _filled(config, taken)
@@ -155,6 +160,7 @@ def reasons(asked: Config, taken: Config, train: Sequences, *, items: int) -> di
         "windows": f"{taken.windows}, as {_windows_in_words(taken, train)}",
         "batch": f"{taken.batch}, as there are {_users(train):,} users",
         "loss": _loss_in_words(taken, items),
+        "label_smoothing": f"{taken.label_smoothing}, as {events if taken.loss == 'softmax' else 'the loss draws'}",
     }
     return {name: words for name, words in told.items() if getattr(asked, name) == "auto"}
 
