@@ -19,7 +19,7 @@ from benchmarks.inputs import NETWORK
 from sasrec.evaluation.ranking import rank_targets
 from sasrec.retrieval.neural import Neural
 from sasrec.retrieval.recommender import Recommender
-from sasrec.training.batches import batches
+from sasrec.training.batches import batches, windows_of
 from sasrec.training.beginning import begin
 from sasrec.training.machine import torch_threads
 from sasrec.training.settling import settled
@@ -106,7 +106,12 @@ def _steps(training: Training) -> Job:
         batch
         for _, batch in zip(
             range(STEPS),
-            batches(training.train, training._windows(), size=NETWORK["batch"], rng=training.rng),
+            batches(
+                training.train,
+                windows_of(training.config, training.train, training.rng),
+                size=NETWORK["batch"],
+                rng=training.rng,
+            ),
             strict=False,
         )
     ]
