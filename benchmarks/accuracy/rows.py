@@ -70,20 +70,23 @@ _FORMER = {
 """What `auto` took for dropout when many rows were run, where it takes more today."""
 
 
+_THEN = {"windows": "last", "label_smoothing": 0.0}
+"""What were the defaults of every log when many rows were run."""
+
+
 def _drawn(title: str, settings: Mapping[str, Any], *, base: str = "drawn") -> Row:
     """A row that was run when all vectors were drawn, and windows were the last ones."""
-    return Row(title, {"initial": "small", "windows": "last", "label_smoothing": 0.0, **settings}, base=base)
+    return Row(title, {"initial": "small", **_THEN, **settings}, base=base)
 
 
 def _former(title: str, settings: Mapping[str, Any], *, base: str) -> Row:
     """The same before positions were automatic and dropout 0.2 at least."""
-    then = {"positions": "learned", "initial": "small", "windows": "last", "label_smoothing": 0.0}
-    return Row(title, {**then, **settings}, _FORMER, base=base)
+    return Row(title, {"positions": "learned", "initial": "small", **_THEN, **settings}, _FORMER, base=base)
 
 
 def _last(title: str, settings: Mapping[str, Any]) -> Row:
     """A row that was run when windows were the last ones on every log."""
-    return Row(title, {"windows": "last", "label_smoothing": 0.0, **settings}, base="last-windows")
+    return Row(title, {**_THEN, **settings}, base="last-windows")
 
 
 def _narrow(title: str, settings: Mapping[str, Any]) -> Row:
@@ -104,7 +107,7 @@ ROWS = {
     "before": Row(
         "no label smoothing, when empty slots moved relative positions too", {"label_smoothing": 0.0}, base="unsmoothed"
     ),
-    "last-windows": Row("the last window of every history", {"windows": "last", "label_smoothing": 0.0}),
+    "last-windows": Row("the last window of every history", _THEN),
     "counted-start": _last("item vectors that counts begin with", {"initial": "counted"}),
     "drawn": _drawn("drawn item vectors", {}, base="default"),
     "drawn-learned": _drawn("learned positions alone", {"positions": "learned"}),

@@ -128,9 +128,10 @@ def compared(
         return None
     name = ROWS[row].base
     # Drawn vectors are the defaults of some logs, and so are the last windows.
-    for defaults in {"drawn": ("last-windows", "default"), "last-windows": ("default",)}.get(name, ()):
-        name = name if (name, what) in grouped else defaults
-    if name == "default" and row not in ("before", *SINCE) and ("before", what) in grouped:
+    for usual, defaults in (("drawn", "last-windows"), ("last-windows", "default")):
+        if name == usual and (name, what) not in grouped:
+            name = defaults
+    if name == "default" and row not in SINCE and ("before", what) in grouped:
         name = "before"
     runs, base = grouped.get((row, what), {}), grouped.get((name, what), {})
     shared = sorted(runs.keys() & base.keys())
@@ -141,16 +142,8 @@ def named(row: str) -> str:
     """A row as it is called where several stand beside each other."""
     if row == COUNTED:
         return COUNTED
-    return (
-        ROWS[row].title
-        + {
-            "default": "",
-            "last-windows": "",
-            "drawn": ", drawn",
-            "width-64": ", width 64",
-            "plain": ", width 64, no average",
-            "unsmoothed": "",
-        }[ROWS[row].base]
+    return ROWS[row].title + {"drawn": ", drawn", "width-64": ", width 64", "plain": ", width 64, no average"}.get(
+        ROWS[row].base, ""
     )
 
 

@@ -118,6 +118,12 @@ def offsets_of(lengths: Sequence[int] | np.ndarray) -> np.ndarray:
     return offsets
 
 
+def places_of(lengths: np.ndarray) -> np.ndarray:
+    """Places from 0 in sequences of these lengths, one sequence after the other; int64 of shape (events,)."""
+    offsets = offsets_of(lengths)
+    return np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths)
+
+
 def pair_numbers(users: np.ndarray, items: np.ndarray) -> np.ndarray:
     """One number for each pair of user row and item row; all int64 of shape (pairs,)."""
     return users * (int(items.max(initial=0)) + 1) + items

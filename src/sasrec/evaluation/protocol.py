@@ -290,8 +290,7 @@ def title(model: Model) -> str:
         config = model.scorer.config
         network = config.network.replace("sasrec", "SASRec").replace("stamp", "STAMP")
         return f"{'SSE-PT' if config.user_width else network} ({config.loss})"
-    kind = "recent" if "recent" in model.record.get("best", {}) else model.scorer.kind
-    return f"{_NAMES.get(kind, kind.title())} (this model)"
+    return f"{_NAMES.get(model.kind, model.kind.title())} (this model)"
 
 
 def _row(name: str, ranks: np.ndarray, cuts: tuple[int, ...], recommended: dict[int, np.ndarray]) -> Row:

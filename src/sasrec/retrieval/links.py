@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sasrec.data.sequences import Sequences, offsets_of
+from sasrec.data.sequences import Sequences, offsets_of, places_of
 from sasrec.errors import BundleError
 from sasrec.retrieval.counting import strengths, tensors_of
 
@@ -149,7 +149,6 @@ def _strongest(sources: np.ndarray, targets: np.ndarray, totals: np.ndarray) -> 
     """Of each source the strongest targets; sources and targets ascend, and stay so."""
     if len(sources) and (counts := np.bincount(sources - sources[0])).max() > _MOST:
         order = np.lexsort((-totals, sources))
-        place = np.arange(len(sources)) - np.repeat(np.cumsum(counts) - counts, counts)
-        kept = np.sort(order[place < _MOST])
+        kept = np.sort(order[places_of(counts) < _MOST])
         return sources[kept], targets[kept], totals[kept]
     return sources, targets, totals

@@ -21,7 +21,7 @@ from sasrec.errors import BundleError, ConfigError, UnknownIdError, check_flag, 
 from sasrec.files import in_utf8
 from sasrec.retrieval.answers import Ids, Unknown, framed, listed
 from sasrec.retrieval.counting import Popularity
-from sasrec.retrieval.scorers import Scorer
+from sasrec.retrieval.scorers import Scorer, kind_of
 from sasrec.retrieval.search import Ranking, Selection, Shortcut, scoring, search
 from sasrec.retrieval.stream import write_frames
 from sasrec.retrieval.topk import best, check_finite
@@ -82,7 +82,7 @@ class Recommender:
     @property
     def kind(self) -> str:
         """What it is called: the kind of its scorer, but "recent" for the popularity of the latest events alone."""
-        return "recent" if "recent" in self.record.get("best", {}) else self.scorer.kind
+        return kind_of(self.scorer, self.record.get("best", {}))
 
     @property
     def exclude_seen(self) -> bool:

@@ -5,6 +5,7 @@ Scores are NumPy arrays, whatever made them, so that a model can be asked withou
 Axes: B histories, V catalogue, `state` numbers in a state.
 """
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeGuard, runtime_checkable
 
 import numpy as np
@@ -101,6 +102,11 @@ def has_vectors(scorer: Scoring) -> TypeGuard[Factored]:
     return hasattr(scorer, "states")
 
 
+def kind_of(scorer: Scorer, chosen: Mapping[str, Any]) -> str:
+    """What a model is called, by its scorer and what validation chose of it, as records have it under "best"."""
+    return "recent" if "recent" in chosen else scorer.kind
+
+
 @runtime_checkable
 class Model(Protocol):
     """A scorer with the ids and the past that it speaks about, as far as it takes to measure it: a `Recommender`.
@@ -116,6 +122,11 @@ class Model(Protocol):
     users: Vocabulary
     items: Vocabulary
     record: dict[str, Any]
+
+    @property
+    def kind(self) -> str:
+        """What it is called; see `kind_of`."""
+        ...
 
     @property
     def exclude_seen(self) -> bool:

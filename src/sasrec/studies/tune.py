@@ -40,8 +40,8 @@ class Range:
     step: float | None = None
 
     def __str__(self) -> str:
-        values = {one.name: getattr(self, one.name) for one in fields(self)}
-        return _in_toml({one.name: values[one.name] for one in fields(self) if values[one.name] is not one.default})
+        given = ((one, getattr(self, one.name)) for one in fields(self))
+        return _in_toml({one.name: value for one, value in given if value is not one.default})
 
 
 Space = Mapping[str, Range | tuple[Any, ...]]

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from sasrec.config import Config
-from sasrec.data.sequences import Sequences
+from sasrec.data.sequences import Sequences, places_of
 from sasrec.model.attention import Layout
 
 
@@ -92,9 +92,8 @@ def rolling_windows(train: Sequences, *, length: int, shortest: int = 1) -> Wind
     lengths = train.lengths[rows]
     first = np.minimum(shortest, lengths - 1)  # place of the first event that ends a window
     counts = lengths - first
-    each = np.repeat(np.arange(len(rows)), counts)
-    places = np.arange(len(each)) - np.repeat(np.cumsum(counts) - counts, counts) + first[each]
-    return Windows(rows[each], np.maximum(places - length, 0), places + 1)
+    places = places_of(counts) + np.repeat(first, counts)
+    return Windows(np.repeat(rows, counts), np.maximum(places - length, 0), places + 1)
 
 
 def windows_of(config: Config, train: Sequences, rng: np.random.Generator) -> Windows:
@@ -112,16 +111,17 @@ def target_shares(config: Config, train: Sequences, *, items: int) -> np.ndarray
 
     Where windows are drawn, it is so on average over all that may be.
     """
-    windows = windows_of(config, train, np.random.default_rng(0))
-    taken = np.ones(len(windows.rows))
-    if config.windows == "random":
-        rows, latest, stops = last_windows(train, length=int(config.length))
-        taken = np.repeat(1 / (latest + 1), latest + 1)
-        rows, stops = np.repeat(rows, latest + 1), np.repeat(stops, latest + 1)
-        starts = np.arange(len(rows)) - np.repeat(np.cumsum(latest + 1) - latest - 1, latest + 1)
-        windows = Windows(rows, starts, np.minimum(starts + int(config.length) + 1, stops))
-    ends = train.offsets[windows.rows] + windows.stops
-    begins = ends - 1 if config.learn == "last" else train.offsets[windows.rows] + windows.starts + 1
+    if config.windows == "random":  # every start of a history is as likely
+        length = int(config.length)
+        rows, latest, stops = last_windows(train, length=length)
+        rows, starts, counts = np.repeat(rows, latest + 1), places_of(latest + 1), np.repeat(latest + 1, latest + 1)
+        stops = np.minimum(starts + length + 1, np.repeat(stops, latest + 1))
+        taken = 1 / counts
+    else:
+        rows, starts, stops = windows_of(config, train, np.random.default_rng(0))  # which draws nothing
+        taken = np.ones(len(rows))
+    ends = train.offsets[rows] + stops
+    begins = ends - 1 if config.learn == "last" else train.offsets[rows] + starts + 1
     size = len(train.items) + 1
     times = np.cumsum(np.bincount(begins, taken, size) - np.bincount(ends, taken, size))[:-1]
     counts = np.bincount(train.items, times.clip(0.0), items)  # sums of fractions may end a little below 0

@@ -8,6 +8,7 @@ from sasrec.errors import ConfigError
 from sasrec.retrieval.exported import Exported
 from sasrec.retrieval.neural import Neural
 from sasrec.retrieval.recommender import Recommender
+from sasrec.retrieval.scorers import kind_of
 from sasrec.training.blending import blend
 from sasrec.training.counting import Countable, count
 from sasrec.training.parts import Part, parts_of
@@ -50,7 +51,7 @@ def retrain(
 def _made(part: Part, data: Split, features: Features | None, progress: bool | None) -> Recommender:
     if isinstance(part.scorer, Neural | Exported):
         return train(data, part.scorer.config, features=features, progress=progress)
-    name = "recent" if "recent" in part.chosen else part.scorer.kind  # it scores as popularity does
+    name = kind_of(part.scorer, part.chosen)
     for countable in get_args(Countable):
         if name == countable:
             return count(data, countable, features=features, progress=progress)

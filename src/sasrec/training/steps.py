@@ -17,7 +17,7 @@ from sasrec.model.network import SASRec
 from sasrec.model.stamp import Network
 from sasrec.retrieval.scorers import Scorer
 from sasrec.training.averaging import Average
-from sasrec.training.batches import Batch, Negatives, batches, windows_of
+from sasrec.training.batches import Batch, Negatives, batches, trainable, windows_of
 from sasrec.training.dropout import Dropout
 from sasrec.training.optim import Optimiser, rate
 
@@ -153,7 +153,7 @@ class Training:
         """
         with nullcontext() if self.average is None else self.average.in_place():
             if isinstance(self.network, SASRec) and self.network.users is not None:
-                strangers = np.flatnonzero(self.train.lengths < 2)  # without a target, whatever the windows
+                strangers = np.setdiff1d(np.arange(len(self.train)), trainable(self.train))
                 self.network.users.forget(torch.from_numpy(strangers).to(self.device))
             yield self.network
 
