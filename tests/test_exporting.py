@@ -41,7 +41,7 @@ HISTORIES = dataclasses.replace(
 BRANCHES = ("identity", "mean", "convolution")
 VARIANTS = [
     {},
-    {"blocks": 0},
+    {"blocks": 0, "heads": 1},
     {"blocks": 1},
     {"blocks": 3, "heads": 1},
     *({"norm": norm} for norm in ("pre", "post", "query", "query-only", "key")),
@@ -60,7 +60,7 @@ VARIANTS = [
     *({"times": times} for times in ("learned", "relative", "both")),
     *({"times": "both", "positions": "both", "norm": norm} for norm in ("paper", "pre", "query-only", "key")),
     {"times": "relative", "bidirectional": True, "learn": "last", "heads": 1},
-    {"times": "both", "blocks": 0},
+    {"times": "learned", "blocks": 0, "heads": 1},
     {"times": "both", "positions": "both", "blocks": 1, "user_width": 4},
     *({"branch": branch} for branch in BRANCHES),
     *(
