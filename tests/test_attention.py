@@ -88,6 +88,8 @@ def test_ages_count_from_the_end_and_lasts_are_the_ends(lengths):
 
     assert layout.ages.tolist() == [age for length in lengths for age in reversed(range(length))]
     assert layout.lasts.tolist() == [int(stop) - 1 for stop in np.cumsum(lengths)]
+    assert layout.lengths.tolist() == lengths
+    assert layout.sequences.tolist() == np.repeat(np.arange(len(lengths)), lengths).tolist()
     assert sum(bins * longest for bins, longest in layout.shapes) == len(layout.sources)
 
 
@@ -237,6 +239,15 @@ def test_without_gradients_the_answers_are_those_with_them(lengths, causal):
         plain = attention(states, states, layout, keep_all)
 
     torch.testing.assert_close(plain, attention(states, states, layout, keep_all), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("lengths", [[7, 9, 8, 7], [5, 5, 5], [4, 9, 1]])
+def test_gradients_are_those_of_small_differences_where_queries_are_not_learned(lengths):
+    attention, layout = attention_of(), Layout.of(np.array(lengths))
+    attention.query.requires_grad_(False)
+    queries, memory = states_of(lengths), states_of(lengths, seed=1).requires_grad_()
+
+    assert torch.autograd.gradcheck(lambda one: attention(queries, one, layout, keep_all), memory)
 
 
 def test_dropout_falls_on_the_weights_of_attention():

@@ -35,7 +35,7 @@ valid_settings = st.fixed_dictionaries(
         "threads": st.integers(1, 1024) | st.just("auto"),
         "precision": st.sampled_from(["auto", "float32", "bfloat16"]),
     },
-)
+).filter(lambda found: found.get("blocks") != 0 or found.get("norm", "paper") == "paper")
 
 
 @pytest.fixture
@@ -173,6 +173,15 @@ def test_a_switch_is_true_or_false_and_off_by_default(name, value):
             {"network": "stamp", "learn": "last", "branch": "mean"},
             "branch: network='stamp' does not read it; leave it out",
         ),
+        (
+            {"network": "stamp", "learn": "last", "branch_share": 0.2},
+            "branch_share: network='stamp' does not read it; leave it out",
+        ),
+        *(
+            ({"blocks": 0, name: found}, f"{name}: attention alone reads distances, .*; set 'learned' or 'none'")
+            for name in ("positions", "times")
+            for found in ("relative", "both")
+        ),
         ({"swap_users": 0.5}, "swap_users: .*set user_width"),
         ({"user_width": 8, "similarity": "cosine"}, "similarity: user vectors need 'dot'"),
         ({"label_smoothing": 0.1, "loss": "bce"}, "label_smoothing: .*found loss='bce'; set loss='softmax'"),
@@ -190,6 +199,36 @@ def test_a_switch_is_true_or_false_and_off_by_default(name, value):
 def test_settings_that_do_not_go_together_are_refused_with_a_way_out(settings, named):
     with pytest.raises(ConfigError, match=named):
         Config(**settings)
+
+
+OF_BLOCKS = [
+    *({"norm": norm} for norm in ("pre", "post", "query", "query-only", "key")),
+    {"norm": "pre", "gated": True},
+    {"heads": 2},
+    {"epsilon": 1e-5},
+    {"projected": True},
+    {"attention_width": 6},
+    {"feed_forward": 12},
+    {"activation": "gelu"},
+    {"branch": "mean"},
+    {"branch_share": 0.2},
+    {"bidirectional": True, "learn": "last"},
+]
+
+
+@pytest.mark.parametrize("settings", OF_BLOCKS, ids=str)
+def test_what_blocks_alone_read_is_refused_without_them(settings):
+    assert Config(width=8, **settings).blocks == 2
+    with pytest.raises(ConfigError, match=rf"^({'|'.join(settings)}): blocks=0 does not read it; leave it out$"):
+        Config(width=8, blocks=0, **settings)
+
+
+def test_without_blocks_what_else_shapes_a_network_can_be_set():
+    settings = {"width": 8, "positions": "sinusoidal", "times": "learned", "unscaled": True, "temperature": 2.0}
+    inner = {"attention_width": 12, "feed_forward": 12}  # as "auto" stands for, and as settled settings have it
+
+    assert Config(blocks=0, user_width=4, **settings, **inner).blocks == 0
+    assert Config(blocks=0, similarity="cosine", positions="auto").positions == "auto"
 
 
 @pytest.mark.parametrize("name", ["width", "length", "blocks", "heads", "batch", "epochs", "seed", "threads"])

@@ -146,6 +146,33 @@ def test_a_given_model_is_not_trained_again(walks, small_model, small_config, mo
     assert [(config.blocks, config.length) for config in trained] == [(small_config.blocks, 1), (0, 1)]
 
 
+@pytest.mark.parametrize(
+    ("settings", "kept"),
+    [
+        ({"positions": "both", "times": "both", "heads": 2, "branch": "mean"}, ("learned", "learned")),
+        ({"positions": "relative", "times": "relative", "bidirectional": True, "learn": "last"}, ("none", "none")),
+        ({"norm": "pre", "gated": True, "activation": "swiglu", "feed_forward": 12}, ("learned", "none")),
+        ({"network": "stamp", "learn": "last", "positions": "none"}, ("none", "none")),
+    ],
+    ids=str,
+)
+def test_the_network_without_blocks_lacks_what_blocks_alone_read(
+    settings, kept, walks, small_model, small_config, monkeypatch
+):
+    from sasrec.studies import diagnose
+
+    trained = []
+    monkeypatch.setattr(diagnose, "train", lambda data, config, **rest: trained.append(config) or small_model)
+
+    sasrec.diagnose(sasrec.split(walks), replace(small_config, **settings), model=small_model, progress=False)
+
+    found = trained[-1]
+    assert (found.blocks, found.network, found.length, found.dropout) == (0, "sasrec", 1, small_config.dropout)
+    assert (found.positions, found.times) == kept
+    assert (found.heads, found.norm, found.gated, found.feed_forward) == (1, "paper", False, "auto")
+    assert (found.branch, found.bidirectional) == ("none", False)
+
+
 def test_a_given_model_lends_its_settings(walks, small_model, small_config, quick):
     data = sasrec.split(walks)
 

@@ -1,6 +1,7 @@
 """An exported network is the network: in every setting, for every history, in its scores and in what it looks at."""
 
 import dataclasses
+import sys
 
 import numpy as np
 import onnxruntime
@@ -40,7 +41,7 @@ HISTORIES = dataclasses.replace(
 BRANCHES = ("identity", "mean", "convolution")
 VARIANTS = [
     {},
-    {"blocks": 0},
+    {"blocks": 0, "heads": 1},
     {"blocks": 1},
     {"blocks": 3, "heads": 1},
     *({"norm": norm} for norm in ("pre", "post", "query", "query-only", "key")),
@@ -59,7 +60,7 @@ VARIANTS = [
     *({"times": times} for times in ("learned", "relative", "both")),
     *({"times": "both", "positions": "both", "norm": norm} for norm in ("paper", "pre", "query-only", "key")),
     {"times": "relative", "bidirectional": True, "learn": "last", "heads": 1},
-    {"times": "both", "blocks": 0},
+    {"times": "learned", "blocks": 0, "heads": 1},
     {"times": "both", "positions": "both", "blocks": 1, "user_width": 4},
     *({"branch": branch} for branch in BRANCHES),
     *(
@@ -222,6 +223,34 @@ def test_the_report_says_how_the_two_agree(written, small_model):
     assert (found.histories, found.k, found.same) == (len(small_model.users), 10, len(small_model.users))
     assert found.difference < 1e-5
     assert str(found).startswith("the best 10 are those of torch after 60 of 60 histories (scores differ by ")
+
+
+@pytest.mark.parametrize("k", [0, -1, True, 1.5, "a", None], ids=repr)
+def test_a_number_of_items_that_is_none_is_refused_before_anything_is_compared(k, small_model, tmp_path, monkeypatch):
+    monkeypatch.setattr(exporting, "exported", None)
+
+    with pytest.raises(ConfigError, match=f"^k: expected an integer >= 1, found {k!r}$"):
+        sasrec.export_onnx(small_model, tmp_path / "model", k=k)
+
+
+def test_no_more_items_are_compared_than_there_are(small_model, tmp_path):
+    items = len(small_model.items)
+
+    found = sasrec.export_onnx(small_model, tmp_path / "model", k=items + 100)
+
+    assert found.k == sasrec.load(tmp_path / "model").record["export"]["k"] == items
+    assert str(found).startswith(f"the best {items} are those of torch")
+
+
+@pytest.mark.parametrize("package", ["onnx", "onnxruntime"])
+def test_a_missing_package_is_named_with_the_extra_that_brings_it(package, small_model, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, package, None)
+    for name in [name for name in sys.modules if name.startswith("sasrec.export.") and name != exporting.__name__]:
+        monkeypatch.delitem(sys.modules, name)
+
+    with pytest.raises(ConfigError, match=rf"exporting needs the package {package}; pip install 'sasrec\[onnx\]'"):
+        sasrec.export_onnx(small_model, tmp_path / "model")
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_exported_model_recommends_what_the_network_does(written, small_model):

@@ -47,6 +47,28 @@ def test_weights_are_the_softmax_worked_out_by_hand():
         assert not weights[place, place + 1 :].any(), "the future"
 
 
+@pytest.mark.parametrize("biased", [True, False])
+@pytest.mark.parametrize("causal", [True, False])
+def test_where_the_last_position_asks_its_weights_are_those_among_all(causal, biased):
+    layer = layer_of(heads=2, causal=causal, biased=biased)
+    states, layout = torch.randn(5, 8, dtype=torch.float64), Layout.of(np.array([5]))
+
+    with attention_seen(torch.nn.Sequential(layer)) as found:
+        layer(states, states, layout, keep_all)
+        layer(states[-1:], states, layout.ends, keep_all)
+
+    among_all, alone = found
+    assert torch.allclose(alone, among_all[:, -1:], rtol=1e-12)
+
+
+def test_weights_of_several_histories_at_once_are_refused():
+    layer = layer_of(heads=1, causal=True)
+    states, layout = torch.randn(5, 8, dtype=torch.float64), Layout.of(np.array([2, 3]))
+
+    with pytest.raises(ValueError, match="weights are those of one history, found 2; let the network read it alone"):
+        weights_of(layer, states, states, layout)
+
+
 def test_a_network_is_left_as_it_was():
     layer = layer_of(heads=2, causal=True)
     states, layout = torch.randn(4, 8, dtype=torch.float64), Layout.of(np.array([4]))

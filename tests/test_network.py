@@ -292,7 +292,6 @@ def test_norms_start_as_plain_norms_and_biases_at_zero(architecture):
         ({"norm": "post"}, 4),
         ({"norm": "key"}, 3),
         ({"blocks": 0}, 1),
-        ({"blocks": 0, "norm": "key"}, 1),
     ],
 )
 def test_every_norm_has_the_papers_epsilon_and_one_gain_per_feature(architecture, count):
@@ -319,3 +318,12 @@ def test_epsilon_is_that_of_the_norms_in_blocks(norm):
         norm.epsilon if hasattr(norm, "epsilon") else norm.eps for name, norm in found.items() if name != "norm"
     } == {1e-3}
     assert found["norm"].eps == 1e-8 if "norm" in found else norm in ("post", "query-only")
+
+
+def test_the_last_norm_of_query_only_has_the_epsilon_of_blocks():
+    network = build(
+        sasrec.Config(width=8, length=6, positions="learned", norm="query-only", epsilon=1e-3), items=7, generator=None
+    )
+
+    assert network.norm is None
+    assert network.blocks[-1].epsilon == 1e-3

@@ -1,18 +1,24 @@
 """A preset is the settings of a published system, can be changed, and goes below the file and the flags."""
 
 import dataclasses
+import math
 import os
 import re
 import string
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
+import torch
 
 import sasrec
 from sasrec.cli import main
 from sasrec.config import Config
+from sasrec.data.sequences import Sequences
+from sasrec.model.building import build
 from sasrec.presets import PRESETS
+from sasrec.training.batches import batches, windows_of
 
 PAGE = Path(__file__).parents[1] / "docs/presets.md"
 DEFAULTS = Config().to_dict()
@@ -116,6 +122,62 @@ def test_what_is_learned_and_how_is_that_of_the_systems_code(name):
     found = (one.loss, one.negatives, one.sampler, one.batch, one.learning_rate, one.beta2, one.epochs)
     assert found == LEARNING[name]
     assert (one.weight_decay, one.schedule) == (0.0, "constant")
+
+
+# Rows, in widths, of the matrix that Xavier's rule takes for queries and for keys, in each system's code: PyTorch's
+# MultiheadAttention has queries, keys and values in one, of 3, and TensorFlow's layers have each in one of its own.
+ROWS = {
+    "paper": 1,
+    "recommenders": 1,
+    "recohut": 1,
+    "ssept": 1,
+    "seanswyi": 3,
+    "rectools": 3,
+    "freerec": 3,
+    "esasrec": 3,
+}
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_by_how_much_attention_starts_otherwise_than_there_is_told(name):
+    config = dataclasses.replace(sasrec.preset(name), width=256, user_width=0, length=4)
+    layer = build(config, items=9, generator=torch.Generator().manual_seed(0)).blocks[0].attention
+    there = math.sqrt(2 / (256 + ROWS[name] * 256))
+
+    (told,) = (text for text in PRESETS[name].differs if text.startswith("keys and values are drawn as one matrix"))
+    queries, *keys = (float(one) for one in re.findall(r"\d\.\d+", "1.0" * ("queries" not in told) + told))
+
+    assert there / layer.query.weight.std().item() == pytest.approx(queries, rel=0.02)
+    for part in layer.key_value.weight.chunk(2):
+        assert [there / part.std().item()] == pytest.approx(keys, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("name", "windows", "targets"), [("freerec", "last", 50), ("freerec", "rolling", 99), ("stamp", "rolling", 99)]
+)
+def test_how_many_of_a_hundred_events_are_targets_here_and_there_is_told(name, windows, targets):
+    config, train = dataclasses.replace(sasrec.preset(name), windows=windows), Sequences.of([[0] * 100])
+    learn = "last" if windows == "rolling" else config.learn
+    rng = np.random.default_rng(0)
+
+    drawn = batches(train, windows_of(config, train, rng), size=100, learn=learn, rng=rng)
+    told = [{*re.findall(r"\d+", text)} for text in PRESETS[name].differs]
+
+    # There the last 50 are cut off first, and all but the first of these are targets.
+    assert len(next(drawn).targets) == targets
+    assert any({str(targets), "49", "100"} <= numbers for numbers in told)
+
+
+@pytest.mark.parametrize(
+    ("name", "there"),
+    [
+        ("recohut", "uniform within 0.05, in later versions normal with 0.05"),
+        ("esasrec", "those of gates are uniform"),
+        *((name, "those of feed-forward layers are uniform") for name in ("seanswyi", "rectools", "freerec")),
+    ],
+)
+def test_what_else_is_drawn_otherwise_there_is_told(name, there):
+    assert any(text.endswith(f"there {there}") for text in PRESETS[name].differs)
 
 
 @pytest.mark.parametrize("name", sorted({*PRESETS} - {"seanswyi", "esasrec"}))

@@ -345,6 +345,7 @@ def test_the_window_is_settled_by_the_mean_length_of_training_histories(mean, le
         (50, {}, "both"),
         (50, {"length": 10}, "both"),
         (50, {"positions": "none"}, "none"),
+        (50, {"blocks": 0}, "learned"),
         (49, {"network": "stamp", "learn": "last"}, "none"),
         (50, {"network": "stamp", "learn": "last"}, "none"),
     ],
@@ -738,6 +739,16 @@ def test_a_network_without_positions_is_not_said_to_have_any(mean):
     taken = settling.settled(asked, train, items=9)
 
     assert settling.reasons(asked, taken, train, items=9)["positions"] == "none, as stamp has no place for them"
+
+
+@pytest.mark.parametrize("mean", [10, 60])
+def test_of_a_network_without_blocks_it_is_said_why_positions_are_not_relative(mean):
+    train, asked = Sequences.of([[0] * mean]), sasrec.Config(blocks=0, width=8, batch=1)
+    taken = settling.settled(asked, train, items=9)
+
+    said = settling.reasons(asked, taken, train, items=9)["positions"]
+
+    assert said == "learned, as without blocks nothing reads distances"
 
 
 def test_a_catalogue_beyond_the_bound_is_trained_with_sampled_softmax(data, small_config, monkeypatch):

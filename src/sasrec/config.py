@@ -13,10 +13,11 @@ from msgspec import Meta
 
 from sasrec.errors import ConfigError
 
-_OF_BLOCKS = (  # settings that a network without blocks, as STAMP is, does not read
-    "blocks heads norm epsilon projected attention_width feed_forward activation gated branch positions times unscaled "
-    "bidirectional similarity temperature user_width"
+# Settings that blocks alone read; and what STAMP, which has none, does not read beside.
+OF_BLOCKS = (
+    "heads norm epsilon projected attention_width feed_forward activation gated branch branch_share bidirectional"
 ).split()
+_OF_SASREC = [*OF_BLOCKS, *"blocks positions times unscaled similarity temperature user_width".split()]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,14 +33,14 @@ class Config:
         width: Size of item vectors and states (the paper's d); "auto" takes 128, and 64 beyond 50,000 items.
         length: Most recent events of a history that the network looks at (the paper's n); "auto" takes it from the log:
             200 where users have 50 events or more on average, else 50.
-        blocks: Attention blocks; 0 scores the catalogue by the last item's vector alone.
+        blocks: Attention blocks; 0 scores by the last item and its position alone, and takes no settings of blocks.
         heads: Attention heads; must divide the width of the attention.
         dropout: Share of values dropped in training; "auto" takes it from the log: 0.5 where items are seldom, less the
             more events an item has, 0.2 at least.
         norm: Where a block normalises: "paper" as in the paper's code, "pre" as in its text, "post" after each half,
             "query" like "paper" but with residuals of raw states, "query-only" like "paper" but without a norm before
             the feed-forward half and with gains for every position, "key" the attention's keys and each half's result.
-        epsilon: What a block's norms add to the variance; that of the last norm is 1e-8.
+        epsilon: What a block's norms add to the variance; a last norm adds 1e-8, and this with norm="query-only".
         projected: Project what attention gives with norm="paper", "query-only" or "post" too; else it always is.
         attention_width: Width of queries, keys and values; "auto" is the width of the states.
         feed_forward: Inner width of the feed-forward half; "auto" is the width of the states.
@@ -188,7 +189,10 @@ class Config:
         stamp = self.network != "sasrec"
         width = "auto" if self.width == "auto" else self.width + self.user_width
         inner = width if self.attention_width == "auto" else self.attention_width
-        unread = next((name for name in _OF_BLOCKS if stamp and self._asks(name, width)), None)
+        names = _OF_SASREC if stamp else OF_BLOCKS if self.blocks == 0 else ()
+        reader = f"network={self.network!r}" if stamp else "blocks=0"
+        unread = next((name for name in names if self._asks(name, width)), None)
+        relative = next((name for name in ("positions", "times") if getattr(self, name) in ("relative", "both")), None)
         return {
             f"heads: must divide the width of the attention, found heads={self.heads} and {inner}": (
                 isinstance(inner, int) and inner % self.heads > 0
@@ -200,7 +204,10 @@ class Config:
             f"network={self.network!r}: scores after the last position alone; set learn='last'": (
                 stamp and self.learn != "last"
             ),
-            f"{unread}: network={self.network!r} does not read it; leave it out": unread is not None,
+            f"{unread}: {reader} does not read it; leave it out": unread is not None,
+            f"{relative}: attention alone reads distances, and blocks=0 has none; set 'learned' or 'none'": (
+                relative is not None and self.blocks == 0
+            ),
             "swap_users: there are no user vectors to swap; set user_width": self.swap_users > 0
             and not self.user_width,
             "similarity: user vectors need 'dot', found 'cosine'": self.user_width > 0 and self.similarity != "dot",

@@ -55,6 +55,13 @@ _NO_LEAK = (
     "nothing is computed on padding; there padded keys take attention, so a short history's score depends on length"
 )
 _BEST_KEPT = "the weights of the best validation are kept; there those of the last epoch"
+_UNIFORM_BIASES = "biases start at 0; there those of feed-forward layers are uniform"
+# Xavier's rule takes rows and columns of a matrix of width d into account: d by d of queries and 2d by d of keys and
+# values here; elsewhere three of d by d, or one of 3d by d.
+_KEYS = "keys and values are drawn as one matrix"
+_KEYS_APART = f"{_KEYS}; there each by itself, with a spread of 1.22 times that here"
+_KEYS_WITH_QUERIES = f"{_KEYS}; there with queries, whose spread is 0.71 times that here, and that of the rest 0.87"
+_CUT_FIRST = "windows='rolling' finds 99 targets in 100 events; there histories are first cut to the last 50, so 49"
 
 # All but STAMP have learned positions; all draw the weights that they begin with, keep the weights themselves and move
 # every item in every step; most draw one negative.
@@ -85,7 +92,7 @@ PRESETS = {
             patience=201,
             validate_every=20,
         ),
-        (_EVERY_USER, _SAFE_LOG, _BEST_KEPT, "`l2_emb`, 0 there, is `item_l2` and leaves positions alone"),
+        (_EVERY_USER, _SAFE_LOG, _BEST_KEPT, _KEYS_APART, "`l2_emb`, 0 there, is `item_l2` and leaves positions alone"),
     ),
     "recommenders": Preset(
         "SASREC of Recommenders",
@@ -111,6 +118,7 @@ PRESETS = {
             _ADAM_EPSILON,
             _BEST_KEPT,
             "vectors start normal with a spread of 0.02; there uniform within 0.05",
+            _KEYS_APART,
         ),
     ),
     "seanswyi": Preset(
@@ -137,6 +145,8 @@ PRESETS = {
             "candidates are item vectors; there, in training only, scaled, with positions added, and dropped from",
             _NO_LEAK,
             "the last norm adds 1e-8 to the variance; there 1e-5",
+            _KEYS_WITH_QUERIES,
+            _UNIFORM_BIASES,
             "schedule='one-cycle', off there too, falls along a cosine; there along a line",
         ),
     ),
@@ -166,7 +176,8 @@ PRESETS = {
             _BEST_KEPT,
             "weighted=True divides by the weights' sum; there, always weighted, by the number of losses above 0",
             "a negative that equals the target is left out; there it stays",
-            "biases start at 0; there those of feed-forward layers are uniform",
+            _KEYS_WITH_QUERIES,
+            _UNIFORM_BIASES,
         ),
     ),
     "recohut": Preset(
@@ -201,7 +212,8 @@ PRESETS = {
             "negatives are drawn afresh; there once, before training",
             _ADAM_EPSILON,
             _BEST_KEPT,
-            "vectors start normal with a spread of 0.02; there uniform within 0.05",
+            "vectors start normal with a spread of 0.02; there uniform within 0.05, in later versions normal with 0.05",
+            _KEYS_APART,
         ),
     ),
     "freerec": Preset(
@@ -221,7 +233,14 @@ PRESETS = {
             patience=200,
             validate_every=5,
         ),
-        (_NO_LEAK, "feed-forward layers start by Xavier's rule; there by He's, uniform"),
+        (
+            _NO_LEAK,
+            "a window's target follows its 50 events; there it is one of them, so of 100 events 49 are targets, not 50",
+            _CUT_FIRST,
+            f"{_KEYS_WITH_QUERIES}, and all are uniform",
+            "feed-forward layers start by Xavier's rule; there by He's, uniform",
+            _UNIFORM_BIASES,
+        ),
     ),
     "esasrec": Preset(
         "eSASRec: LiGR blocks and sampled softmax, with its settings for MovieLens-1M",
@@ -248,6 +267,8 @@ PRESETS = {
         (
             "a negative that equals the target is left out; there it stays",
             "stops by NDCG@10 over the catalogue; there by the validation loss",
+            _KEYS_WITH_QUERIES,
+            "biases start at 0; there those of gates are uniform",
         ),
     ),
     "ssept": Preset(
@@ -274,6 +295,7 @@ PRESETS = {
             _SAFE_LOG,
             _SUM_MASKS,
             _BEST_KEPT,
+            _KEYS_APART,
         ),
     ),
     "stamp": Preset(
@@ -299,6 +321,7 @@ PRESETS = {
             "vectors start with a spread of 0.02, layers by Xavier's rule; there with 0.002 and 0.05",
             "padding has no vector; there its row starts random, and is summed into mean and memory of short histories",
             "the paper's code adds the mean of the history to the memory; RecBoard and we the last item",
+            _CUT_FIRST,
         ),
     ),
 }

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sasrec import bundle
-from sasrec.errors import ConfigError, ScoreError
+from sasrec.errors import ConfigError, ScoreError, check_whole
 from sasrec.retrieval.exported import Exported
 from sasrec.retrieval.recommender import Recommender
 from sasrec.retrieval.topk import best, blocks, hide
@@ -57,16 +57,18 @@ def export_onnx(
     model, but for rounding.
 
     Args:
-        k: Items of the answers that are compared.
+        k: Items of the answers that are compared; of a smaller catalogue all.
         progress: Say on standard error what is done; None does so on a terminal.
 
     Raises:
-        ConfigError: The model is no network, or one that cannot be exported, or the extra `onnx` is missing.
+        ConfigError: The model is no network, or one that cannot be exported; `k` is no number of items; or the extra
+            `onnx` is missing.
         ScoreError: The two do not agree.
         OutputError: The path is taken (and `replace` is False) or cannot be written.
     """
     from sasrec.retrieval.neural import Neural
 
+    k = min(check_whole("k", k, least=1), len(model.items))
     scorer = model.scorer
     if not isinstance(scorer, Neural):
         raise ConfigError(
@@ -85,6 +87,8 @@ def export_onnx(
 def exported(scorer: "Neural") -> Exported:
     """The same network as ONNX; ConfigError as `export_onnx`."""
     try:
+        import onnxruntime  # noqa: F401  # which `Exported` computes with, and misses in words for a saved model
+
         from sasrec.export.network import to_onnx
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("sasrec"):

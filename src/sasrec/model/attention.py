@@ -103,7 +103,7 @@ class Layout:
 
     @cached_property
     def apart(self) -> bool:
-        """True where no two sequences share a bin."""
+        """True where all bins are of one size, and no two sequences share one."""
         return self.shapes[0][0] == len(self.lasts)
 
     @cached_property
@@ -173,7 +173,7 @@ class Layout:
 
 
 def in_buckets(elapsed: Int[Tensor, "*shape"]) -> Int[Tensor, "*shape"]:
-    """Times as numbers below `BUCKETS` that tell them apart by their logarithm, two buckets for every doubling.
+    """Times below 2^63 - 1 as numbers below `BUCKETS`, by their logarithm: two buckets for every doubling.
 
     They are 0 for no time or a negative one, 2, 3, 4 and 4 for 1 to 4 units, and go on at 5, 7, 11, 15, 23, ... units.
     """
@@ -250,7 +250,8 @@ class Attention(nn.Module):
         """For every position, the values that it attends to, bin by bin."""
         query, both = layout.pad(query), layout.pad(both)
         # Without a mask an empty slot looks at its bin's sequence: its own answer goes nowhere, but its gradient would.
-        if layout.apart and self.causal and self.bias is None and drop is keep_all and not query.requires_grad:
+        learns = query.requires_grad or both.requires_grad
+        if layout.apart and self.causal and self.bias is None and drop is keep_all and not learns:
             return layout.unpad(self._mixed_in(layout.shapes[0], query, both, None, drop))
         parts = zip(layout.shapes, query.split(layout.sizes), both.split(layout.sizes), self.masks(layout), strict=True)
         mixed = [self._mixed_in(*part, drop) for part in parts]

@@ -1,6 +1,6 @@
 """What a network looks at, for people to see; nothing here is part of scoring.
 
-Axes: L positions of one history, B = 1 history, D width, H heads.
+Axes: L positions of one history, Q positions that ask (L, or 1: the last), B = 1 history, D width, H heads.
 """
 
 from collections.abc import Iterator
@@ -17,20 +17,25 @@ from sasrec.model.network import SASRec
 
 def weights_of(
     layer: Attention,
-    queries: Float[Tensor, "L D"],
+    queries: Float[Tensor, "Q D"],
     memory: Float[Tensor, "L D"],
     layout: Layout,
     keys: Float[Tensor, "L D"] | None = None,
-) -> Float[Tensor, "H L L"]:
-    """How much each position of one history takes from each, by head; every row sums to 1.
+) -> Float[Tensor, "H Q L"]:
+    """How much each position of one history that asks takes from each, by head; every row sums to 1.
 
     Args:
         queries: As all others what the layer itself is given.
+
+    Raises:
+        ValueError: There is more than one history.
     """
+    if len(layout.lasts) > 1:
+        raise ValueError(f"weights are those of one history, found {len(layout.lasts)}; let the network read it alone")
     key = layer.keys_and_values(memory, keys).chunk(2, dim=1)[0]
     query, key = (one.unflatten(1, (layer.heads, -1)).transpose(0, 1) for one in (layer.query(queries), key))
     (mask,) = layer.masks(layout)  # one history fills one bin
-    return ((query * query.shape[2] ** -0.5) @ key.transpose(1, 2) + mask[0]).softmax(dim=2)
+    return ((query * query.shape[2] ** -0.5) @ key.transpose(1, 2) + mask[0][:, -len(queries) :]).softmax(dim=2)
 
 
 @torch.inference_mode()
@@ -46,7 +51,7 @@ def attention_of(
 
 @contextmanager
 def attention_seen(network: nn.Module) -> Iterator[list[Tensor]]:
-    """A list to which every attention layer adds its weights when the network reads one history inside the block."""
+    """A list to which attention layers add their weights, as `weights_of`, when the network reads inside the block."""
     found: list[Tensor] = []
 
     def note(layer: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> None:

@@ -62,17 +62,10 @@ class Stamp(nn.Module):
         return vectors
 
     def _memory(self, vectors: Tensor, last: Tensor, layout: Layout) -> Tensor:
-        owners = layout.spread(torch.arange(len(last), device=last.device))
-        empty = torch.zeros_like(last)
-        counts = layout.spread(layout.ages[_firsts(layout)] + 1)  # the first position is the oldest
-        mean = empty.index_add(0, owners, vectors / counts.unsqueeze(1))
+        shares = vectors / layout.spread(layout.lengths).unsqueeze(1)
+        mean = torch.zeros_like(last).index_add(0, layout.sequences, shares)
         asked = self.ask_item(vectors) + layout.spread(self.ask_last(last) + self.ask_mean(mean))
-        return last.index_add(0, owners, self.weigh(asked.sigmoid()) * vectors)
-
-
-def _firsts(layout: Layout) -> Tensor:
-    """Flat index of the first position of every sequence."""
-    return torch.cat([layout.lasts.new_zeros(1), layout.lasts[:-1] + 1])
+        return last.index_add(0, layout.sequences, self.weigh(asked.sigmoid()) * vectors)
 
 
 Network = SASRec | Stamp

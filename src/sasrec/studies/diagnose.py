@@ -8,10 +8,11 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 
-from sasrec.config import Config
+from sasrec.config import OF_BLOCKS, Config
 from sasrec.data.features import Features
 from sasrec.data.splits import Split, known_split
 from sasrec.errors import ConfigError, DataError, check_kind
@@ -167,7 +168,14 @@ def _smaller(config: Config, data: Split, lengths: tuple[int, ...]) -> Mapping[s
     batch = int(config.batch) if config.learn == "last" else round(int(config.batch) * targets / max(histories, 1))
     rolling = replace(config, windows="rolling", shortest=1, learn="last", batch=min(max(batch, 1), 1_000_000))
     made = {f"trained on the last {one}": replace(rolling, length=one) for one in lengths if one < int(config.length)}
-    return made | {"trained without blocks": replace(rolling, network="sasrec", blocks=0, length=1)}
+    return made | {"trained without blocks": _without_blocks(replace(rolling, network="sasrec", length=1))}
+
+
+def _without_blocks(config: Config) -> Config:
+    """The same settings for a network without blocks, which refuses what blocks alone read."""
+    rest = {"relative": "none", "both": "learned"}
+    kept: dict[str, Any] = {name: rest.get(found := getattr(config, name), found) for name in ("positions", "times")}
+    return replace(config, blocks=0, **kept, **{name: getattr(Config, name) for name in OF_BLOCKS})
 
 
 def _steps(data: Split) -> int:

@@ -50,7 +50,7 @@ def settled(config: Config, train: Sequences, *, items: int, drawn: bool = False
 
     Length: 200 where users have 50 training events or more on average, else 50. Short histories fit into any window.
 
-    Positions: learned and relative where users have as many, else learned; none in a network without a place for them.
+    Positions: learned and relative where users have as many and there are blocks, else learned; none with STAMP.
 
     Initial: item vectors as counts tell up to 50,000 items that have fewer than 100 training events on average, else
     drawn.
@@ -80,7 +80,7 @@ def settled(config: Config, train: Sequences, *, items: int, drawn: bool = False
     taken = {
         "width": 128 if items <= _MANY_ITEMS else 64,
         "length": 200 if long else 50,
-        "positions": "none" if config.network != "sasrec" else "both" if long else "learned",
+        "positions": "none" if config.network != "sasrec" else "both" if long and config.blocks else "learned",
         "initial": "counted" if items <= _MANY_ITEMS and _events_per_item(train, items) < _OFTEN else "small",
         "dropout": round(0.5 - 0.3 * min(max(often, 0.0), 1.0), 2),
         "batch": 2 ** min(max(round(math.log2(_users(train) / 100)), 4), 7),
@@ -150,7 +150,8 @@ def reasons(asked: Config, taken: Config, train: Sequences, *, items: int) -> di
     """
     events = f"users have {_events_per_user(train):,.1f} training events on average"
     often = f"items have {_events_per_item(train, items):,.1f} training events on average"
-    placed = events if taken.network == "sasrec" else f"{taken.network} has no place for them"
+    placed = events if taken.blocks else "without blocks nothing reads distances"
+    placed = placed if taken.network == "sasrec" else f"{taken.network} has no place for them"
     told = {
         "width": f"{taken.width}, as {_items_in_words(items)}",
         "length": f"{taken.length}, as {events}",
