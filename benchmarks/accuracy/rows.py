@@ -104,12 +104,20 @@ _LIGR = {"norm": "pre", "gated": True, "projected": True, "activation": "swiglu"
 ROWS = {
     "default": Row("defaults"),
     "unsmoothed": Row("no label smoothing", {"label_smoothing": 0.0}),
+    "smoothing-20": Row("label smoothing 0.2", {"label_smoothing": 0.2}),
+    "smoothing-30": Row("label smoothing 0.3", {"label_smoothing": 0.3}),
+    "smoothing-40": Row("label smoothing 0.4", {"label_smoothing": 0.4}),
+    "swap": Row("a tenth of the items of histories replaced by any others", {"swap_items": 0.1}),
+    "swap-alone": Row(
+        "a tenth of the items of histories replaced by any others, no label smoothing",
+        {"swap_items": 0.1, "label_smoothing": 0.0},
+    ),
     "before": Row(
         "no label smoothing, when empty slots moved relative positions too", {"label_smoothing": 0.0}, base="unsmoothed"
     ),
     "last-windows": Row("the last window of every history", _THEN),
     "counted-start": _last("item vectors that counts begin with", {"initial": "counted"}),
-    "drawn": _drawn("drawn item vectors", {}, base="default"),
+    "drawn": _drawn("drawn item vectors", {}, base="last-windows"),
     "drawn-learned": _drawn("learned positions alone", {"positions": "learned"}),
     "former": _former("positions and dropout as before", {}, base="drawn"),
     "drawn-relative": _drawn("relative positions too", {"positions": "both"}),
