@@ -5,9 +5,10 @@ matrix products that it cannot do without, made in the same process, in turns wi
 least of several rounds of each. The limits are two to three times what is measured today.
 """
 
+import argparse
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,8 +52,9 @@ class Job:
         return work / products
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Print every ratio with its limit; 1 if one is beyond it."""
+    argparse.ArgumentParser(prog="python -m benchmarks.guard", description=__doc__).parse_args(arguments)
     with torch_threads(1):
         found = [(job, job.ratio()) for job in jobs()]
     for job, ratio in found:

@@ -248,6 +248,16 @@ def test_the_stand_in_has_beautys_users_and_is_the_same_in_every_run(tmp_path):
     assert 0.9 < found["events"] / inputs.BEAUTY[2] < 1.1
 
 
+@pytest.mark.parametrize(("asked", "code"), [("--help", 0), ("--steps", 2)])
+def test_the_guard_measures_nothing_when_it_is_asked_for_help_or_anything_else(asked, code, monkeypatch):
+    monkeypatch.setattr(guard, "jobs", lambda: pytest.fail("it measured"))
+
+    with pytest.raises(SystemExit) as left:
+        guard.main([asked])
+
+    assert left.value.code == code
+
+
 def test_a_guarded_job_is_compared_with_its_products_by_the_least_of_each(monkeypatch):
     costs = iter([2.0, 9.0, 1.0, 8.0, 3.0, 7.0] + [5.0, 50.0] * 4)
     monkeypatch.setattr(guard, "_cost", lambda job: next(costs))

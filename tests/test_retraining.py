@@ -1,6 +1,7 @@
 """A retrained model is what one would get by hand with the settings of the model before."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -84,6 +85,14 @@ def test_a_blend_is_made_of_its_parts_made_again(small_config, data, newer):
     made = [sasrec.train(newer, one, progress=False) if one is names["sasrec"] else one for one in parts]
     assert isinstance(found.scorer, Blend)
     assert_same(found, sasrec.blend(newer, made, progress=False))
+
+
+def test_an_interrupted_retraining_gives_nothing(small_model, newer, monkeypatch):
+    half_trained = SimpleNamespace(record={"stopped": "interrupted"})
+    monkeypatch.setattr("sasrec.training.retraining.train", lambda *_, **__: half_trained)
+
+    with pytest.raises(KeyboardInterrupt):
+        retrain(small_model, newer, progress=False)
 
 
 def test_a_blend_of_one_part_is_that_part_made_again(data, newer):

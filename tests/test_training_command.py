@@ -51,6 +51,11 @@ def interrupted(monkeypatch):
     monkeypatch.setattr(Training, "_step", step)
 
 
+def terminated(*_):
+    """Stands for whatever SIGTERM meets."""
+    signal.raise_signal(signal.SIGTERM)
+
+
 def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
@@ -91,6 +96,32 @@ def test_a_terminated_training_saves_its_best_and_says_how_to_go_on(run, folder,
         folder / "whole" / "weights.safetensors"
     ).read_bytes()
     assert names(folder) == ["log.csv", "m", "whole"]
+
+
+def test_a_training_terminated_while_it_reads_the_log_says_so_and_leaves_nothing(run, folder, monkeypatch):
+    monkeypatch.setattr("sasrec.commands.reading.Reading.log", terminated)
+
+    assert run(*TRAIN) == (130, "", "error: interrupted\n")
+    assert names(folder) == ["log.csv"]
+
+
+@pytest.mark.parametrize("command", "demo train count blend refit diagnose tune compare retrain".split())
+def test_a_command_that_trains_can_be_terminated_before_anything_is_read(run, monkeypatch, command):
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(cli, "command_line", lambda _: terminated)
+
+    assert run(command) == (130, "", "error: interrupted\n")
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize("command", "evaluate add-items recommend similar info export serve activate rollback".split())
+def test_termination_is_left_to_the_system_where_nothing_is_trained(run, monkeypatch, command):
+    before, found = signal.getsignal(signal.SIGTERM), []
+    monkeypatch.setattr(cli, "command_line", lambda _: lambda _: found.append(signal.getsignal(signal.SIGTERM)))
+
+    run(command)
+
+    assert found == [before]
 
 
 def test_the_training_that_was_stopped_is_in_nobodys_way_but_its_own(run, folder, interrupted):

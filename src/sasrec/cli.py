@@ -1,7 +1,7 @@
 """The command line: which commands there are, and how each way of failing leaves it.
 
 Exit codes: 0 done; 1 a fault of ours, with its traceback; 2 a wrong use; 3 to 9 the errors of `sasrec.errors`; 130
-Ctrl-C.
+Ctrl-C, or SIGTERM where a command trains.
 """
 
 import os
@@ -11,6 +11,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import cache, partial
 from io import TextIOWrapper
 
@@ -20,6 +21,7 @@ from sasrec import __version__
 from sasrec.commands.defaults import fill
 from sasrec.commands.terminal import harmless
 from sasrec.errors import ConfigError, OutputError, SasrecError
+from sasrec.training.interrupts import terminable
 
 COMMANDS = {
     "demo": ("demonstration", "Show it all on a generated log: train, compare, save, recommend."),
@@ -48,6 +50,9 @@ COMMANDS = {
     "retrain": ("retraining", "Train the model that is served once more, with the events that came in since."),
 }
 """For every command its module in `sasrec.commands`, and its summary: the first line of its docstring."""
+
+TRAINING = frozenset({"demo", "train", "count", "blend", "refit", "diagnose", "tune", "compare", "retrain"})
+"""Commands that SIGTERM ends as Ctrl-C does, from the moment they are called."""
 
 # What is quoted comes first, and so is passed over; an apostrophe stands behind a letter.
 _ADVICE = re.compile(
@@ -104,7 +109,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             # A terminal that cannot show a title is no reason to fail.
             stream.reconfigure(errors="replace")
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), terminable() if command in TRAINING else nullcontext():
             warnings.showwarning = partial(_show_warning, command)
             command_line(command)(typed)
             sys.stdout.flush()

@@ -81,7 +81,8 @@ def compare(
 
     Args:
         log: File of interactions, as for `sasrec train`.
-        models: Folders that `sasrec train` wrote, from this log and split.
+        models: Folders of models of this log and split, as `sasrec train`, `count`, `blend`, `refit` or `export` writes
+            them.
         quiet: Print no progress.
     """
     from sasrec.evaluation.protocol import check_protocol

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from cyclopts import Group, Parameter
 
 from sasrec.commands.output import Destination, say
-from sasrec.commands.reading import LogFlagsAsTrained, Reading
+from sasrec.commands.reading import LogFlagsAsTrained, ModelFolder, Reading
 from sasrec.data.splits import Part
 from sasrec.data.titles import read_titles
 from sasrec.errors import ConfigError
@@ -37,7 +37,7 @@ MeasureFlags = Annotated[Measure, Parameter(name="*", group=Group("What is measu
 
 
 def evaluate(
-    model: Path,
+    model: ModelFolder,
     log: Path,
     /,
     *,
@@ -53,7 +53,6 @@ def evaluate(
     are counted from the same training part. The log is read and split as in training unless flags say otherwise.
 
     Args:
-        model: Folder that `sasrec train` wrote.
         log: The log that the model was trained on.
         titles: File of items with a column of titles, which then stand beside ids in the page of --html.
         shown_user: A user who comes first among those that the page shows.

@@ -23,7 +23,7 @@ def export(
     score every item after every history of the model, and have to agree. Needs the extra: pip install 'sasrec[onnx]'.
 
     Args:
-        model: Folder that `sasrec train` wrote.
+        model: Folder of a network, as `sasrec train`, `refit` or `retrain` writes it.
         to: The format.
         quiet: Print nothing but warnings and errors.
     """

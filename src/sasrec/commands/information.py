@@ -24,7 +24,7 @@ def info(path: Path, /, *, layers: bool = False, reading: LogFlags = Reading()) 
     it is checked. Of a log: what it holds, and how it would be split.
 
     Args:
-        path: A folder written by `sasrec train`, or a log file.
+        path: Folder of a model, or a log file.
         layers: Add a table of the network's layers, with the shapes and number of their weights.
     """
     if os.path.isdir(path):  # pathlib raises where a folder on the way must not be entered

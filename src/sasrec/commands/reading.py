@@ -1,4 +1,4 @@
-"""How the commands read a log: one set of flags for all of them, kept with the model for later."""
+"""How the commands read a log, by one set of flags that is kept with the model, and how a model is named."""
 
 import math
 from collections.abc import Mapping
@@ -34,8 +34,8 @@ class Reading:
         named: The filters that a data set's name in FreeRec stands for, as in Amazon2014Beauty_550_LOU.
         split: What is held out: each user's last item, or the last period by time.
         share: Share of the events in the test period, in (0, 0.5); used by the split by time alone.
-        new_items: Share of the items that are new in the test: nobody has them before, and `sasrec evaluate` tells how
-            they are ranked.
+        new_items: Hold out this share of the items: remove their events from training, validation and histories, so
+            that they occur only as test targets.
         new_seed: Fixes which these are.
     """
 
@@ -122,3 +122,8 @@ LogFlags = Annotated[Reading, Parameter(name="*", group=Group("Log", sort_key=1)
 LogFlagsAsTrained = Annotated[
     Reading, Parameter(name="*", group=Group("Log (where not given, as in training)", sort_key=1), show_default=False)
 ]
+ModelFolder = Annotated[
+    Path,
+    Parameter(help="Folder of a model, as `sasrec train`, `count`, `blend`, `refit`, `retrain` or `export` writes it."),
+]
+"""What a command that takes any model is given."""

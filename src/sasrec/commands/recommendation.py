@@ -11,6 +11,7 @@ import polars as pl
 from cyclopts import Group, Parameter
 
 from sasrec.commands.output import Shape, in_bytes, say
+from sasrec.commands.reading import ModelFolder
 from sasrec.data.vocab import Id, Vocabulary
 from sasrec.errors import ConfigError
 from sasrec.files import check_free
@@ -65,7 +66,7 @@ class Rules:
 
 
 def recommend(
-    model: Path,
+    model: ModelFolder,
     /,
     *,
     whom: Annotated[Whom, Parameter(name="*", group=_WHO)] = Whom(),
@@ -77,7 +78,6 @@ def recommend(
     """Recommend items to known users, after a history, or to everybody.
 
     Args:
-        model: Folder that `sasrec train` wrote.
         out: File for --all, with columns user_id, item_id, score and rank: CSV if its name ends in .csv, Parquet if it
             ends in .parquet or has no suffix.
         replace: Take the place of a file that is there already.
@@ -109,7 +109,7 @@ def recommend(
 
 
 def similar(
-    model: Path,
+    model: ModelFolder,
     item: str,
     /,
     *,
@@ -121,7 +121,6 @@ def similar(
     The score is the cosine between what the model knows of the two items.
 
     Args:
-        model: Folder that `sasrec train` wrote.
         item: The item.
         k: Items to list.
     """

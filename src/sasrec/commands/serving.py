@@ -6,20 +6,18 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from sasrec.commands.output import say
+from sasrec.commands.reading import ModelFolder
 from sasrec.serving.server import Place, Running, run
 
 _BEYOND = ("127.0.0.1", "localhost", "::1")
 
 
-def serve(model: Path, /, *, place: Annotated[Place, Parameter(name="*")] = Place()) -> None:
+def serve(model: ModelFolder, /, *, place: Annotated[Place, Parameter(name="*")] = Place()) -> None:
     """Answer over HTTP with a model, and keep the events that come in.
 
     Stop it with Ctrl-C or SIGTERM: it finishes the answers that it has begun. Started again, it goes on with the
     version that it served last, unless MODEL is another one than at the last start. Needs the extra: pip install
     'sasrec[serve]'.
-
-    Args:
-        model: Folder that `sasrec train` or `sasrec export` wrote.
     """
 
     def started(running: Running) -> None:
@@ -36,7 +34,7 @@ def serve(model: Path, /, *, place: Annotated[Place, Parameter(name="*")] = Plac
     say("stopped")
 
 
-def activate(data: Path, model: Path, /) -> None:
+def activate(data: Path, model: ModelFolder, /) -> None:
     """Let a running server answer with another model.
 
     The server reads, checks and tries the model first, and the one before answers meanwhile; a model that cannot be
@@ -44,7 +42,6 @@ def activate(data: Path, model: Path, /) -> None:
 
     Args:
         data: Data folder of the server.
-        model: Folder that `sasrec train` or `sasrec export` wrote.
     """
     from sasrec.serving.administration import Command, send
 

@@ -138,7 +138,6 @@ def train(
     from sasrec.training import settling, training
     from sasrec.training.checkpoint import TRAINS
     from sasrec.training.costs import peak_memory
-    from sasrec.training.interrupts import terminable
 
     with held(written.out, doing=TRAINS):
         checkpoint = written.check()
@@ -152,10 +151,9 @@ def train(
             for name, reason in settling.reasons(config, taken, data.train, items=len(content.items)).items():
                 say(wrapped(f"{name}: {reason}"))
             say(wrapped(_seen(data.valid)), "")
-        with terminable():
-            model = training.train(
-                data, config, history=written.history, features=features, checkpoint=checkpoint, progress=not quiet
-            )
+        model = training.train(
+            data, config, history=written.history, features=features, checkpoint=checkpoint, progress=not quiet
+        )
         model.record |= {"log": content.source.name, "reading": reading.to_dict(), "peak_memory": peak_memory()}
         out = written.out
         model.save(out, replace=written.replace)

@@ -39,6 +39,7 @@ def retrain(
             does not fit the data or the machine.
         DataError: There is nothing to learn from or to validate on.
         TrainingError: As `train`.
+        KeyboardInterrupt: Ctrl-C; what takes the place of another model is trained to its end.
     """
     if (features is None) != (model.record.get("features") is None):
         if features is not None:
@@ -50,7 +51,10 @@ def retrain(
 
 def _made(part: Part, data: Split, features: Features | None, progress: bool | None) -> Recommender:
     if isinstance(part.scorer, Neural | Exported):
-        return train(data, part.scorer.config, features=features, progress=progress)
+        made = train(data, part.scorer.config, features=features, progress=progress)
+        if made.record["stopped"] == "interrupted":
+            raise KeyboardInterrupt
+        return made
     name = kind_of(part.scorer, part.chosen)
     for countable in get_args(Countable):
         if name == countable:
