@@ -25,7 +25,7 @@ from sasrec.retrieval.recommender import Recommender
 from sasrec.serving import administration
 from sasrec.serving.administration import Command, send
 from sasrec.serving.api import Recommend
-from sasrec.serving.problems import Problem
+from sasrec.serving.problems import AWAY, Problem
 from sasrec.serving.service import Service
 from sasrec.serving.store import Event
 from sasrec.serving.versions import Course, Folder
@@ -119,6 +119,52 @@ def test_a_version_that_is_replaced_goes_without_a_search_for_garbage(open_servi
 
 
 def test_a_service_is_read_again_as_it_was_left(open_service, models):
+def test_a_request_is_answered_by_the_version_that_its_user_was_read_for(open_service, models):
+    service = open_service(models / "one")
+    first = service.served
+    [read] = first.informed([Recommend("u19", k=3)])
+    second = service.activate(models / "two")
+
+    answers = service.answer([read, Recommend("u19", k=3), read])
+
+    assert [one.model_version for one in answers] == [first.version, second, first.version]
+    found = [[item.item for item in one.items] for one in answers]
+    assert found == [offline(models / name) for name in ("one", "two", "one")]
+
+
+def test_what_is_read_before_holds_the_events_acknowledged_until_then(open_service, models):
+    service = open_service(models / "one")
+    service.store.add([Event("1", "ada", "i03")]).result(60)
+
+    [read] = service.served.informed([Recommend("ada")])
+    service.store.add([Event("2", "ada", "i04")]).result(60)
+    before, after = service.answer([read, Recommend("ada")])
+
+    assert (before.used_history, after.used_history) == (1, 2)
+
+
+def test_the_model_is_not_kept_waiting_by_the_store_of_what_was_read_before(open_service, models, monkeypatch):
+    service = open_service(models / "one")
+    [read] = service.served.informed([Recommend("u19", k=3)])
+    monkeypatch.setattr(service.store, "history", Mock(side_effect=AssertionError("asked while the model is at work")))
+
+    (answer,) = service.answer([read])
+
+    assert [one.item for one in answer.items] == offline(models / "one")
+
+
+def test_after_a_database_that_is_away_nobody_else_of_a_batch_is_read(open_service, models, monkeypatch):
+    service = open_service(models / "one")
+    away = Mock(side_effect=ServingError("gone", status=503))
+    monkeypatch.setattr(service.store, "history", away)
+
+    read = service.served.informed([Recommend("ada"), Recommend(history=["i03"]), Recommend("grace")])
+    answers = service.answer(read)
+
+    assert away.call_count == 1
+    assert [getattr(one, "kind", None) for one in answers] == [AWAY, None, AWAY]
+
+
     service = open_service(models / "one")
     second = service.activate(models / "two")
 

@@ -3,9 +3,10 @@
 import logging
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol, final, runtime_checkable
+from typing import NamedTuple, Protocol, final, runtime_checkable
 
 import numpy as np
 import polars as pl
@@ -30,7 +31,7 @@ from sasrec.serving.api import (
 )
 from sasrec.serving.explaining import explain
 from sasrec.serving.finding import Finder, Question
-from sasrec.serving.problems import UNKNOWN_ITEM, Problem, invalid, unread
+from sasrec.serving.problems import AWAY, UNKNOWN_ITEM, Problem, invalid, unread
 from sasrec.serving.searching import Search
 from sasrec.serving.store import EventStore, Stored
 from sasrec.serving.timing import Clock, untimely
@@ -41,6 +42,40 @@ Answer = Recommendation | Similars | Explanation
 LOGGER = logging.getLogger("sasrec.serving")
 
 _NONE = np.empty(0, dtype=np.int32)
+
+
+class Past(NamedTuple):
+    """What is known of a user to a version of the model.
+
+    Attributes:
+        rows: Item rows of what the version was trained on.
+        user: The user's row there; -1 for nobody whom the version knows or may.
+        since: The events since.
+    """
+
+    rows: np.ndarray
+    user: int
+    since: list[Stored]
+
+
+_NOBODY = Past(_NONE, -1, [])
+
+
+@dataclass(frozen=True, slots=True)
+class Informed:
+    """A request with what is known of its user.
+
+    Attributes:
+        served: The version that it was read for, which answers, even if another one has come meanwhile.
+        past: What is known; or why that cannot be told.
+    """
+
+    served: "Served"
+    request: Request
+    past: Past | Problem
+
+
+Asked = Request | Informed
 
 
 @final
@@ -114,9 +149,34 @@ class Served:
             self._rank([trial(1)] * count)
         self._rank([trial(1), trial(2)])  # what was made to do harm may be able to answer one history alone
 
-    def answer(self, requests: Sequence[Request]) -> list[Answer | Problem]:
-        """Answers in the order of the requests; those that need scores take as few passes as fit the cache."""
-        asked = [self.understood(one) if isinstance(one, Recommend) else self._about_one(one) for one in requests]
+    def informed(self, requests: Sequence[Request], *, away: Problem | None = None) -> list[Informed]:
+        """The requests, each with what is known of its user now.
+
+        Args:
+            away: Why the store cannot be read, where that is known: it is not asked again then, nor once it says so.
+        """
+        found: list[Informed] = []
+        for one in requests:
+            user = None if isinstance(one, Similar) else one.user
+            past: Past | Problem = _NOBODY if user is None else away or self._past(str(user))
+            if isinstance(past, Problem) and past.kind == AWAY:
+                away = past
+            found.append(Informed(self, one, past))
+        return found
+
+    def answer(self, requests: Sequence[Asked]) -> list[Answer | Problem]:
+        """Answers in the order of the requests; those that need scores take as few passes as fit the cache.
+
+        Args:
+            requests: Users of those that are not informed are read of here; those that are were so for this version.
+        """
+        whole = [one if isinstance(one, Informed) else self.informed([one])[0] for one in requests]
+        asked = [
+            self.understood(one.request, one.past)
+            if isinstance(one.request, Recommend)
+            else self._about_one(one.request, one.past)
+            for one in whole
+        ]
         ranked = iter(self._rank([one for one in asked if isinstance(one, Question)]))
         return [next(ranked) if isinstance(one, Question) else one for one in asked]
 
@@ -168,21 +228,27 @@ class Served:
             return None
         return invalid(f"{name!r} is none of {', '.join(self.scorers)} - at `$.scorer`")
 
-    def _about_one(self, request: Similar | Explain) -> Answer | Problem:
+    def _about_one(self, request: Similar | Explain, past: Past | Problem) -> Answer | Problem:
         if str(request.item) not in self.items.rows:
             return Problem(UNKNOWN_ITEM, f"the model {self.version} does not know the item {str(request.item)!r}")
         if isinstance(request, Explain):
-            return explain(self, request)
+            return explain(self, request, past)
         return self._unlisted(request.scorer) or self._similar(request)
 
-    def _known(self, user: str) -> tuple[np.ndarray, int, list[Stored]]:
-        """Item rows of the training data, the user's row there, and the events since."""
+    def _past(self, user: str) -> Past | Problem:
+        try:
+            return self._known(user)
+        except ServingError as error:
+            LOGGER.error("%s", error)
+            # Of this user alone: those who are answered together with it have other rows.
+            return unread(error)
+
+    def _known(self, user: str) -> Past:
         row = self.users.rows.get(user, -1)
-        forgotten = self.store.forgotten(user)
-        if row < 0 or (forgotten is not None and forgotten > self._through):
+        if row < 0 or ((forgotten := self.store.forgotten(user)) is not None and forgotten > self._through):
             # All events: what was trained on holds none of them, or no longer may.
-            return _NONE, -1, self.store.history(user)
-        return self.model.histories[row], row, self.store.history(user, after=self._through)
+            return Past(_NONE, -1, self.store.history(user))
+        return Past(self.model.histories[row], row, self.store.history(user, after=self._through))
 
     def _times(self, user: int, since: Sequence[Stored], clock: Clock) -> np.ndarray:
         """When the events of `_known` happened, as the model's log counts it.
@@ -194,16 +260,13 @@ class Served:
         own = _NONE if times is None or user < 0 else times[offsets[user] : offsets[user + 1]]
         return np.concatenate([own.astype(np.int64), clock.of_microseconds(one.time for one in since)])
 
-    def understood(self, request: Recommend) -> Question | Problem:
-        """A request in rows, or why it cannot be answered."""
+    def understood(self, request: Recommend, past: Past | Problem) -> Question | Problem:
+        """A request in rows, or why it cannot be answered. Args: past: What is known of its user."""
         if problem := self._unlisted(request.scorer) or untimely(request, needed=self._clock is not None):
             return problem
-        try:
-            own, user, since = (_NONE, -1, []) if request.user is None else self._known(str(request.user))
-        except ServingError as error:
-            LOGGER.error("%s", error)
-            # Of this user alone: those who are answered together with it have other rows.
-            return unread(error)
+        if isinstance(past, Problem):
+            return past
+        own, user, since = past
         later, given = self.items.places(one.item for one in since), self.items.places(request.history)
         rows, times, asked = np.concatenate([own, later, given]), None, 0
         if self._clock is not None:

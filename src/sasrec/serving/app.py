@@ -81,6 +81,9 @@ class Application:
                 reply = await endpoint(_Asked(scope, receive, parts))
             except Problem as problem:
                 reply = self._refused(problem, request_id)
+            except asyncio.CancelledError:  # of what the server does not wait for any more at its end
+                unknown = Problem(problems.DRAINING, "the server stopped before this was done; send it again")
+                reply = self._refused(unknown, request_id)
             except _Gone:
                 reply = _Reply(400, [], b"")  # nobody is there to read it
             except Exception:  # noqa: BLE001  # whoever asked is told, and the server goes on

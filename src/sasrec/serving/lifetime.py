@@ -26,7 +26,8 @@ from sasrec.serving.versions import Folder
 if TYPE_CHECKING:
     from sasrec.serving.server import Place
 
-_GRACE = 25  # seconds for answers that have begun when the server stops listening
+_GRACE = 18  # seconds for answers that have begun when the server stops listening
+_LAST_SECONDS = 1.0  # for what is scored at the end, which nobody waits for any more
 
 
 @final
@@ -95,7 +96,8 @@ class Lifetime:
             await self._server.serve(sockets=[listening])
         finally:
             commands.close()
-            await asyncio.to_thread(batcher.close)
+            desk.reader.close()
+            batcher.close(seconds=_LAST_SECONDS)
 
 
 @final

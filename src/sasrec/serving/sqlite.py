@@ -43,6 +43,8 @@ class SqliteStore:
     """
 
     def __init__(self, path: Path, *, writable: bool = True) -> None:
+    remote = False
+
         """Open the file, or make it.
 
         Args:

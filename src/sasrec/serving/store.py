@@ -55,10 +55,12 @@ class EventStore(Protocol):
     Attributes:
         id: Tells this store from every other.
         name: Where it is, as messages say it, without a password.
+        remote: Whether it is another process's, whose answers may have to be waited for.
     """
 
     id: str
     name: str
+    remote: bool
 
     def add(self, events: Sequence[Event]) -> Future[list[Outcome]]:
         """Store events; the future ends when they are durable, with what became of each."""
