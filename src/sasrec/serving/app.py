@@ -11,13 +11,13 @@ import msgspec
 
 from sasrec.serving import problems
 from sasrec.serving.answering import LOGGER
+from sasrec.serving.api import BODY
 from sasrec.serving.naming import Names, check_name
 from sasrec.serving.operations import OPERATIONS, Desk, Operation
 from sasrec.serving.pages import FILES, read_page
 from sasrec.serving.pages import HEADERS as PAGE_HEADERS
 from sasrec.serving.problems import Problem, id_of
 
-BODY = 2**20  # bytes of a request's body at most
 _BODY_SECONDS = 10.0
 
 Message = MutableMapping[str, Any]
