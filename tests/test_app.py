@@ -11,6 +11,7 @@ import pytest
 
 from sasrec.serving.app import BODY
 
+from sasrec.serving.metrics import Counter
 
 @pytest.fixture(scope="module")
 def titled(tmp_path_factory, small_model):
@@ -301,6 +302,15 @@ def test_metrics_count_requests_and_hold_no_ids(get, post, running):
 
 
 def series(text):
+def test_a_count_beyond_a_million_is_exact():
+    counter = Counter("many", "Of something.", ("kind",))
+    for _ in range(2):
+        counter.add("a", amount=1_000_000)
+    counter.add("a", amount=True)
+
+    assert counter.lines()[-1] == 'many{kind="a"} 2000001'
+
+
     return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in text.splitlines() if line[0] != "#"}
 
 
