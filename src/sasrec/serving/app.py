@@ -178,6 +178,8 @@ async def _body(request: _Asked) -> bytearray:
     media_type = headers.get(b"content-type", b"").decode("latin-1").partition(";")[0].strip().lower()
     if media_type != "application/json":
         raise Problem(problems.NO_JSON, f"content-type is {media_type!r}; send application/json")
+    if headers.get(b"transfer-encoding", b"chunked").lower() != b"chunked":
+        raise Problem(problems.NO_JSON, "transfer-encoding: a body may come in chunks, and else as it is")
     if headers.get(b"content-encoding", b"identity").lower() != b"identity":
         raise Problem(problems.NO_JSON, "content-encoding: compressed bodies are not read; send the body as it is")
     length = headers.get(b"content-length", b"0").lstrip(b"0")  # Python reads no number of more than 4,300 digits

@@ -15,7 +15,7 @@ import uvloop
 from sasrec.serving.administration import listen
 from sasrec.serving.app import Application
 from sasrec.serving.batching import Batcher
-from sasrec.serving.connections import Connection
+from sasrec.serving.connections import Backlog, Connection
 from sasrec.serving.metrics import Metrics
 from sasrec.serving.naming import names_of
 from sasrec.serving.operations import Desk
@@ -80,7 +80,7 @@ class Lifetime:
         desk = Desk(self.service, batcher, metrics)
         config = uvicorn.Config(
             Application(desk, names_of(listening.getsockname()[0], self._host, self._known_as)),
-            http=partial(Connection, Refusals(desk)),  # type: ignore[arg-type]  # makes a connection, as the class does
+            http=partial(Connection, Refusals(desk), Backlog()),  # type: ignore[arg-type]  # makes a connection, as the class does
             ws="none",
             lifespan="off",
             log_config=None,
