@@ -94,9 +94,9 @@ class Writer:
         try:
             results = self._commit([job.write for job in jobs])
         except Exception as error:  # noqa: BLE001  # whoever wrote is told, and the thread goes on
-            status = error.status if isinstance(error, ServingError) else None
+            status, told = (error.status, error.told) if isinstance(error, ServingError) else (None, None)
             for job in jobs:
-                job.done.set_exception(ServingError(str(error) or repr(error), status=status))
+                job.done.set_exception(ServingError(str(error) or repr(error), status=status, told=told))
             return
         for job, result in zip(jobs, results, strict=True):
             if isinstance(result, ServingError):
