@@ -617,6 +617,10 @@ def without(whole, name):
 @pytest.mark.parametrize(
     ("changes", "where"),
     [
+        ({"exclude_seen": "no"}, "exclude_seen"),
+        ({"exclude_seen": None}, "exclude_seen"),
+        ({"time_unit": "weeks"}, "time_unit"),
+        ({"events": {"taken": 1, "through": 1, "store": 7}}, "events.store"),
         ({"features": ["genre"]}, "features"),
         ({"item_table": "genre"}, "item_table"),
         ({"item_table": ["genre"]}, "item_table"),
