@@ -146,17 +146,17 @@ def test_what_is_read_before_holds_the_events_acknowledged_until_then(open_servi
 def test_the_model_is_not_kept_waiting_by_the_store_of_what_was_read_before(open_service, models, monkeypatch):
     service = open_service(models / "one")
     [read] = service.served.informed([Recommend("u19", k=3)])
-    monkeypatch.setattr(service.store, "history", Mock(side_effect=AssertionError("asked while the model is at work")))
+    monkeypatch.setattr(service.store, "known", Mock(side_effect=AssertionError("asked while the model is at work")))
 
     (answer,) = service.answer([read])
 
     assert [one.item for one in answer.items] == offline(models / "one")
 
 
-def test_after_a_database_that_is_away_nobody_else_of_a_batch_is_read(open_service, models, monkeypatch):
+def test_users_of_a_batch_are_read_together_and_told_alike_that_the_database_is_away(open_service, models, monkeypatch):
     service = open_service(models / "one")
     away = Mock(side_effect=ServingError("gone", status=503))
-    monkeypatch.setattr(service.store, "history", away)
+    monkeypatch.setattr(service.store, "known", away)
 
     read = service.served.informed([Recommend("ada"), Recommend(history=["i03"]), Recommend("grace")])
     answers = service.answer(read)

@@ -31,7 +31,7 @@ from sasrec.serving.api import (
 )
 from sasrec.serving.explaining import explain
 from sasrec.serving.finding import Finder, Question
-from sasrec.serving.problems import AWAY, UNKNOWN_ITEM, Problem, invalid, unread
+from sasrec.serving.problems import UNKNOWN_ITEM, Problem, invalid, unread
 from sasrec.serving.searching import Search
 from sasrec.serving.store import EventStore, Stored
 from sasrec.serving.timing import Clock, untimely
@@ -149,20 +149,14 @@ class Served:
             self._rank([trial(1)] * count)
         self._rank([trial(1), trial(2)])  # what was made to do harm may be able to answer one history alone
 
-    def informed(self, requests: Sequence[Request], *, away: Problem | None = None) -> list[Informed]:
-        """The requests, each with what is known of its user now.
-
-        Args:
-            away: Why the store cannot be read, where that is known: it is not asked again then, nor once it says so.
-        """
-        found: list[Informed] = []
-        for one in requests:
-            user = None if isinstance(one, Similar) else one.user
-            past: Past | Problem = _NOBODY if user is None else away or self._past(str(user))
-            if isinstance(past, Problem) and past.kind == AWAY:
-                away = past
-            found.append(Informed(self, one, past))
-        return found
+    def informed(self, requests: Sequence[Request]) -> list[Informed]:
+        """The requests, each with what is known of its user now."""
+        users = [None if isinstance(one, Similar) or one.user is None else str(one.user) for one in requests]
+        pasts = self._pasts(list({user: None for user in users if user is not None}))
+        return [
+            Informed(self, one, _NOBODY if user is None else pasts[user])
+            for one, user in zip(requests, users, strict=True)
+        ]
 
     def answer(self, requests: Sequence[Asked]) -> list[Answer | Problem]:
         """Answers in the order of the requests; those that need scores take as few passes as fit the cache.
@@ -170,7 +164,8 @@ class Served:
         Args:
             requests: Users of those that are not informed are read of here; those that are were so for this version.
         """
-        whole = [one if isinstance(one, Informed) else self.informed([one])[0] for one in requests]
+        read = iter(self.informed([one for one in requests if not isinstance(one, Informed)]))
+        whole = [one if isinstance(one, Informed) else next(read) for one in requests]
         asked = [
             self.understood(one.request, one.past)
             if isinstance(one.request, Recommend)
@@ -185,7 +180,10 @@ class Served:
 
         All of it is by time where the model looks at times, and so knows those of its own histories.
         """
-        own, row, since = self._known(user)
+        [past] = self._known([user])
+        if isinstance(past, ServingError):
+            raise past
+        own, row, since = past
         items = [self.items.texts[item] for item in own.tolist()] + [one.item for one in since]
         times = [None] * len(own) + [one.time / 1e6 for one in since]
         names = [None] * len(own) + [one.id for one in since]
@@ -235,20 +233,35 @@ class Served:
             return explain(self, request, past)
         return self._unlisted(request.scorer) or self._similar(request)
 
-    def _past(self, user: str) -> Past | Problem:
+    def _pasts(self, users: list[str]) -> dict[str, Past | Problem]:
+        if not users:
+            return {}
         try:
-            return self._known(user)
+            found = self._known(users)
         except ServingError as error:
-            LOGGER.error("%s", error)
-            # Of this user alone: those who are answered together with it have other rows.
-            return unread(error)
+            found = [error] * len(users)
+        told = {str(one): None for one in found if isinstance(one, ServingError)}
+        for text in told:
+            LOGGER.error("%s", text)
+        # Of such a user alone: those who are answered together with it have other rows.
+        return {
+            user: unread(one) if isinstance(one, ServingError) else one for user, one in zip(users, found, strict=True)
+        }
 
-    def _known(self, user: str) -> Past:
-        row = self.users.rows.get(user, -1)
-        if row < 0 or ((forgotten := self.store.forgotten(user)) is not None and forgotten > self._through):
-            # All events: what was trained on holds none of them, or no longer may.
-            return Past(_NONE, -1, self.store.history(user))
-        return Past(self.model.histories[row], row, self.store.history(user, after=self._through))
+    def _known(self, users: list[str]) -> list[Past | ServingError]:
+        rows = [self.users.rows.get(user, -1) for user in users]
+        # Of whom the model knows nothing, all events; and who is forgotten later has none from before that.
+        places = [self._through if row >= 0 else 0 for row in rows]
+        found: list[Past | ServingError] = []
+        for row, one in zip(rows, self.store.known(list(zip(users, places, strict=True))), strict=True):
+            if isinstance(one, ServingError):
+                found.append(one)
+            elif row < 0 or (one[0] is not None and one[0] > self._through):
+                # What was trained on holds none of them, or no longer may.
+                found.append(Past(_NONE, -1, one[1]))
+            else:
+                found.append(Past(self.model.histories[row], row, one[1]))
+        return found
 
     def _times(self, user: int, since: Sequence[Stored], clock: Clock) -> np.ndarray:
         """When the events of `_known` happened, as the model's log counts it.

@@ -3,13 +3,15 @@
 import secrets
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Future
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, final
 
 from psycopg import errors
 
 from sasrec.errors import ServingError
 from sasrec.serving.database import Connection, Link, parameters, shown, understood
-from sasrec.serving.store import HISTORY, Event, Outcome, Row, Stored, arrivals, checksum, hashed, paged
+from sasrec.serving.store import HISTORY, Event, Known, Outcome, Row, Stored, arrivals, checksum, hashed, paged
 from sasrec.serving.writing import Forget, Write, Writer
 
 _FORMAT = 1
@@ -22,6 +24,17 @@ CREATE TABLE sasrec.events (
     PRIMARY KEY (person, time, place), EXCLUDE USING hash (id WITH =)
 );
 CREATE TABLE sasrec.forgotten (person bytea PRIMARY KEY, place bigint NOT NULL, checksum bigint NOT NULL);
+"""
+_KNOWN = """
+SELECT asked.number, asked.person, forgotten.place, forgotten.checksum, since.*
+FROM unnest(%s::bytea[], %s::bigint[]) WITH ORDINALITY AS asked (person, place, number)
+LEFT JOIN sasrec.forgotten USING (person)
+LEFT JOIN LATERAL (
+    SELECT id, "user", item, time, place, given, checksum FROM sasrec.events
+    WHERE events.person = asked.person AND events.place > asked.place
+    ORDER BY events.time DESC, events.place DESC LIMIT %s
+) AS since ON true
+ORDER BY asked.number, since.time, since.place
 """
 # Seconds for one answer of the database. A training reads whole pages, and a write waits for what other servers write.
 _SERVING, _TRAINING, _WRITING = 5.0, 300.0, 30.0
@@ -91,9 +104,23 @@ class PostgresStore:
         """See `EventStore`."""
         person = self._person(user)
         found = self._read("SELECT place, checksum FROM sasrec.forgotten WHERE person = %s", (person,))
-        if found and checksum(person.hex(), found[0][0]) != found[0][1]:
-            raise ServingError(f"{self.name}: is damaged: a place does not match its checksum; restore it from a copy")
-        return int(found[0][0]) if found else None
+        if not found:
+            return None
+        _check_place(person, *found[0], name=self.name)
+        return int(found[0][0])
+
+    def known(self, asked: Sequence[tuple[str, int]]) -> list[Known | ServingError]:
+        """See `EventStore`. One question for all of them, however many they are."""
+        rows = self._read(_KNOWN, ([self._person(user) for user, _ in asked], [after for _, after in asked], HISTORY))
+        found: list[Known | ServingError] = []
+        for of_one in (list(group) for _, group in groupby(rows, key=itemgetter(0))):
+            person, place, expected = of_one[0][1:4]
+            try:
+                _check_place(person, place, expected, name=self.name)
+                found.append((place, [Row(*row[4:]).checked(self.name) for row in of_one if row[4] is not None]))
+            except ServingError as error:
+                found.append(error)
+        return found
 
     def kept(self, ids: Collection[str]) -> set[str]:
         """See `EventStore`."""
@@ -174,6 +201,11 @@ class PostgresStore:
     def _person(self, user: str) -> bytes:
         # An index of PostgreSQL takes about 2,700 bytes, and an id may be longer.
         return hashed(user, self.id)[:16]
+
+
+def _check_place(person: bytes, place: int | None, expected: int | None, *, name: str) -> None:
+    if place is not None and checksum(person.hex(), place) != expected:
+        raise ServingError(f"{name}: is damaged: a place does not match its checksum; restore it from a copy")
 
 
 def _prepare(connection: Connection, name: str) -> None:

@@ -119,13 +119,11 @@ class Reader:
 
 
 def _informed(jobs: list[_Job]) -> list[list[Informed]]:
-    found: list[list[Informed]] = []
-    away: Problem | None = None
+    together: dict[Served, list[Request]] = {}
     for job in jobs:
-        found.append(job.served.informed(job.requests, away=away))
-        told = (one.past for one in found[-1] if isinstance(one.past, Problem))
-        away = away or next((one for one in told if one.kind == AWAY), None)
-    return found
+        together.setdefault(job.served, []).extend(job.requests)
+    read = {served: iter(served.informed(requests)) for served, requests in together.items()}
+    return [[next(read[job.served]) for _ in job.requests] for job in jobs]
 
 
 def _logged(read: Callable[[_A], _T], what: _A) -> _T:

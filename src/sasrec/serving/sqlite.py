@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, final
 
 from sasrec.errors import ServingError
-from sasrec.serving.store import HISTORY, Event, Outcome, Row, Stored, arrivals, checksum, hashed, paged
+from sasrec.serving.store import HISTORY, Event, Known, Outcome, Row, Stored, arrivals, checksum, hashed, paged
 from sasrec.serving.writeahead import is_damaged
 from sasrec.serving.writing import Forget, Write, Writer
 
@@ -96,6 +96,16 @@ class SqliteStore:
         """See `EventStore`."""
         found = self._read("SELECT place FROM forgotten WHERE user = ?", (hashed(user, self.id).hex(),))
         return int(found[0][0]) if found else None
+
+    def known(self, asked: Sequence[tuple[str, int]]) -> list[Known | ServingError]:
+        """See `EventStore`."""
+        found: list[Known | ServingError] = []
+        for user, after in asked:
+            try:
+                found.append((self.forgotten(user), self.history(user, after=after)))
+            except ServingError as error:
+                found.append(error)
+        return found
 
     def kept(self, ids: Collection[str]) -> set[str]:
         """See `EventStore`."""
