@@ -4,12 +4,14 @@ import http.client
 import json
 import socket
 import threading
+from contextlib import suppress
 from urllib.parse import quote, urlsplit
 
 import polars as pl
 import pytest
 
 from sasrec.serving.app import BODY
+from sasrec.serving.metrics import Counter
 
 
 @pytest.fixture(scope="module")
@@ -300,6 +302,15 @@ def test_metrics_count_requests_and_hold_no_ids(get, post, running):
     assert not [one for one in after if "u07" in one or "secret" in one]
 
 
+def test_a_count_beyond_a_million_is_exact():
+    counter = Counter("many", "Of something.", ("kind",))
+    for _ in range(2):
+        counter.add("a", amount=1_000_000)
+    counter.add("a", amount=True)
+
+    assert counter.lines()[-1] == 'many{kind="a"} 2000001'
+
+
 def series(text):
     return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in text.splitlines() if line[0] != "#"}
 
@@ -473,6 +484,28 @@ def test_a_body_that_grows_too_large_in_chunks_is_refused(running):
     )
 
     assert answer.startswith("HTTP/1.1 413 ")
+
+
+def test_whoever_sends_a_body_that_is_too_large_in_one_piece_sees_its_answer(running):
+    address = urlsplit(running.url)
+    body = b" " * (8 * BODY)
+    with socket.create_connection((address.hostname, address.port), timeout=30) as connection:
+        with suppress(BrokenPipeError, ConnectionResetError):
+            connection.sendall(f"{HEAD}content-length: {len(body)}\r\n\r\n".encode() + body)
+        connection.shutdown(socket.SHUT_WR)
+        answer = b"".join(iter(lambda: connection.recv(65536), b"")).decode()
+
+    assert answer.startswith("HTTP/1.1 413 ")
+    assert "connection: close" in answer
+    assert '"title":"The body is too large"' in answer
+
+
+@pytest.mark.parametrize("coding", ["gzip, chunked", "deflate, chunked"])
+def test_a_body_that_is_compressed_on_the_way_is_refused(running, coding):
+    answer = raw(running, f"{HEAD}transfer-encoding: {coding}\r\n\r\n2\r\n{{}}\r\n0\r\n\r\n".encode())
+
+    assert answer.startswith("HTTP/1.1 415 ")
+    assert "transfer-encoding" in answer
 
 
 @pytest.mark.parametrize(

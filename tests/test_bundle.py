@@ -617,6 +617,10 @@ def without(whole, name):
 @pytest.mark.parametrize(
     ("changes", "where"),
     [
+        ({"exclude_seen": "no"}, "exclude_seen"),
+        ({"exclude_seen": None}, "exclude_seen"),
+        ({"time_unit": "weeks"}, "time_unit"),
+        ({"events": {"taken": 1, "through": 1, "store": 7}}, "events.store"),
         ({"features": ["genre"]}, "features"),
         ({"item_table": "genre"}, "item_table"),
         ({"item_table": ["genre"]}, "item_table"),
@@ -1075,3 +1079,29 @@ def test_what_could_never_be_read_back_is_not_written(saved, tmp_path, place, va
 def test_a_missing_parent_folder_is_one_clear_error(small_model, tmp_path):
     with pytest.raises(OutputError, match=r"model: the folder .*nowhere does not exist"):
         small_model.save(tmp_path / "nowhere" / "model")
+
+
+def test_a_file_that_memory_has_no_room_for_is_refused_in_words(saved):
+    file, size = saved / "histories.safetensors", 2**36
+    os.truncate(file, size)  # which takes no room on the disk
+    taken = int(re.search(r"VmSize:\s+(\d+)", Path("/proc/self/status").read_text())[1]) * 1024
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (taken + 2**30, before[1]))
+    try:
+        with pytest.raises(
+            BundleError, match=rf"histories\.safetensors: cannot be read: there is no memory for {size:,}"
+        ):
+            bundle.read(saved, file.name, size=size)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+def test_a_model_whose_replacement_was_cut_short_is_named_with_its_place(saved):
+    place = saved.parent / f".{saved.name}.abcdefgh.old"
+    place.mkdir()
+    saved.rename(place / saved.name)
+
+    with pytest.raises(BundleError, match="is missing, as replacing it was cut short") as refused:
+        sasrec.load(saved)
+
+    assert str(refused.value).endswith(f"; it is in {place / saved.name}: move it back")

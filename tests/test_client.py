@@ -1,8 +1,11 @@
 """The client against a real server: typed answers, errors in words, and connections that the server closed."""
 
+import re
 import socket
 import threading
+import urllib.request
 
+import numpy as np
 import pytest
 
 from sasrec.client import Client
@@ -208,4 +211,120 @@ def test_an_id_that_is_no_text_is_refused(client, ask):
 
 def test_what_json_cannot_hold_is_refused(client):
     with pytest.raises(ConfigError, match="/v1/recommend has no form in JSON"):
-        client.recommend(object())
+        client.recommend(scorer=object())
+
+
+@pytest.mark.parametrize("wrong", [777.0, 1.5, True, b"ab", ["ada"], object()])
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda shop, id_: shop.forget(id_),
+        lambda shop, id_: shop.history(id_),
+        lambda shop, id_: shop.similar(id_),
+        lambda shop, id_: shop.add(id_, "i01"),
+        lambda shop, id_: shop.add("odd", id_),
+        lambda shop, id_: shop.add_all([NewEvent("n1", "odd", "i01"), NewEvent("n2", id_, "i01")]),
+        lambda shop, id_: shop.recommend(id_),
+        lambda shop, id_: shop.recommend(deny=["i01", id_]),
+        lambda shop, id_: shop.recommend(history=[(id_, 1.0)]),
+        lambda shop, id_: shop.recommend_batch([Recommend("u19"), Recommend("u19", allow=[id_])]),
+        lambda shop, id_: shop.rank([id_]),
+        lambda shop, id_: shop.explain(id_),
+    ],
+)
+def test_what_is_neither_text_nor_an_integer_is_no_id_and_nothing_is_sent(client, ask, wrong):
+    before = client.latest(limit=100).events
+
+    with pytest.raises(ConfigError, match="expected an id, text or an integer as in the log, found") as refused:
+        ask(client, wrong)
+
+    assert repr(wrong) in str(refused.value)
+    assert client.latest(limit=100).events == before
+
+
+@pytest.mark.parametrize("ask", [Client.forget, Client.history, Client.similar])
+def test_nobody_is_no_user_and_nothing_no_item(client, ask):
+    with pytest.raises(ConfigError, match=r"(user|item): expected an id.* found None"):
+        ask(client, None)
+
+
+def test_a_user_is_forgotten_under_the_id_that_the_events_have(client):
+    client.add(777, "i03")
+    client.add(np.int64(777), "i04")
+
+    assert client.forget(np.int64(777)).events == 2
+    assert client.history("777").events == []
+
+
+@pytest.mark.parametrize("text", ["i03", b"i03"])
+@pytest.mark.parametrize(
+    ("ask", "name"),
+    [
+        (lambda shop, text: shop.recommend(history=text), "history"),
+        (lambda shop, text: shop.recommend(allow=text), "allow"),
+        (lambda shop, text: shop.recommend(deny=text), "deny"),
+        (lambda shop, text: shop.rank(text), "candidates"),
+        (lambda shop, text: shop.explain("i03", history=text), "history"),
+        (lambda shop, text: shop.recommend_batch([Recommend(deny=text)]), "deny"),
+    ],
+)
+def test_one_text_is_no_list_of_one_letter_items(client, ask, name, text):
+    with pytest.raises(ConfigError) as refused:
+        ask(client, text)
+
+    assert str(refused.value) == f"{name}: expected a list of ids, found the single text {text!r}; pass [{text!r}]"
+
+
+def test_a_body_that_is_too_large_is_refused_as_such_and_not_sent_twice(client, monkeypatch):
+    events = [NewEvent(f"large-{number}", "u" * 1000, "i" * 1000) for number in range(1000)]
+
+    with pytest.raises(ServingError, match="/v1/events: The body is too large: 2,") as refused:
+        client.add_all(events)
+    monkeypatch.setattr("sasrec.client.BODY", 2**30)  # of a server that takes less than the client knows
+    before = requests(client)
+    with pytest.raises(ServingError, match="The body is too large: a body has at most") as told:
+        client.add_all(events)
+
+    assert (refused.value.status, told.value.status) == (413, 413)
+    assert requests(client) - before == 2  # this one, and that of the figures before it
+
+
+def requests(client):
+    with urllib.request.urlopen(f"{client.url}/metrics") as answer:
+        found = re.findall(r"^sasrec_requests_total{.*} (\S+)$", answer.read().decode(), re.MULTILINE)
+    return sum(map(float, found))
+
+
+@pytest.mark.parametrize(
+    ("head", "body"),
+    [
+        (b"200 OK", b'{"model_version": "\xff\xfe", "kind": 1}'),
+        (
+            b"503 X\r\ncontent-type: application/problem+json",
+            b'{"type":"x","title":"\xff","status":503,"detail":"d","instance":"i"}',
+        ),
+    ],
+)
+def test_an_answer_that_is_no_text_is_an_error_of_the_server(head, body):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+
+        def speak():
+            connection, _ = other.accept()
+            connection.recv(65536)
+            connection.sendall(b"HTTP/1.1 %b\r\ncontent-length: %d\r\n\r\n%b" % (head, len(body), body))
+            connection.close()
+
+        thread = threading.Thread(target=speak)
+        thread.start()
+        url = f"http://127.0.0.1:{other.getsockname()[1]}"
+        with Client(url) as client, pytest.raises(ServingError, match="this is no answer of sasrec"):
+            client.model()
+        thread.join()
+
+
+@pytest.mark.parametrize("more", ["user:secret@h", "user@h", "h?key=secret", "h/#secret"])
+def test_an_address_with_what_would_not_be_sent_is_refused_and_not_shown(more):
+    with pytest.raises(ConfigError, match="none of which would be sent") as refused:
+        Client(f"http://{more}")
+
+    assert "secret" not in str(refused.value)

@@ -173,9 +173,11 @@ def test_a_network_trains_with_what_the_image_keeps_of_its_packages(tmp_path):
     assert not (packages / "torch/include").exists()
 
 
-def test_the_health_check_of_the_container_tells_a_server_from_none(serving, small_model, tmp_path):
+def test_the_health_check_of_the_container_tells_a_server_from_none(serving, small_model, tmp_path, monkeypatch):
     words = json.loads(re.search(r"CMD (\[.*\])", container("HEALTHCHECK"))[1])
     assert words[0] == "python"
+
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")  # which nothing is asked by way of
 
     def checked(url):
         code = words[2].replace(f"http://127.0.0.1:{container('EXPOSE')}", url)

@@ -4,16 +4,18 @@ import ctypes
 import errno
 import hashlib
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from sasrec.errors import OutputError
-from sasrec.files import check_free, durable_file, sha256, sweep, write_folder
+from sasrec.files import beside, check_free, durable_file, sha256, sweep, write_folder
 from sasrec.locking import check_apart, held
 
 
@@ -345,6 +347,69 @@ with durable_file(pathlib.Path("a"), replace=True):
 
     assert len(left) == 1
     assert os.listdir(tmp_path) == ["a"]
+
+
+KILLED_BETWEEN = """
+import ctypes, os, pathlib, signal
+from sasrec import files
+
+class Bare:
+    def __init__(self, *_, **__):
+        pass
+
+def rename(old, new):
+    move(old, new)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+ctypes.CDLL, move, os.rename = Bare, os.rename, rename
+files.write_folder(pathlib.Path("a"), {"b": lambda draft: draft.write_text("2")}, replace=True)
+"""
+
+
+def test_what_a_killed_replacement_moved_away_is_put_back_before_anything_is_written(tmp_path):
+    write_folder(tmp_path / "a", {"b": writer("1")}, replace=False)
+
+    done = subprocess.run([sys.executable, "-c", KILLED_BETWEEN], cwd=tmp_path, check=False)
+    there, left = os.path.exists(tmp_path / "a"), [tree(one) for one in beside(tmp_path / "a")]
+    with pytest.raises(OutputError, match="exists already"):
+        write_folder(tmp_path / "a", {"b": writer("3")}, replace=False)
+
+    assert (done.returncode, there) == (-signal.SIGKILL, False)
+    assert {"a/b": "1"} in left
+    assert tree(tmp_path) == {"a/b": "1"}
+    assert os.listdir(tmp_path) == ["a"]
+
+
+def test_what_a_killed_replacement_moved_away_goes_once_another_stands_there(tmp_path):
+    write_folder(tmp_path / "a", {"b": writer("1")}, replace=False)
+    subprocess.run([sys.executable, "-c", KILLED_BETWEEN], cwd=tmp_path, check=False)
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "b").write_text("by hand")
+
+    write_folder(tmp_path / "a", {"b": writer("3")}, replace=True)
+
+    assert tree(tmp_path) == {"a/b": "3"}
+    assert os.listdir(tmp_path) == ["a"]
+
+
+@pytest.mark.parametrize("name", ["renameat2", "renamex_np"])
+def test_two_folders_are_swapped_in_one_step_by_what_the_system_has(tmp_path, monkeypatch, name):
+    calls = []
+
+    def swap(*arguments):
+        calls.append(arguments)
+        new, old = (one for one in arguments if isinstance(one, bytes))
+        for one, other in ((old, old + b"x"), (new, old), (old + b"x", new)):
+            os.rename(one, other)
+        return 0
+
+    monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: SimpleNamespace(**{name: swap}))
+    write_folder(tmp_path / "a", {"b": writer("1")}, replace=False)
+
+    write_folder(tmp_path / "a", {"b": writer("2")}, replace=True)
+
+    assert tree(tmp_path) == {"a/b": "2"}
+    assert [one[-1] for one in calls] == [2]
 
 
 def test_what_another_one_is_writing_at_this_moment_stays(tmp_path):

@@ -250,6 +250,7 @@ def test_what_is_imported_is_declared(name):
     # What `sasrec.serving.server` imports only once it is asked to serve, `open_store` once it is given a database, and
     # `sasrec.export_onnx` once it is asked to export.
     extras_of = dict.fromkeys(SERVER, "serve") | {
+        "sasrec.serving.database": "postgres",
         "sasrec.serving.postgres": "postgres",
         "sasrec.export.graph": "onnx",
     }

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from sasrec.serving.naming import names_of
+from sasrec.serving.naming import is_loopback, names_of
 
 PATIENCE = 60  # seconds for what takes none on a quiet machine
 
@@ -92,3 +92,18 @@ def test_every_way_to_write_the_loopback_guards_names(address):
 @pytest.mark.parametrize("address", ["0.0.0.0", "::", "::ffff:10.0.0.1"])
 def test_other_addresses_answer_to_any_name(address):
     assert names_of(address, address, ()) is None
+
+
+@pytest.mark.parametrize(
+    ("address", "own"),
+    [
+        ("127.0.0.1", True),
+        ("127.0.0.2", True),
+        ("::1", True),
+        ("::ffff:127.0.0.1", True),
+        ("0.0.0.0", False),
+        ("::", False),
+    ],
+)
+def test_what_others_cannot_reach_is_told_by_the_address(address, own):
+    assert is_loopback(address) is own

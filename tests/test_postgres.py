@@ -1,8 +1,11 @@
 """What is PostgreSQL's alone: several servers share it, it may go and come back, and holds something else at times."""
 
+import os
+import signal
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 
 import pytest
 
@@ -101,9 +104,9 @@ def test_no_place_comes_to_light_after_a_later_one(stores):
 
 
 def test_a_server_that_stands_still_does_not_hold_up_the_others(stores, monkeypatch):
-    from sasrec.serving import postgres
+    from sasrec.serving import database
 
-    monkeypatch.setattr(postgres, "_SESSION", postgres._SESSION.replace("'10s'", "'100ms'"))
+    monkeypatch.setattr(database, "_SESSION", database._SESSION.replace("'10s'", "'100ms'"))
     still, other, holds, released, tries = stores(), stores(), threading.Event(), threading.Event(), 0
 
     def stand_still(connection):
@@ -128,6 +131,71 @@ def test_a_server_that_stands_still_does_not_hold_up_the_others(stores, monkeypa
     assert outcomes == ["stored"]
     assert tries == 2  # the first was ended by the database
     assert still.add([Event("1", "ada", "alien")]).result(PATIENCE) == ["duplicate"]
+
+
+@pytest.fixture
+def backends(cluster):
+    """Sends a signal to every process of the database that serves us; all go on at the end."""
+
+    def send(number):
+        for (pid,) in cluster.execute("SELECT pid FROM pg_stat_activity WHERE application_name = 'sasrec'"):
+            os.kill(pid, number)
+
+    yield send
+    send(signal.SIGCONT)
+
+
+def test_a_database_that_stands_still_is_given_up_and_a_new_connection_goes_on(stores, backends, monkeypatch):
+    monkeypatch.setattr("sasrec.serving.postgres._SERVING", 0.0)  # and a second more, which the database has for itself
+    store = stores()
+    store.add([Event("1", "ada", "alien")]).result(PATIENCE)
+    monkeypatch.setattr(store._reading._connection, "seconds", 0.3)
+
+    backends(signal.SIGSTOP)
+    with pytest.raises(ServingError, match="cannot be used: the database has not answered within 0 s") as refused:
+        store.history("ada")
+
+    assert refused.value.status == 503
+    assert [event.item for event in store.history("ada")] == ["alien"]
+
+
+def test_a_table_that_is_locked_is_not_waited_for_without_end_and_the_connection_stays(stores, cluster, monkeypatch):
+    import psycopg
+
+    monkeypatch.setattr("sasrec.serving.postgres._SERVING", 1.0)
+    store = stores()
+    before = store._reading._connection
+
+    with psycopg.connect(cluster.address()) as connection:
+        connection.execute("LOCK TABLE sasrec.events IN ACCESS EXCLUSIVE MODE")
+        with pytest.raises(ServingError, match="statement timeout") as refused:
+            store.history("ada")
+
+    assert refused.value.status == 503
+    assert store.history("ada") == []
+    assert store._reading._connection is before
+
+
+def test_a_store_is_closed_while_the_database_stands_still(stores, backends, monkeypatch):
+    monkeypatch.setattr("sasrec.serving.postgres._LAST_SECONDS", 0.1)
+    store = stores()
+
+    def read():
+        with suppress(ServingError):
+            store.history("ada")
+
+    reading = threading.Thread(target=read, daemon=True)
+
+    backends(signal.SIGSTOP)
+    written = store.add([Event("1", "ada", "alien")])
+    reading.start()
+    store.close()
+    reading.join(PATIENCE)
+
+    assert not reading.is_alive()
+    with pytest.raises(ServingError, match="cannot be used") as unknown:
+        written.result(PATIENCE)
+    assert unknown.value.status == 503
 
 
 def test_a_connection_that_was_lost_is_made_anew(stores, cluster):

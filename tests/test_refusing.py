@@ -474,6 +474,24 @@ def test_who_does_not_take_answers_loses_the_connection(lost, open_line, monkeyp
     assert lost.acquire(timeout=PATIENCE)
 
 
+def test_answers_that_are_not_taken_hold_so_much_at_most_over_all_connections(lost, open_line, monkeypatch):
+    monkeypatch.setattr("sasrec.serving.connections._SEND_SECONDS", 3600.0)
+    monkeypatch.setattr("sasrec.serving.connections._UNTAKEN", 500_000)
+    batch = json.dumps({"requests": [{"user": "u07", "k": 25, "exclude_seen": False}] * 256, "deadline_ms": 10_000})
+    whole = request(batch.encode(), path="/v1/recommend:batch")
+
+    for _ in range(6):
+        deaf = open_line(receives=4096)
+        for _ in range(8):  # each answer has 200 KB
+            deaf.send(whole)
+    given_up = lost.acquire(timeout=PATIENCE)
+    hears = open_line()
+    hears.send(whole)
+
+    assert given_up
+    assert hears.answer()[0] == 200
+
+
 def test_a_rest_of_a_body_that_does_not_end_after_its_answer_ends_the_connection(lost, open_line, monkeypatch):
     line = open_line()
     line.send(ALIVE)

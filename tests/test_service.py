@@ -10,6 +10,7 @@ import socket
 import sqlite3
 import stat
 import threading
+import urllib.request
 import weakref
 from contextlib import ExitStack, contextmanager
 from unittest.mock import Mock
@@ -25,7 +26,7 @@ from sasrec.retrieval.recommender import Recommender
 from sasrec.serving import administration
 from sasrec.serving.administration import Command, send
 from sasrec.serving.api import Recommend
-from sasrec.serving.problems import Problem
+from sasrec.serving.problems import AWAY, Problem
 from sasrec.serving.service import Service
 from sasrec.serving.store import Event
 from sasrec.serving.versions import Course, Folder
@@ -116,6 +117,52 @@ def test_a_version_that_is_replaced_goes_without_a_search_for_garbage(open_servi
         assert [one() for one in replaced] == [None, None, None]
     finally:
         gc.enable()
+
+
+def test_a_request_is_answered_by_the_version_that_its_user_was_read_for(open_service, models):
+    service = open_service(models / "one")
+    first = service.served
+    [read] = first.informed([Recommend("u19", k=3)])
+    second = service.activate(models / "two")
+
+    answers = service.answer([read, Recommend("u19", k=3), read])
+
+    assert [one.model_version for one in answers] == [first.version, second, first.version]
+    found = [[item.item for item in one.items] for one in answers]
+    assert found == [offline(models / name) for name in ("one", "two", "one")]
+
+
+def test_what_is_read_before_holds_the_events_acknowledged_until_then(open_service, models):
+    service = open_service(models / "one")
+    service.store.add([Event("1", "ada", "i03")]).result(60)
+
+    [read] = service.served.informed([Recommend("ada")])
+    service.store.add([Event("2", "ada", "i04")]).result(60)
+    before, after = service.answer([read, Recommend("ada")])
+
+    assert (before.used_history, after.used_history) == (1, 2)
+
+
+def test_the_model_is_not_kept_waiting_by_the_store_of_what_was_read_before(open_service, models, monkeypatch):
+    service = open_service(models / "one")
+    [read] = service.served.informed([Recommend("u19", k=3)])
+    monkeypatch.setattr(service.store, "known", Mock(side_effect=AssertionError("asked while the model is at work")))
+
+    (answer,) = service.answer([read])
+
+    assert [one.item for one in answer.items] == offline(models / "one")
+
+
+def test_users_of_a_batch_are_read_together_and_told_alike_that_the_database_is_away(open_service, models, monkeypatch):
+    service = open_service(models / "one")
+    away = Mock(side_effect=ServingError("gone", status=503))
+    monkeypatch.setattr(service.store, "known", away)
+
+    read = service.served.informed([Recommend("ada"), Recommend(history=["i03"]), Recommend("grace")])
+    answers = service.answer(read)
+
+    assert away.call_count == 1
+    assert [getattr(one, "kind", None) for one in answers] == [AWAY, None, AWAY]
 
 
 def test_a_service_is_read_again_as_it_was_left(open_service, models):
@@ -673,6 +720,49 @@ def test_a_command_that_does_not_come_is_not_waited_for(serving, models, tmp_pat
     monkeypatch.setattr(administration, "_LINE_SECONDS", 0.05)
     with serving(models / "one", data=tmp_path / "data"), half_a_command(tmp_path / "data") as connection:
         assert connection.recv(1) == b""
+
+
+def test_whoever_waits_for_a_command_is_told_that_the_server_is_at_work(serving, models, tmp_path, monkeypatch):
+    monkeypatch.setattr(administration, "_BEAT", 0.01)
+    data = tmp_path / "data"
+    with serving(models / "one", data=data):
+        with socket.socket(socket.AF_UNIX) as connection, administration._short(data) as place:
+            connection.settimeout(60)
+            connection.connect(place)
+            connection.sendall(b'{"do": "activate", "model": "%b"}\n' % os.fsencode(models / "two"))
+            beats = connection.recv(1)
+        known = send(Command("activate", str(models / "two")), data)
+
+    assert beats == b"\n"
+    assert known != ""
+
+
+def test_a_server_that_stands_still_is_not_waited_for_without_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(administration, "_PATIENCE", 0.1)
+    with socket.socket(socket.AF_UNIX) as still, administration._short(tmp_path) as place:
+        still.bind(place)
+        still.listen()
+
+        with pytest.raises(ServingError, match="has said nothing for 0 s; see whether it stands still"):
+            send(Command("rollback"), tmp_path)
+
+
+def test_a_model_whose_path_is_no_text_is_refused_in_words(tmp_path):
+    with pytest.raises(ConfigError, match=r"bad\?: a path of bytes that are no UTF-8; rename the folder"):
+        send(Command("activate", os.fsdecode(b"/bad\xff")), tmp_path)
+
+
+def test_a_command_that_was_not_given_to_its_end_is_none(serving, models, tmp_path):
+    data = tmp_path / "data"
+    with serving(models / "one", data=data) as running:
+        with half_a_command(data) as connection:
+            connection.shutdown(socket.SHUT_WR)
+            told = connection.recv(1)
+        with urllib.request.urlopen(f"{running.url}/metrics") as answer:
+            counted = answer.read().decode()
+
+    assert told == b""
+    assert "sasrec_activations_total{" not in counted
 
 
 def test_a_server_stops_without_a_word_while_a_command_is_on_its_way(serving, models, tmp_path, caplog, monkeypatch):

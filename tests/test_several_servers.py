@@ -1,6 +1,10 @@
 """Servers that share their events in a database: what one was told counts at the other at once."""
 
 import json
+import os
+import queue
+import signal
+import threading
 import urllib.error
 import urllib.request
 
@@ -93,6 +97,75 @@ def test_a_server_whose_database_is_away_says_so_and_recovers(process, saved, cl
     assert told.stored == 1
     assert answer.used_history == 2
     assert "Traceback" not in errors
+
+
+@pytest.fixture
+def still(cluster):
+    """Lets every process of the database that serves us stand still, from when it is called to the end of the test."""
+    stopped = []
+
+    def stop():
+        found = cluster.execute("SELECT pid FROM pg_stat_activity WHERE application_name = 'sasrec'")
+        for (pid,) in found:
+            os.kill(pid, signal.SIGSTOP)
+            stopped.append(pid)
+
+    yield stop
+    for pid in stopped:
+        os.kill(pid, signal.SIGCONT)
+
+
+def test_while_the_database_stands_still_what_needs_no_events_goes_on_and_the_server_stops(
+    process, saved, database, still, tmp_path
+):
+    with process(saved, "--events", database, "--drain", "0", data=tmp_path / "data") as (running, url):
+        with Client(url, timeout=PATIENCE) as client:
+            client.add("ada", "i03")
+            still()
+            told = {}
+
+            def ask():
+                told["user"] = status_of(url, "POST", "/v1/recommend", {"user": "ada", "deadline_ms": 3000})
+
+            thread = threading.Thread(target=ask, daemon=True)
+            thread.start()
+            without = client.recommend(history=["i03"]).source, client.similar("i03").items, client.search("i03").items
+            while_asked = "user" not in told
+            thread.join(PATIENCE)
+        running.terminate()
+        _, errors = running.communicate(timeout=PATIENCE)
+
+    assert without[0] == "model"
+    assert all(without)
+    assert while_asked
+    assert told["user"] == (503, "/problems/events-away", "1")
+    assert running.returncode == 0
+    assert "Traceback" not in errors
+
+
+def test_a_write_that_waits_when_the_server_has_to_end_is_told_so(
+    serving, saved, database, cluster, tmp_path, monkeypatch, caplog
+):
+    import psycopg
+
+    monkeypatch.setattr("sasrec.serving.lifetime._GRACE", 1)
+    monkeypatch.setattr("sasrec.serving.postgres._LAST_SECONDS", 0.1)
+    told = queue.SimpleQueue()
+    body = {"events": [{"id": "late", "user": "ada", "item": "i04"}]}
+
+    with (
+        psycopg.connect(cluster.address()) as connection,
+        serving(saved, data=tmp_path / "data", events=database, drain=0) as running,
+    ):
+        connection.execute("LOCK TABLE sasrec.facts IN ACCESS EXCLUSIVE MODE")
+        ask = threading.Thread(target=lambda: told.put(status_of(running.url, "POST", "/v1/events", body)))
+        ask.start()
+        while not cluster.execute("SELECT 1 FROM pg_locks WHERE NOT granted"):
+            pass
+    ask.join(PATIENCE)
+
+    assert told.get(timeout=PATIENCE) == (503, "/problems/draining", "1")
+    assert "Traceback" not in caplog.text
 
 
 def status_of(url, method, path, body):

@@ -9,6 +9,7 @@ import textwrap
 import pytest
 
 from sasrec.errors import ServingError
+from sasrec.serving.problems import AWAY, unwritten
 from sasrec.serving.sqlite import SqliteStore
 from sasrec.serving.store import Event
 
@@ -170,6 +171,31 @@ def test_a_user_who_cannot_be_erased_for_want_of_room_is_told_so_and_nobody_else
     assert "used no more but still on the disk: disk I/O error; forget the user again" in refusal
     assert state == "{'stored'} 0 10"
     assert left == "False"
+
+
+def test_a_lock_of_another_program_is_told_from_a_full_disk_and_from_a_long_queue(path, monkeypatch):
+    monkeypatch.setattr("sasrec.serving.sqlite._LOCK_SECONDS", 0.05)
+    store = SqliteStore(path)
+    store.add([Event("1", "somebody", "alien")]).result(60)
+    other = sqlite3.connect(path, isolation_level=None)
+
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(ServingError, match=r"another program writes to it.*database is locked; nothing was") as locked:
+        store.add([Event("2", "somebody", "brazil")]).result(60)
+    other.execute("ROLLBACK")
+    other.execute("BEGIN")
+    other.execute("SELECT * FROM events").fetchall()
+    with pytest.raises(ServingError, match="used no more but still on the disk: others read them") as left:
+        store.forget("somebody").result(60)
+    other.close()
+    told = [unwritten(one.value, no_room="none") for one in (locked, left)]
+    again = store.add([Event("2", "somebody", "brazil")]).result(60)
+    store.close()
+
+    assert [(one.kind, one.headers["retry-after"]) for one in told] == [(AWAY, "1")] * 2
+    assert told[0].detail == "another program holds the events; nothing was stored; send it again later"
+    assert told[1].detail.startswith("the user is forgotten, but others read the events, and remains stay on the disk")
+    assert again == ["stored"]
 
 
 @pytest.mark.slow

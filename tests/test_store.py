@@ -98,6 +98,21 @@ def test_events_up_to_a_place_can_be_left_out(store):
     assert [one.item for one in store.events(through=place)] == ["old"]
 
 
+def test_what_is_known_of_many_users_is_what_is_known_of_each(store, monkeypatch):
+    monkeypatch.setattr(f"{type(store).__module__}.HISTORY", 3)
+    events = [Event(str(n), "ada" if n % 3 else "grace", f"i{n}", 1000 - n % 4) for n in range(12)]
+    store.add(events).result()
+    store.forget("grace").result()
+    store.add([Event("later", "grace", "i1")]).result()
+    asked = [("grace", 0), ("nobody", 0), ("ada", 5), ("ada", 0), ("grace", 99)]
+
+    found = store.known(asked)
+
+    assert found == [(store.forgotten(user), store.history(user, after=after)) for user, after in asked]
+    assert [len(since) for _, since in found] == [1, 0, 3, 3, 0]
+    assert store.known([]) == []
+
+
 def test_of_a_long_history_the_latest_are_read(store, monkeypatch):
     monkeypatch.setattr(f"{type(store).__module__}.HISTORY", 3)
     store.add([Event(str(number), "ada", f"item {number}", number) for number in range(9)]).result()

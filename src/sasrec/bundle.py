@@ -195,8 +195,9 @@ def read(path: Path, name: str, *, size: int | None = None) -> bytes:
             if size not in (None, found):
                 raise BundleError(f"{file}: is damaged ({found:,} bytes do not match the manifest); save it again")
             return opened.read(found)
-    except OSError as error:
-        raise BundleError(f"{file}: cannot be read: {error.strerror}") from None
+    except (OSError, MemoryError) as error:
+        reason = getattr(error, "strerror", f"there is no memory for {size or 0:,} bytes")
+        raise BundleError(f"{file}: cannot be read: {reason}") from None
 
 
 def regular(path: Path, name: str) -> Path:

@@ -10,14 +10,14 @@ import re
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
-from math import isfinite
 from typing import Self, TypeVar, final
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import msgspec
 
 from sasrec.errors import ConfigError, ServingError
 from sasrec.serving.api import (
+    BODY,
     EventsStored,
     Explain,
     Explanation,
@@ -34,10 +34,8 @@ from sasrec.serving.api import (
     Recommendations,
     Similars,
 )
-from sasrec.serving.problems import MEDIA_TYPE, Document
-
-Past = Iterable[Id] | Iterable[tuple[Id, float]]
-"""Items that somebody had, the oldest first; or each with its time in seconds since 1970, as a model may need it."""
+from sasrec.serving.problems import MEDIA_TYPE, TOO_LARGE, Document
+from sasrec.serving.sending import Past, check_sent, checked, ids, parted, quoted
 
 _LONGEST = 1e6  # seconds to wait for a server; the system refuses what is far longer
 _T = TypeVar("_T")
@@ -49,7 +47,8 @@ class Client:
 
     Ids may be text or integers; answers have them as text. Every method raises `ServingError` where the server cannot
     be reached or refuses; its `status` is the HTTP status, None without an answer. It raises `ConfigError`, and sends
-    nothing, where a number is not finite or JSON has no form for what is to be sent.
+    nothing, where an id is neither text nor an integer, one text stands for a list of ids, a number is not finite or
+    JSON has no form for what is to be sent.
     """
 
     def __init__(self, url: str = "http://127.0.0.1:8000", *, timeout: float = 10.0) -> None:
@@ -95,9 +94,10 @@ class Client:
         Raises:
             ConfigError: Some items of the history have a time, and others have none; or one is a tuple, but no pair.
         """
-        allowed, (items, times) = None if allow is None else list(allow), _parted(history)
+        allowed, (items, times) = None if allow is None else ids("allow", allow), parted(history)
+        denied, whom = ids("deny", deny), _whom(user)
         asked = Recommend(
-            user, items, times, time, k, exclude_seen, allowed, list(deny), scorer, deadline_ms=self._deadline
+            whom, items, times, time, k, exclude_seen, allowed, denied, scorer, deadline_ms=self._deadline
         )
         return self._post("/v1/recommend", asked, Recommendation)
 
@@ -122,7 +122,7 @@ class Client:
             history, time: As those of `recommend`.
             scorer: What ranks, one of `model().scorers`; None is the model.
         """
-        asked = Rank(list(candidates), user, *_parted(history), time, scorer, self._deadline)
+        asked = Rank(ids("candidates", candidates), _whom(user), *parted(history), time, scorer, self._deadline)
         return self._post("/v1/rank", asked, Recommendation)
 
     def explain(
@@ -144,7 +144,8 @@ class Client:
             scorer: What ranks, one of `model().scorers`; None is the model.
             events: How many are explained at most.
         """
-        asked = Explain(item, user, *_parted(history), time, exclude_seen, scorer, events, self._deadline)
+        about, past = checked("item", item), parted(history)
+        asked = Explain(about, _whom(user), *past, time, exclude_seen, scorer, events, self._deadline)
         return self._post("/v1/explain", asked, Explanation)
 
     def similar(self, item: Id, *, k: int = 10, scorer: str | None = None) -> Similars:
@@ -163,7 +164,8 @@ class Client:
             time: Seconds since 1970; None is when the event arrives.
             event: Names the event: sent again under the same name, it is stored once. None takes a random name.
         """
-        return self.add_all([NewEvent(event or secrets.token_hex(16), user, item, time)])
+        named = checked("user", user), checked("item", item)
+        return self.add_all([NewEvent(event or secrets.token_hex(16), *named, time)])
 
     def add_all(self, events: Sequence[NewEvent]) -> EventsStored:
         """Store up to 1,000 events; once this returns they are on the server's disk, and in every later answer."""
@@ -171,7 +173,7 @@ class Client:
 
     def history(self, user: Id, *, limit: int = 100) -> PastEvents:
         """What is known of a user, the oldest first."""
-        return self._get(f"/v1/users/{_quoted(user)}/history", {"limit": limit}, PastEvents)
+        return self._get(f"/v1/users/{quoted(user)}/history", {"limit": limit}, PastEvents)
 
     def latest(self, *, limit: int = 20) -> LatestEvents:
         """The events that the server stored last, of whomever, the newest first; none from before it started."""
@@ -179,7 +181,7 @@ class Client:
 
     def forget(self, user: Id) -> Forgotten:
         """Erase a user's events, and let what the model was trained on of the user never be used again."""
-        return self._send("DELETE", f"/v1/users/{_quoted(user)}", None, Forgotten)
+        return self._send("DELETE", f"/v1/users/{quoted(user)}", None, Forgotten)
 
     def search(self, words: str, *, limit: int = 20) -> Found:
         """Items whose id or title contains the words."""
@@ -200,17 +202,23 @@ class Client:
         self.close()
 
     def _get(self, path: str, query: Mapping[str, object], kind: type[_T]) -> _T:
-        _check("query", dict(query))
+        check_sent("query", query)
         return self._send("GET", f"{path}?{urlencode(query)}", None, kind)
 
     def _post(self, path: str, asked: object, kind: type[_T]) -> _T:
         try:
-            _check("body", msgspec.to_builtins(asked))
+            check_sent("body", asked)
             body = msgspec.json.encode(asked)
         except (TypeError, ValueError, OverflowError) as error:
             if isinstance(error, ConfigError):
                 raise
             raise ConfigError(f"what is to be sent to {path} has no form in JSON: {error}") from None
+        if len(body) > BODY:  # a server that refuses it need not read it, and may not be heard
+            raise ServingError(
+                f"{self.url}{path}: {TOO_LARGE.title}: {len(body):,} bytes, and a server takes {BODY:,} at most; send "
+                "several requests",
+                status=TOO_LARGE.status,
+            )
         return self._send("POST", path, body, kind)
 
     def _send(self, method: str, path: str, body: bytes | None, kind: type[_T]) -> _T:
@@ -221,7 +229,7 @@ class Client:
             if media_type == MEDIA_TYPE:
                 problem = msgspec.json.decode(answer, type=Document)
                 raise ServingError(f"{self.url}{path}: {problem.title}: {problem.detail}", status=status)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise ServingError(f"{self.url}{path}: this is no answer of sasrec: {error}", status=status) from None
         raise ServingError(f"{self.url}{path}: answered with status {status}, not as sasrec does", status=status)
 
@@ -233,7 +241,12 @@ class Client:
         fresh = self._connection.sock is None
         headers = {} if body is None else {"content-type": "application/json"}
         try:
-            self._connection.request(method, path, body, headers)
+            try:
+                self._connection.request(method, path, body, headers)
+            except (BrokenPipeError, ConnectionResetError):
+                if self._connection.sock is None:
+                    raise
+                # Who refuses a body may have answered before its end, and read no more of it.
             answer = self._connection.getresponse()
             return answer.status, answer.headers.get_content_type(), answer.read()
         except (OSError, HTTPException) as error:
@@ -243,54 +256,26 @@ class Client:
         return self._answered(method, path, body)
 
 
+def _whom(user: Id | None) -> Id | None:
+    return None if user is None else checked("user", user)
+
+
 def _opened(url: str, timeout: float) -> tuple[HTTPConnection, str]:
     """A connection that is not made yet, and the path of the address; ConfigError where it is none of HTTP."""
     reason = ""
     try:
         parts = urlsplit(url)
+        if "@" in parts.netloc or "?" in url or "#" in url:
+            # It stands in messages, so it is not shown in this one.
+            raise ConfigError(
+                "url: holds a user, a password, a query or a fragment, none of which would be sent; leave them out"
+            )
         if parts.scheme in ("http", "https") and parts.hostname and re.fullmatch("[!-~]*", parts.path):
             parts.hostname.encode("idna")  # as the system will, where an error is none of ours
             kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
             return kind(parts.hostname, parts.port, timeout=timeout), parts.path
+    except ConfigError:
+        raise
     except (ValueError, HTTPException) as error:
         reason = f" ({error})"
     raise ConfigError(f"url: expected one like http://127.0.0.1:8000, percent-encoded, found {url!r}{reason}")
-
-
-def _quoted(user: Id) -> str:
-    _check("user", user)
-    return quote(str(user), safe="")
-
-
-def _check(name: str, value: object) -> None:
-    """Refuse numbers that are not finite, which would be sent as null, and text that is no Unicode; ConfigError."""
-    if isinstance(value, float):
-        if not isfinite(value):
-            raise ConfigError(f"{name}: expected a finite number, found {value!r}")
-    elif isinstance(value, str):
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            raise ConfigError(
-                f"{name}: expected text, found {value!r}, half a character; decode it as what it was written in"
-            ) from None
-    elif isinstance(value, Mapping):
-        for key, one in value.items():
-            _check(str(key), one)
-    elif isinstance(value, list | tuple):
-        for one in value:
-            _check(name, one)
-
-
-def _parted(history: Past) -> tuple[list[Id], list[float] | None]:
-    """Items and times as a request has them; ConfigError where only some items have one, or a tuple is no pair."""
-    events = list(history)
-    pairs = [one for one in events if isinstance(one, tuple)]
-    items = [one for one in events if not isinstance(one, tuple)]
-    if pairs and items:
-        raise ConfigError(
-            f"history: {items[0]!r} has no time, and others have; give the time of every item, or of none"
-        )
-    if odd := [one for one in pairs if len(one) != 2]:
-        raise ConfigError(f"history: expected items, or pairs of an item and its time, found {odd[0]!r}")
-    return items or [item for item, _ in pairs], [when for _, when in pairs] if pairs else None

@@ -71,13 +71,14 @@ class ServingError(SasrecError, RuntimeError):
 
     Attributes:
         status: The HTTP status that goes with it; None where none does.
+        told: What is told over HTTP in the place of the message, which may name files and hosts; None is the usual.
     """
 
     exit_code = 9
 
-    def __init__(self, message: str, *, status: int | None = None) -> None:
+    def __init__(self, message: str, *, status: int | None = None, told: str | None = None) -> None:
         super().__init__(message)
-        self.status = status
+        self.status, self.told = status, told
 
 
 def check_kind(name: str, value: object, kind: type, *, advice: str) -> None:

@@ -7,13 +7,13 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from sasrec.errors import OutputError
 
 _AT_FDCWD = -100
-_RENAME_EXCHANGE = 2
+_RENAME_EXCHANGE = 2  # of Linux and, under another name, of macOS
 
 
 def sha256(data: bytes) -> str:
@@ -42,6 +42,7 @@ def check_free(path: Path, *, replace: bool, folder: bool = False) -> None:
 
 
 def _check_free(path: Path, *, replace: bool, folder: bool) -> None:
+    sweep(path)  # first, for it may put back what was there
     # os.path, as pathlib raises where a folder on the way must not be entered.
     if os.path.lexists(path):
         _check_kind(path, folder=folder)
@@ -112,24 +113,25 @@ def write_folder(path: Path, files: Mapping[str, Callable[[Path], object]], *, r
 
 
 def sweep(path: Path) -> None:
-    """Remove what writings of `path` left beside it that were killed; what is being written at this moment stays."""
-    # As `_draft` names it to the letter: `run.sasrec` is another one's path than `run`.
-    name = re.compile(rf"\.{re.escape(path.name)}\.[a-z0-9_]{{8}}\.tmp")
-    parent = path.absolute().parent
-    try:
-        left = [parent / one for one in os.listdir(parent) if name.fullmatch(one)]
-    except OSError:  # of a folder that may be written and not read
-        return
-    for draft in left:
-        try:
+    """Remove what killed writings of `path` left beside it, and put back what one had moved; others' work stays."""
+    for draft in beside(path):
+        with suppress(OSError):  # it is gone by now, or cannot be put back and stays
             handle = os.open(draft, os.O_RDONLY | os.O_NOFOLLOW)
-        except OSError:
-            continue
-        try:
-            if _lock(handle):
-                shutil.rmtree(draft, ignore_errors=True)
-        finally:
-            os.close(handle)
+            try:
+                if _lock(handle):
+                    if draft.suffix == ".old" and not os.path.lexists(path):
+                        os.rename(draft / path.name, path)
+                    shutil.rmtree(draft, ignore_errors=True)
+            finally:
+                os.close(handle)
+
+
+def beside(path: Path) -> list[Path]:
+    """Folders of writings, as `_draft` names them to the letter: `run.sasrec` is another one's path than `run`."""
+    name, parent = re.compile(rf"\.{re.escape(path.name)}\.[a-z0-9_]{{8}}\.(old|tmp)"), path.absolute().parent
+    with suppress(OSError):  # of a folder that may be written and not read, or is not there
+        return [parent / one for one in os.listdir(parent) if name.fullmatch(one)]
+    return []
 
 
 @contextmanager
@@ -137,7 +139,6 @@ def _temporary(path: Path) -> Iterator[Path]:
     """A scratch folder beside `path`, on the same disk so that a rename is atomic; always removed."""
     folder = handle = None
     try:
-        sweep(path)
         folder, handle = _draft(path)
         yield folder
     except OSError as error:
@@ -150,10 +151,10 @@ def _temporary(path: Path) -> Iterator[Path]:
             os.close(handle)
 
 
-def _draft(path: Path) -> tuple[Path, int]:
+def _draft(path: Path, suffix: str = "tmp") -> tuple[Path, int]:
     """A new scratch folder, locked by a handle to close in the end; the lock ends with the process, however it ends."""
     while True:
-        folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.absolute().parent))
+        folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=f".{suffix}", dir=path.absolute().parent))
         try:
             handle = os.open(folder, os.O_RDONLY)
         except FileNotFoundError:
@@ -185,18 +186,23 @@ def _flush(path: Path) -> None:
 
 
 def _exchange(new: Path, old: Path) -> None:
-    """Swap two folders in one step, so that at no instant the name is missing."""
-    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
-    if rename is None or rename(_AT_FDCWD, os.fsencode(new), _AT_FDCWD, os.fsencode(old), _RENAME_EXCHANGE):
-        # Not this system, or not this file system: two steps, with the old one kept beside until the new one stands.
-        beside = Path(tempfile.mkdtemp(prefix=f".{old.name}.", suffix=".old", dir=old.absolute().parent))
-        try:
-            os.rename(old, beside / old.name)
-            os.rename(new, old)
-        except BaseException:
-            if not os.path.lexists(old):
-                os.rename(beside / old.name, old)
-            raise
-        finally:
-            if os.path.lexists(old):
-                shutil.rmtree(beside, ignore_errors=True)
+    """Swap two folders, in one step where the system can; else one is beside for a moment, and its name missing."""
+    system, arguments = ctypes.CDLL(None, use_errno=True), (os.fsencode(new), os.fsencode(old))
+    if linux := getattr(system, "renameat2", None):
+        failed = linux(_AT_FDCWD, arguments[0], _AT_FDCWD, arguments[1], _RENAME_EXCHANGE)
+    else:
+        failed = getattr(system, "renamex_np", lambda *_: True)(*arguments, _RENAME_EXCHANGE)  # macOS
+    if not failed:
+        return
+    aside, handle = _draft(old, "old")
+    try:
+        os.rename(old, aside / old.name)
+        os.rename(new, old)
+    except BaseException:
+        if not os.path.lexists(old):
+            os.rename(aside / old.name, old)
+        raise
+    finally:
+        if os.path.lexists(old):
+            shutil.rmtree(aside, ignore_errors=True)
+        os.close(handle)

@@ -2,14 +2,13 @@
 
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from cyclopts import Parameter
 
 from sasrec.commands.output import say
 from sasrec.commands.reading import ModelFolder
 from sasrec.serving.server import Place, Running, run
-
-_BEYOND = ("127.0.0.1", "localhost", "::1")
 
 
 def serve(model: ModelFolder, /, *, place: Annotated[Place, Parameter(name="*")] = Place()) -> None:
@@ -21,13 +20,15 @@ def serve(model: ModelFolder, /, *, place: Annotated[Place, Parameter(name="*")]
     """
 
     def started(running: Running) -> None:
+        from sasrec.serving.naming import is_loopback
+
         say(
             f"serving {model} (version {running.version}: {running.facts})",
             *([f"index: {running.index}"] if running.index else []),
             f"events in {running.events}, versions in {running.data}",
             f"at {running.url}",
         )
-        if place.host not in _BEYOND:
+        if not is_loopback(str(urlsplit(running.url).hostname)):
             say("others can reach this address, and nobody has to say who they are: put a proxy that asks in front")
 
     run(model, place, started=started)

@@ -35,7 +35,7 @@ from sasrec.data.parquet import pages
 from sasrec.data.sequences import Sequences
 from sasrec.data.vocab import Vocabulary
 from sasrec.errors import BundleError, ConfigError, DataError
-from sasrec.files import sha256
+from sasrec.files import beside, sha256
 from sasrec.retrieval.exported import Exported
 from sasrec.retrieval.recommender import Recommender
 from sasrec.retrieval.record import check_record
@@ -120,6 +120,9 @@ def manifest(path: Path) -> Manifest:
     # os.path, as pathlib raises where a folder on the way must not be entered.
     if not os.path.isdir(path):
         what = "is not a folder" if os.path.exists(path) else "does not exist or cannot be entered"
+        for place in [one / path.name for one in beside(path)]:
+            if os.path.isdir(place):  # moved there in the first of two steps, on a system that swaps no folders
+                raise BundleError(f"{path}: is missing, as replacing it was cut short; it is in {place}: move it back")
         raise BundleError(f"{path}: {what}; a sasrec model is a folder written by `sasrec train` or `save`")
     if not os.path.lexists(path / "manifest.json"):
         raise BundleError(f"{path}: is not a sasrec model: it holds no manifest.json that can be read")

@@ -35,6 +35,7 @@ class _Refit(msgspec.Struct):
 class _Taken(msgspec.Struct):
     taken: _Count
     through: _Count
+    store: str = ""
 
 
 class _Interval(msgspec.Struct, forbid_unknown_fields=True):
@@ -90,6 +91,8 @@ class _Record(msgspec.Struct):
     log: str = ""
     data: str = ""
     split: str = ""
+    exclude_seen: bool = True
+    time_unit: TimeUnit | None = None
     stopped: str = ""
     epochs: _Count = 0
     steps: _Count = 0

@@ -10,7 +10,8 @@ from typing import Literal
 
 import msgspec
 
-from sasrec.errors import OutputError, SasrecError, ServingError
+from sasrec.errors import ConfigError, OutputError, SasrecError, ServingError
+from sasrec.files import in_utf8
 from sasrec.serving.answering import LOGGER
 from sasrec.serving.metrics import Metrics
 from sasrec.serving.service import Service
@@ -18,6 +19,8 @@ from sasrec.serving.service import Service
 SOCKET = "control.sock"
 _LINE = 64 * 1024
 _LINE_SECONDS = 10.0  # for a command to come
+_BEAT = 2.0  # seconds after which whoever waits for a reply is told that the server is at work
+_PATIENCE = 30.0  # seconds without a word after which nobody waits for a server any more
 
 
 class Command(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -55,7 +58,12 @@ async def listen(service: Service, metrics: Metrics) -> asyncio.Server:
         try:
             async with asyncio.timeout(_LINE_SECONDS):
                 line = await reader.readline()
-            reply = await _obeyed(line, service)
+            if not line.endswith(b"\n"):  # whoever began it is gone
+                return
+            work = asyncio.ensure_future(_obeyed(line, service))
+            while not (await asyncio.wait([work], timeout=_BEAT))[0]:
+                writer.write(b"\n")
+            reply = work.result()
             metrics.swaps.add("failed" if reply.error else "done")
             writer.write(msgspec.json.encode(reply) + b"\n")
             await writer.drain()
@@ -74,14 +82,29 @@ def send(command: Command, folder: Path) -> str:
     """Give a command to the server of a data folder; gives the version that answers afterwards.
 
     Raises:
-        ServingError: No server runs on this folder, or it refuses; then the version before goes on.
+        ConfigError: The path of the model is no text, as the command is.
+        ServingError: No server runs on this folder, or it refuses; then the version before goes on. Or it says nothing
+            for half a minute.
     """
     try:
+        line = msgspec.json.encode(command) + b"\n"
+    except UnicodeEncodeError:
+        raise ConfigError(f"{in_utf8(command.model)}: a path of bytes that are no UTF-8; rename the folder") from None
+    try:
         with socket.socket(socket.AF_UNIX) as connection, _short(folder) as place:
+            connection.settimeout(_PATIENCE)
             connection.connect(place)
-            connection.sendall(msgspec.json.encode(command) + b"\n")
+            connection.sendall(line)
             with connection.makefile("rb") as answers:
-                reply = msgspec.json.decode(answers.readline(), type=Reply)
+                told = answers.readline()
+                while told == b"\n":
+                    told = answers.readline()
+                reply = msgspec.json.decode(told, type=Reply)
+    except TimeoutError:
+        raise ServingError(
+            f"{folder}: the server of this data folder has said nothing for {_PATIENCE:.0f} s; see whether it stands "
+            "still, and which version it answers with"
+        ) from None
     except (OSError, msgspec.MsgspecError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ServingError(

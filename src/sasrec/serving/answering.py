@@ -3,9 +3,10 @@
 import logging
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol, final, runtime_checkable
+from typing import NamedTuple, Protocol, final, runtime_checkable
 
 import numpy as np
 import polars as pl
@@ -41,6 +42,40 @@ Answer = Recommendation | Similars | Explanation
 LOGGER = logging.getLogger("sasrec.serving")
 
 _NONE = np.empty(0, dtype=np.int32)
+
+
+class Past(NamedTuple):
+    """What is known of a user to a version of the model.
+
+    Attributes:
+        rows: Item rows of what the version was trained on.
+        user: The user's row there; -1 for nobody whom the version knows or may.
+        since: The events since.
+    """
+
+    rows: np.ndarray
+    user: int
+    since: list[Stored]
+
+
+_NOBODY = Past(_NONE, -1, [])
+
+
+@dataclass(frozen=True, slots=True)
+class Informed:
+    """A request with what is known of its user.
+
+    Attributes:
+        served: The version that it was read for, which answers, even if another one has come meanwhile.
+        past: What is known; or why that cannot be told.
+    """
+
+    served: "Served"
+    request: Request
+    past: Past | Problem
+
+
+Asked = Request | Informed
 
 
 @final
@@ -114,9 +149,29 @@ class Served:
             self._rank([trial(1)] * count)
         self._rank([trial(1), trial(2)])  # what was made to do harm may be able to answer one history alone
 
-    def answer(self, requests: Sequence[Request]) -> list[Answer | Problem]:
-        """Answers in the order of the requests; those that need scores take as few passes as fit the cache."""
-        asked = [self.understood(one) if isinstance(one, Recommend) else self._about_one(one) for one in requests]
+    def informed(self, requests: Sequence[Request]) -> list[Informed]:
+        """The requests, each with what is known of its user now."""
+        users = [None if isinstance(one, Similar) or one.user is None else str(one.user) for one in requests]
+        pasts = self._pasts(list({user: None for user in users if user is not None}))
+        return [
+            Informed(self, one, _NOBODY if user is None else pasts[user])
+            for one, user in zip(requests, users, strict=True)
+        ]
+
+    def answer(self, requests: Sequence[Asked]) -> list[Answer | Problem]:
+        """Answers in the order of the requests; those that need scores take as few passes as fit the cache.
+
+        Args:
+            requests: Users of those that are not informed are read of here; those that are were so for this version.
+        """
+        read = iter(self.informed([one for one in requests if not isinstance(one, Informed)]))
+        whole = [one if isinstance(one, Informed) else next(read) for one in requests]
+        asked = [
+            self.understood(one.request, one.past)
+            if isinstance(one.request, Recommend)
+            else self._about_one(one.request, one.past)
+            for one in whole
+        ]
         ranked = iter(self._rank([one for one in asked if isinstance(one, Question)]))
         return [next(ranked) if isinstance(one, Question) else one for one in asked]
 
@@ -125,7 +180,10 @@ class Served:
 
         All of it is by time where the model looks at times, and so knows those of its own histories.
         """
-        own, row, since = self._known(user)
+        [past] = self._known([user])
+        if isinstance(past, ServingError):
+            raise past
+        own, row, since = past
         items = [self.items.texts[item] for item in own.tolist()] + [one.item for one in since]
         times = [None] * len(own) + [one.time / 1e6 for one in since]
         names = [None] * len(own) + [one.id for one in since]
@@ -168,21 +226,42 @@ class Served:
             return None
         return invalid(f"{name!r} is none of {', '.join(self.scorers)} - at `$.scorer`")
 
-    def _about_one(self, request: Similar | Explain) -> Answer | Problem:
+    def _about_one(self, request: Similar | Explain, past: Past | Problem) -> Answer | Problem:
         if str(request.item) not in self.items.rows:
             return Problem(UNKNOWN_ITEM, f"the model {self.version} does not know the item {str(request.item)!r}")
         if isinstance(request, Explain):
-            return explain(self, request)
+            return explain(self, request, past)
         return self._unlisted(request.scorer) or self._similar(request)
 
-    def _known(self, user: str) -> tuple[np.ndarray, int, list[Stored]]:
-        """Item rows of the training data, the user's row there, and the events since."""
-        row = self.users.rows.get(user, -1)
-        forgotten = self.store.forgotten(user)
-        if row < 0 or (forgotten is not None and forgotten > self._through):
-            # All events: what was trained on holds none of them, or no longer may.
-            return _NONE, -1, self.store.history(user)
-        return self.model.histories[row], row, self.store.history(user, after=self._through)
+    def _pasts(self, users: list[str]) -> dict[str, Past | Problem]:
+        if not users:
+            return {}
+        try:
+            found = self._known(users)
+        except ServingError as error:
+            found = [error] * len(users)
+        told = {str(one): None for one in found if isinstance(one, ServingError)}
+        for text in told:
+            LOGGER.error("%s", text)
+        # Of such a user alone: those who are answered together with it have other rows.
+        return {
+            user: unread(one) if isinstance(one, ServingError) else one for user, one in zip(users, found, strict=True)
+        }
+
+    def _known(self, users: list[str]) -> list[Past | ServingError]:
+        rows = [self.users.rows.get(user, -1) for user in users]
+        # Of whom the model knows nothing, all events; and who is forgotten later has none from before that.
+        places = [self._through if row >= 0 else 0 for row in rows]
+        found: list[Past | ServingError] = []
+        for row, one in zip(rows, self.store.known(list(zip(users, places, strict=True))), strict=True):
+            if isinstance(one, ServingError):
+                found.append(one)
+            elif row < 0 or (one[0] is not None and one[0] > self._through):
+                # What was trained on holds none of them, or no longer may.
+                found.append(Past(_NONE, -1, one[1]))
+            else:
+                found.append(Past(self.model.histories[row], row, one[1]))
+        return found
 
     def _times(self, user: int, since: Sequence[Stored], clock: Clock) -> np.ndarray:
         """When the events of `_known` happened, as the model's log counts it.
@@ -194,16 +273,13 @@ class Served:
         own = _NONE if times is None or user < 0 else times[offsets[user] : offsets[user + 1]]
         return np.concatenate([own.astype(np.int64), clock.of_microseconds(one.time for one in since)])
 
-    def understood(self, request: Recommend) -> Question | Problem:
-        """A request in rows, or why it cannot be answered."""
+    def understood(self, request: Recommend, past: Past | Problem) -> Question | Problem:
+        """A request in rows, or why it cannot be answered. Args: past: What is known of its user."""
         if problem := self._unlisted(request.scorer) or untimely(request, needed=self._clock is not None):
             return problem
-        try:
-            own, user, since = (_NONE, -1, []) if request.user is None else self._known(str(request.user))
-        except ServingError as error:
-            LOGGER.error("%s", error)
-            # Of this user alone: those who are answered together with it have other rows.
-            return unread(error)
+        if isinstance(past, Problem):
+            return past
+        own, user, since = past
         later, given = self.items.places(one.item for one in since), self.items.places(request.history)
         rows, times, asked = np.concatenate([own, later, given]), None, 0
         if self._clock is not None:

@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+BODY = 2**20  # bytes of a request's body at most
+
 Text = Annotated[str, Meta(min_length=1, max_length=1024, pattern="^[^\\x00]*$", description="A raw id as text.")]
 Id = (
     Text

@@ -11,13 +11,13 @@ import msgspec
 
 from sasrec.serving import problems
 from sasrec.serving.answering import LOGGER
+from sasrec.serving.api import BODY
 from sasrec.serving.naming import Names, check_name
 from sasrec.serving.operations import OPERATIONS, Desk, Operation
 from sasrec.serving.pages import FILES, read_page
 from sasrec.serving.pages import HEADERS as PAGE_HEADERS
 from sasrec.serving.problems import Problem, id_of
 
-BODY = 2**20  # bytes of a request's body at most
 _BODY_SECONDS = 10.0
 
 Message = MutableMapping[str, Any]
@@ -81,6 +81,9 @@ class Application:
                 reply = await endpoint(_Asked(scope, receive, parts))
             except Problem as problem:
                 reply = self._refused(problem, request_id)
+            except asyncio.CancelledError:  # of what the server does not wait for any more at its end
+                unknown = Problem(problems.DRAINING, "the server stopped before this was done; send it again")
+                reply = self._refused(unknown, request_id)
             except _Gone:
                 reply = _Reply(400, [], b"")  # nobody is there to read it
             except Exception:  # noqa: BLE001  # whoever asked is told, and the server goes on
@@ -175,6 +178,8 @@ async def _body(request: _Asked) -> bytearray:
     media_type = headers.get(b"content-type", b"").decode("latin-1").partition(";")[0].strip().lower()
     if media_type != "application/json":
         raise Problem(problems.NO_JSON, f"content-type is {media_type!r}; send application/json")
+    if headers.get(b"transfer-encoding", b"chunked").lower() != b"chunked":
+        raise Problem(problems.NO_JSON, "transfer-encoding: a body may come in chunks, and else as it is")
     if headers.get(b"content-encoding", b"identity").lower() != b"identity":
         raise Problem(problems.NO_JSON, "content-encoding: compressed bodies are not read; send the body as it is")
     length = headers.get(b"content-length", b"0").lstrip(b"0")  # Python reads no number of more than 4,300 digits

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import final
 
-from sasrec.serving.answering import Answer, Request
+from sasrec.serving.answering import Answer, Asked
 from sasrec.serving.problems import BUSY, LATE, Problem
 
 TOGETHER = 64  # requests that are answered in one go at most
@@ -21,7 +21,7 @@ _SMOOTHING = 0.1  # weight of the latest batch in the mean time of one
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    requests: Sequence[Request]
+    requests: Sequence[Asked]
     deadline: float
     done: "asyncio.Future[list[Answer | Problem]]"
 
@@ -36,7 +36,7 @@ class Batcher:
     counted: in a large catalogue, 64 requests together take a few times as long as one.
     """
 
-    def __init__(self, answer: Callable[[Sequence[Request]], list[Answer | Problem]]) -> None:
+    def __init__(self, answer: Callable[[Sequence[Asked]], list[Answer | Problem]]) -> None:
         """Start the thread.
 
         Args:
@@ -70,7 +70,7 @@ class Batcher:
         full = waiting + requests > WAITING or (batches > 0 and batches * self._cost > _PATIENCE)
         return not full and (batches + 1) * self._cost <= seconds
 
-    async def ask(self, requests: Sequence[Request], *, seconds: float) -> list[Answer | Problem]:
+    async def ask(self, requests: Sequence[Asked], *, seconds: float) -> list[Answer | Problem]:
         """Answers from one version of the model.
 
         Args:
@@ -88,12 +88,12 @@ class Batcher:
             self._changed.notify()
         return await job.done
 
-    def close(self) -> None:
-        """Answer what waits, then end the thread."""
+    def close(self, *, seconds: float | None = None) -> None:
+        """Answer what waits, then end the thread. Args: seconds: To wait for that at most; None waits for ever."""
         with self._changed:
             self._closed = True
             self._changed.notify()
-        self._thread.join()
+        self._thread.join(seconds)
 
     def _work(self) -> None:
         while jobs := self._taken():

@@ -17,7 +17,45 @@ CONNECTIONS = 1000
 _HEAD_SECONDS = 10.0  # for a head to come; for the rest of a body, too, whose request was answered before its end
 _SEND_SECONDS = 10.0  # in which the other end has to take something of what waits for it
 _PIPELINED = 32  # requests that may wait behind the one that is answered
+_UNTAKEN = 256 * 2**20  # bytes of answers that wait to be taken at most, over all connections
 _LAST_SECONDS = 0.5  # for what is on the way: a first request when the server stops, the end of one that is refused
+
+
+@final
+class Backlog:
+    """Connections whose other ends have not taken their answers yet, the one that waits longest first."""
+
+    def __init__(self) -> None:
+        self._slow: dict[Connection, None] = {}
+
+    def add(self, connection: "Connection") -> None:
+        """One more; where all of them hold too much, those that have waited longest are given up."""
+        self._slow[connection] = None
+        held = {one: one.transport.get_write_buffer_size() for one in self._slow}
+        over = sum(held.values()) - _UNTAKEN
+        for one, size in held.items():
+            if over <= 0:
+                break
+            over -= size
+            self.discard(one)
+            one.transport.abort()
+
+    def discard(self, connection: "Connection") -> None:
+        """One whose answers have been taken, or that is over."""
+        self._slow.pop(connection, None)
+
+
+class _Wire:
+    """What an answer is written to: the transport, whose end leaves time for a body that is on its way."""
+
+    __slots__ = ("_connection", "is_closing", "write")
+
+    def __init__(self, connection: "Connection") -> None:
+        self._connection = connection
+        self.write, self.is_closing = connection.transport.write, connection.transport.is_closing
+
+    def close(self) -> None:
+        self._connection.finish()
 
 
 @final
@@ -36,6 +74,7 @@ class Connection(HttpToolsProtocol):
     def __init__(
         self,
         refusals: Refusals,
+        backlog: Backlog,
         *,
         config: Config,
         server_state: ServerState,
@@ -43,12 +82,13 @@ class Connection(HttpToolsProtocol):
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
-        self._refusals = refusals
+        self._refusals, self._backlog = refusals, backlog
         self._refusal: Refusal | None = None
         self._head = 0
         self._fresh = True  # until the head of its first request is whole
         self._coming = False  # more of a head, or of a body that is thrown away
         self._over = False
+        self._halved = False  # our side has ended, and what still comes is thrown away
         self._offered = False  # another protocol, in the head that was just read
         self._timer: asyncio.TimerHandle | None = None
         self._watch: asyncio.TimerHandle | None = None
@@ -56,6 +96,7 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """A connection: one too many is told so and closed."""
         super().connection_made(transport)
+        self._wire = _Wire(self)
         if len(self.connections) > CONNECTIONS:
             self._end(Problem(BUSY, f"{CONNECTIONS:,} connections are open; try again later"))
         else:
@@ -65,6 +106,7 @@ class Connection(HttpToolsProtocol):
         """The connection is over."""
         self._stop_timer()
         self._stop_watch()
+        self._backlog.discard(self)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -89,10 +131,12 @@ class Connection(HttpToolsProtocol):
         """More waits for the other end than it should."""
         super().pause_writing()
         self._start_watch()
+        self._backlog.add(self)
 
     def resume_writing(self) -> None:
         """The other end has taken nearly all of it."""
         super().resume_writing()
+        self._backlog.discard(self)
         if not self.transport.is_closing():
             self._stop_watch()
 
@@ -140,6 +184,7 @@ class Connection(HttpToolsProtocol):
         self._coming = self._refusal is not None
         if self._refusal is None:
             super().on_headers_complete()
+            self.cycle.transport = self._wire  # type: ignore[assignment]  # it has what a cycle calls
 
     def on_body(self, body: bytes) -> None:
         """A part of the body."""
@@ -160,6 +205,8 @@ class Connection(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """An answer is written."""
+        if self._halved:
+            return
         last = self._over and not self.pipeline
         super().on_response_complete()  # the next one leaves the pipeline
         if last or self.transport.is_closing():
@@ -167,6 +214,14 @@ class Connection(HttpToolsProtocol):
         elif self.cycle is not None and self.cycle.response_complete and self.cycle.more_body:
             self._stop_timer()
             self._timer = self.loop.call_later(_HEAD_SECONDS, self._close)
+
+    def finish(self) -> None:
+        """The last answer is written."""
+        if self.cycle.more_body and not self.transport.is_closing():
+            self.flow.resume_reading()
+            self._halve()
+        else:
+            self.transport.close()
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002  # as uvicorn calls it
         """Refuse what the parser gave up on."""
@@ -293,11 +348,15 @@ class Connection(HttpToolsProtocol):
             running.disconnected = True
             running.message_event.set()
         self.transport.write(self._answer(problem, request_id or id_of(()), b"connection: close\r\n"))
+        self._halve()
+
+    def _halve(self) -> None:
         # What is closed while bytes of a request are still on the way is reset by the system, and the other end may
         # never see its answer. So only our side ends now; what still comes is thrown away until the other one ends too.
-        self._over = True
+        self._over = self._halved = True
         self.connections.discard(self)
         self.transport.write_eof()
+        self._stop_timer()
         self._timer = self.loop.call_later(_LAST_SECONDS, self._close)
 
     def _answer(self, problem: Problem, request_id: str, more: bytes = b"") -> bytes:

@@ -19,7 +19,7 @@ from sasrec.serving.finding import Question, histories
 from sasrec.serving.problems import Problem
 
 if TYPE_CHECKING:
-    from sasrec.serving.answering import Served
+    from sasrec.serving.answering import Past, Served
 
 
 @runtime_checkable
@@ -34,7 +34,7 @@ class Attentive(Scorer, Protocol):
         ...
 
 
-def explain(served: "Served", asked: Explain) -> Explanation | Problem:
+def explain(served: "Served", asked: Explain, past: "Past | Problem") -> Explanation | Problem:
     """The item's score and rank after the whole history, and after the history without each of its latest events.
 
     What may not be recommended stays the same without an event, or an item that was left out would pass the one that
@@ -42,6 +42,7 @@ def explain(served: "Served", asked: Explain) -> Explanation | Problem:
 
     Args:
         asked: About an item that the model knows.
+        past: What is known of its user.
 
     Raises:
         ScoreError: The model gives scores that are not numbers.
@@ -55,7 +56,8 @@ def explain(served: "Served", asked: Explain) -> Explanation | Problem:
             asked.time,
             exclude_seen=asked.exclude_seen,
             scorer=asked.scorer,
-        )
+        ),
+        past,
     )
     if isinstance(question, Problem):
         return question

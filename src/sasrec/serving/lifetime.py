@@ -15,7 +15,7 @@ import uvloop
 from sasrec.serving.administration import listen
 from sasrec.serving.app import Application
 from sasrec.serving.batching import Batcher
-from sasrec.serving.connections import Connection
+from sasrec.serving.connections import Backlog, Connection
 from sasrec.serving.metrics import Metrics
 from sasrec.serving.naming import names_of
 from sasrec.serving.operations import Desk
@@ -26,7 +26,8 @@ from sasrec.serving.versions import Folder
 if TYPE_CHECKING:
     from sasrec.serving.server import Place
 
-_GRACE = 25  # seconds for answers that have begun when the server stops listening
+_GRACE = 18  # seconds for answers that have begun when the server stops listening
+_LAST_SECONDS = 1.0  # for what is scored at the end, which nobody waits for any more
 
 
 @final
@@ -79,7 +80,7 @@ class Lifetime:
         desk = Desk(self.service, batcher, metrics)
         config = uvicorn.Config(
             Application(desk, names_of(listening.getsockname()[0], self._host, self._known_as)),
-            http=partial(Connection, Refusals(desk)),  # type: ignore[arg-type]  # makes a connection, as the class does
+            http=partial(Connection, Refusals(desk), Backlog()),  # type: ignore[arg-type]  # makes a connection, as the class does
             ws="none",
             lifespan="off",
             log_config=None,
@@ -95,7 +96,8 @@ class Lifetime:
             await self._server.serve(sockets=[listening])
         finally:
             commands.close()
-            await asyncio.to_thread(batcher.close)
+            desk.reader.close()
+            batcher.close(seconds=_LAST_SECONDS)
 
 
 @final

@@ -24,7 +24,7 @@ class Counter:
     def lines(self) -> list[str]:
         """As Prometheus reads it."""
         heads = [f"# HELP {self.name} {self.about}", f"# TYPE {self.name} counter"]
-        return heads + [f"{self.name}{_labelled(self.labels, at)} {n:g}" for at, n in sorted(self.values.items())]
+        return heads + [f"{self.name}{_labelled(self.labels, at)} {n}" for at, n in sorted(self.values.items())]
 
 
 @final

@@ -21,9 +21,14 @@ def names_of(address: str, host: str, known_as: Iterable[str]) -> Names | None:
         host: How that was given.
         known_as: Further names.
     """
-    if not (known_as or ip_address(address.removeprefix("::ffff:")).is_loopback):
+    if not (known_as or is_loopback(address)):
         return None
     return frozenset(_name(one.encode()) for one in ("", "localhost", host, *known_as))
+
+
+def is_loopback(address: str) -> bool:
+    """Whether an IP address is reached from this machine alone."""
+    return ip_address(address.removeprefix("::ffff:")).is_loopback
 
 
 def check_name(headers: Iterable[tuple[bytes, bytes]], names: Names) -> None:

@@ -11,8 +11,8 @@ import msgspec
 
 from sasrec.errors import ServingError
 from sasrec.serving import api, metrics, openapi
-from sasrec.serving.answering import LOGGER, Request
-from sasrec.serving.batching import Batcher
+from sasrec.serving.answering import LOGGER, Asked, Request
+from sasrec.serving.batching import FULL, Batcher
 from sasrec.serving.problems import (
     AWAY,
     BUSY,
@@ -32,15 +32,16 @@ from sasrec.serving.problems import (
     Fault,
     Kind,
     Problem,
-    unread,
     unwritten,
 )
+from sasrec.serving.reading import Reader
 from sasrec.serving.service import Service
 from sasrec.serving.store import Event
 from sasrec.serving.timing import microseconds
 
 _DAY = 86_400.0
 _LATEST = 100  # events that are remembered to be shown
+_READ_SECONDS = 5.0  # for what is read of events, where the request has no deadline
 _QUERY = (MALFORMED, SLOW, MISDIRECTED, INVALID, HEADERS, INTERNAL, BUSY)
 _BODY = (*_QUERY, TOO_LARGE, NO_JSON)
 _SCORED = (*_BODY, LATE, AWAY)
@@ -55,11 +56,13 @@ class Desk:
         batcher: The queue before the model.
         metrics: What is counted.
         latest: The events stored last, the newest first.
+        reader: What reads events.
     """
 
     def __init__(self, service: Service, batcher: Batcher, counted: metrics.Metrics) -> None:
         self.service, self.batcher, self.metrics = service, batcher, counted
         self.latest: deque[api.LatestEvent] = deque(maxlen=_LATEST)
+        self.reader = Reader()
 
     async def ask(self, requests: Sequence[Request], deadline_ms: int, *, within: str | None = None) -> list[Any]:
         """Answers from one version of the model, in the order of the requests.
@@ -68,9 +71,16 @@ class Desk:
             within: JSON pointer to the list of the requests; None where one is all that was sent.
 
         Raises:
-            Problem: As `Batcher.ask`; or the first of what is wrong with a request.
+            Problem: As `Batcher.ask` and `Reader.read`; or the first of what is wrong with a request.
         """
-        answers = await self.batcher.ask(requests, seconds=deadline_ms / 1000)
+        begun, seconds = time.monotonic(), deadline_ms / 1000
+        asked: Sequence[Asked] = requests
+        if self.service.store.remote and any(_user_of(one) is not None for one in requests):
+            # What may take long is read before, lest all who wait for the model wait for a database.
+            if not self.batcher.has_room(len(requests), seconds=seconds):
+                raise Problem(BUSY, FULL)
+            asked = await self.reader.inform(self.service.served, requests, seconds=seconds)
+        answers = await self.batcher.ask(asked, seconds=seconds - (time.monotonic() - begun))
         for at, one in enumerate(answers):
             if isinstance(one, Problem):
                 raise one if within is None else one.within(f"{within}/{at}")
@@ -187,7 +197,7 @@ async def latest_events(desk: Desk, asked: api.Latest) -> api.LatestEvents:
     served = desk.service.served
     latest = list(desk.latest)
     # Another server may have forgotten a user whose events came in here.
-    kept = await _read(desk.service.store.kept, [one.id for one in latest])
+    kept = await desk.reader.read(desk.service.store.kept, [one.id for one in latest], seconds=_READ_SECONDS)
     shown = [one for one in latest if one.id in kept][: asked.limit]
     titled = [msgspec.structs.replace(one, title=served.title_of(one.item)) for one in shown]
     return api.LatestEvents(titled, served.version)
@@ -196,7 +206,7 @@ async def latest_events(desk: Desk, asked: api.Latest) -> api.LatestEvents:
 async def user_history(desk: Desk, asked: api.UserHistory) -> api.PastEvents:
     """What is known of a user."""
     served = desk.service.served
-    events = await _read(served.history, asked.user)
+    events = await desk.reader.read(served.history, asked.user, seconds=_READ_SECONDS)
     return api.PastEvents(asked.user, events[-asked.limit :], served.version)
 
 
@@ -274,13 +284,8 @@ async def _written(write: Callable[[Any], Any], what: object, *, refusal: str) -
         raise unwritten(error, no_room=refusal) from None
 
 
-async def _read(read: Callable[[Any], Any], what: object) -> Any:
-    """What the store knows; asked in a thread of its own."""
-    try:
-        return await asyncio.to_thread(read, what)
-    except ServingError as error:
-        LOGGER.error("%s", error)
-        raise unread(error) from None
+def _user_of(request: Request) -> api.Id | None:
+    return None if isinstance(request, api.Similar) else request.user
 
 
 OPERATIONS = (

@@ -1,23 +1,18 @@
 """Events in PostgreSQL, for several servers at once."""
 
 import secrets
-import threading
-import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Future
-from typing import Any, TypeVar, final
-from urllib.parse import quote
+from itertools import groupby
+from operator import itemgetter
+from typing import Any, final
 
-import psycopg
 from psycopg import errors
-from psycopg.conninfo import conninfo_to_dict
 
 from sasrec.errors import ServingError
-from sasrec.serving.store import HISTORY, Event, Outcome, Row, Stored, arrivals, checksum, hashed, paged
+from sasrec.serving.database import Connection, Link, parameters, shown, understood
+from sasrec.serving.store import HISTORY, Event, Known, Outcome, Row, Stored, arrivals, checksum, hashed, paged
 from sasrec.serving.writing import Forget, Write, Writer
-
-_T = TypeVar("_T")
-_Connection = psycopg.Connection[tuple[Any, ...]]
 
 _FORMAT = 1
 _PREPARING = 0x5A5EC  # the advisory lock under which the tables are made
@@ -30,24 +25,20 @@ CREATE TABLE sasrec.events (
 );
 CREATE TABLE sasrec.forgotten (person bytea PRIMARY KEY, place bigint NOT NULL, checksum bigint NOT NULL);
 """
-# What an address does not say. A server that is gone without a word is noticed after about ten seconds.
-_USUAL = {
-    "application_name": "sasrec",
-    "connect_timeout": "5",
-    "keepalives_idle": "5",
-    "keepalives_interval": "2",
-    "keepalives_count": "3",
-    "tcp_user_timeout": "10000",
-}
-# Each of these is what the store relies on, whatever the database or the role has set: a transaction that waited for
-# another sees what that one did; a server that stands still holds up the others for ten seconds, no longer; and what is
-# committed is on the disk.
-_SESSION = """
-SET default_transaction_isolation = 'read committed';
-SET lock_timeout = '15s';
-SET idle_in_transaction_session_timeout = '10s';
-SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off';
+_KNOWN = """
+SELECT asked.number, asked.person, forgotten.place, forgotten.checksum, since.*
+FROM unnest(%s::bytea[], %s::bigint[]) WITH ORDINALITY AS asked (person, place, number)
+LEFT JOIN sasrec.forgotten USING (person)
+LEFT JOIN LATERAL (
+    SELECT id, "user", item, time, place, given, checksum FROM sasrec.events
+    WHERE events.person = asked.person AND events.place > asked.place
+    ORDER BY events.time DESC, events.place DESC LIMIT %s
+) AS since ON true
+ORDER BY asked.number, since.time, since.place
 """
+# Seconds for one answer of the database. A training reads whole pages, and a write waits for what other servers write.
+_SERVING, _TRAINING, _WRITING = 5.0, 300.0, 30.0
+_LAST_SECONDS = 4.0  # for what still waits to be written at the end
 
 
 @final
@@ -60,8 +51,10 @@ class PostgresStore:
     or several are as fast as the disk takes transactions, each of many writes.
 
     What was asked of a connection that turns out to be lost is asked once more of a new one. That is right for writes
-    too, since none does more when it comes twice.
+    too, since none does more when it comes twice. What has no answer for long is given up.
     """
+
+    remote = True
 
     def __init__(self, address: str, *, writable: bool = True) -> None:
         """Connect, and make the tables where there are none.
@@ -74,11 +67,13 @@ class PostgresStore:
         Raises:
             ServingError: The database cannot be reached, or holds something else or a newer format.
         """
-        given = _understood(address)
-        self.name = _shown(given)
-        usual = _USUAL | ({"target_session_attrs": "read-write"} if writable else {})
-        self._links = [_Link(usual | given | {"client_encoding": "UTF8"}, self.name) for _ in range(2)]
-        self._reading, self._writing = self._links
+        given = understood(address)
+        self.name = shown(given)
+        given = parameters(given, writable=writable)
+        reading = _SERVING if writable else _TRAINING
+        self._reading = Link(given, self.name, seconds=reading, cancelled=True)
+        # A commit must not be cancelled: where it waits for a copy, the database would tell that it succeeded.
+        self._writing = Link(given, self.name, seconds=_WRITING)
         try:
             if writable:
                 self._writing.run(lambda connection: _prepare(connection, self.name))
@@ -109,9 +104,23 @@ class PostgresStore:
         """See `EventStore`."""
         person = self._person(user)
         found = self._read("SELECT place, checksum FROM sasrec.forgotten WHERE person = %s", (person,))
-        if found and checksum(person.hex(), found[0][0]) != found[0][1]:
-            raise ServingError(f"{self.name}: is damaged: a place does not match its checksum; restore it from a copy")
-        return int(found[0][0]) if found else None
+        if not found:
+            return None
+        _check_place(person, *found[0], name=self.name)
+        return int(found[0][0])
+
+    def known(self, asked: Sequence[tuple[str, int]]) -> list[Known | ServingError]:
+        """See `EventStore`. One question for all of them, however many they are."""
+        rows = self._read(_KNOWN, ([self._person(user) for user, _ in asked], [after for _, after in asked], HISTORY))
+        found: list[Known | ServingError] = []
+        for of_one in (list(group) for _, group in groupby(rows, key=itemgetter(0))):
+            person, place, expected = of_one[0][1:4]
+            try:
+                _check_place(person, place, expected, name=self.name)
+                found.append((place, [Row(*row[4:]).checked(self.name) for row in of_one if row[4] is not None]))
+            except ServingError as error:
+                found.append(error)
+        return found
 
     def kept(self, ids: Collection[str]) -> set[str]:
         """See `EventStore`."""
@@ -137,11 +146,12 @@ class PostgresStore:
 
     def close(self) -> None:
         """See `EventStore`."""
-        self._writer.close()
+        self._reading.end()
+        self._writer.close(seconds=_LAST_SECONDS)
         self._disconnect()
 
     def _disconnect(self) -> None:
-        for link in self._links:
+        for link in (self._reading, self._writing):
             link.close()
 
     def _read(self, query: str, values: tuple[object, ...]) -> list[tuple[Any, ...]]:
@@ -150,7 +160,7 @@ class PostgresStore:
     def _commit(self, writes: list[Write]) -> list[Any]:
         return self._writing.run(lambda connection: self._committed(connection, writes))
 
-    def _committed(self, connection: _Connection, writes: list[Write]) -> list[Any]:
+    def _committed(self, connection: Connection, writes: list[Write]) -> list[Any]:
         with connection.transaction():
             # The database's clock, so that servers agree on what came first.
             ((last, now),) = connection.execute(
@@ -169,7 +179,7 @@ class PostgresStore:
         return results
 
     def _insert(
-        self, connection: _Connection, calls: list[Sequence[Event]], last: int, now: int
+        self, connection: Connection, calls: list[Sequence[Event]], last: int, now: int
     ) -> tuple[list[list[Outcome]], int]:
         """Add the events of several calls; gives the outcomes of each, and how many are new."""
         events = [one for call in calls for one in call]
@@ -193,96 +203,12 @@ class PostgresStore:
         return hashed(user, self.id)[:16]
 
 
-@final
-class _Link:
-    """One connection for all threads, in turns; made anew where it was lost."""
-
-    def __init__(self, parameters: dict[str, Any], name: str) -> None:
-        self._parameters, self._name = parameters, name
-        self._turn = threading.Lock()
-        self._connection: _Connection | None = None
-        self._pause = 0.0
-
-    def run(self, work: Callable[[_Connection], _T]) -> _T:
-        """What work on the connection gives. Where the connection is lost meanwhile, work is done once more.
-
-        Raises:
-            ServingError: The database cannot be reached (status 503), or has no room for what it is given (507).
-        """
-        with self._turn:
-            try:
-                if self._connection is not None:
-                    try:
-                        return work(self._connection)
-                    except psycopg.Error as error:
-                        if not self._lost(error):
-                            raise
-                self._connection = self._connected()
-                return work(self._connection)
-            except (errors.DiskFull, psycopg.DataError, OverflowError, UnicodeError) as error:
-                raise ServingError(
-                    f"{self._name}: events cannot be stored: {_first_line(error)}; nothing was", status=507
-                ) from None
-            except psycopg.Error as error:
-                self._lost(error)
-                raise ServingError(f"{self._name}: cannot be used: {_first_line(error)}", status=503) from None
-
-    def close(self) -> None:
-        """Let go of the connection."""
-        with self._turn:
-            if self._connection is not None:
-                self._connection.close()
-                self._connection = None
-
-    def _lost(self, error: psycopg.Error) -> bool:
-        """Whether nothing more can be had from the connection, which is then dropped."""
-        # A database that has become the copy of another one refuses to write; the next connection goes to the other.
-        if self._connection is not None and (
-            self._connection.closed or isinstance(error, errors.ReadOnlySqlTransaction)
-        ):
-            self._connection.close()
-            self._connection = None
-            return True
-        return False
-
-    def _connected(self) -> _Connection:
-        begun = time.monotonic()
-        if begun < self._pause:
-            raise psycopg.OperationalError("the database could not be reached a moment ago")
-        try:
-            connection = psycopg.connect(**self._parameters, autocommit=True)
-            connection.execute(_SESSION)
-        except psycopg.Error:
-            # At most half of the time is spent waiting for a database that does not answer.
-            self._pause = 2 * time.monotonic() - begun
-            raise
-        return connection
+def _check_place(person: bytes, place: int | None, expected: int | None, *, name: str) -> None:
+    if place is not None and checksum(person.hex(), place) != expected:
+        raise ServingError(f"{name}: is damaged: a place does not match its checksum; restore it from a copy")
 
 
-def _understood(address: str) -> dict[str, Any]:
-    """The parts of an address."""
-    try:
-        return conninfo_to_dict(address)
-    except psycopg.ProgrammingError:
-        # The message of libpq would quote the part that it does not understand, which may be the password.
-        raise ServingError(
-            "events: the address of the database cannot be read; write postgresql://USER@HOST:PORT/DATABASE, with "
-            "%XX for special characters, and the password in PGPASSWORD or ~/.pgpass"
-        ) from None
-
-
-def _shown(given: dict[str, Any]) -> str:
-    """An address without user and password."""
-    host, port = quote(given.get("host", ""), safe=",:"), given.get("port")
-    return f"postgresql://{host}{f':{port}' if port else ''}/{given.get('dbname', '')}"
-
-
-def _first_line(error: Exception) -> str:
-    """What is wrong, without the values that PostgreSQL shows below it."""
-    return str(error).strip().partition("\n")[0] or repr(error)
-
-
-def _prepare(connection: _Connection, name: str) -> None:
+def _prepare(connection: Connection, name: str) -> None:
     """Make the tables of a database that has none; one of several servers that start at once does it."""
     with connection.transaction():
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (_PREPARING,))
@@ -302,7 +228,7 @@ def _prepare(connection: _Connection, name: str) -> None:
         connection.execute("INSERT INTO sasrec.facts VALUES (%s, %s, %s, 0)", (_FORMAT, own, checksum(own)))
 
 
-def _recognised(connection: _Connection, name: str) -> str:
+def _recognised(connection: Connection, name: str) -> str:
     """The id of the store; a schema that is foreign or newer is refused."""
     tables = _tables(connection)
     if not tables:
@@ -322,7 +248,7 @@ def _recognised(connection: _Connection, name: str) -> str:
     return str(own)
 
 
-def _tables(connection: _Connection) -> set[str]:
+def _tables(connection: Connection) -> set[str]:
     found = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'sasrec'")
     return {row[0] for row in found}
 
@@ -342,7 +268,7 @@ def _runs(writes: list[Write]) -> Iterator[Forget | list[Sequence[Event]]]:
         yield adds
 
 
-def _erase(connection: _Connection, person: bytes, place: int) -> int:
+def _erase(connection: Connection, person: bytes, place: int) -> int:
     # A place of its own, so that a model trained on all events before it is told from one trained on all that are left.
     connection.execute(
         "INSERT INTO sasrec.forgotten VALUES (%s, %s, %s) "

@@ -54,7 +54,7 @@ HEADERS = Kind("headers-too-large", 431, "The headers are too large")
 INTERNAL = Kind("internal", 500, "The server made a mistake")
 BUSY = Kind("busy", 503, "The server has too much to do")
 DRAINING = Kind("draining", 503, "The server is about to stop")
-AWAY = Kind("events-away", 503, "The database of events cannot be used")
+AWAY = Kind("events-away", 503, "Events cannot be used now")
 LATE = Kind("too-late", 504, "The answer would have come after its deadline")
 NO_ROOM = Kind("not-stored", 507, "The disk refuses to store events")
 
@@ -144,7 +144,8 @@ def unwritten(error: ServingError, *, no_room: str) -> Problem:
     if error.status == NO_ROOM.status:
         return Problem(NO_ROOM, no_room)
     if error.status == AWAY.status:
-        return Problem(AWAY, "it is not known whether this was stored; send it again, for nothing is stored twice")
+        unknown = "it is not known whether this was stored; send it again, for nothing is stored twice"
+        return Problem(AWAY, error.told or unknown)
     return Problem(BUSY, "too many writes wait for the disk; send it again later")
 
 

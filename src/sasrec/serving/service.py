@@ -10,7 +10,7 @@ from sasrec.retrieval.exported import Exported
 from sasrec.retrieval.loading import load
 from sasrec.retrieval.recommender import Recommender
 from sasrec.retrieval.scorers import Scorer, has_vectors
-from sasrec.serving.answering import LOGGER, Answer, Request, Served
+from sasrec.serving.answering import LOGGER, Answer, Asked, Informed, Served
 from sasrec.serving.opening import open_store
 from sasrec.serving.problems import Problem
 from sasrec.serving.versions import Course, Folder, fingerprint
@@ -73,9 +73,16 @@ class Service:
             self.store.close()
             raise
 
-    def answer(self, requests: Sequence[Request]) -> list[Answer | Problem]:
-        """Answers to a batch of requests, all from one version."""
-        return self.served.answer(requests)
+    def answer(self, requests: Sequence[Asked]) -> list[Answer | Problem]:
+        """Answers to a batch of requests: from the version that answers now, or that their users were read of for."""
+        served = self.served
+        places: dict[Served, list[int]] = {}
+        for at, one in enumerate(requests):
+            places.setdefault(one.served if isinstance(one, Informed) else served, []).append(at)
+        answers: dict[int, Answer | Problem] = {}
+        for version, some in places.items():
+            answers.update(zip(some, version.answer([requests[at] for at in some]), strict=True))
+        return [answers[at] for at in range(len(requests))]
 
     def activate(self, model: Path) -> str:
         """Let a model answer from now on. It is read, checked and tried first; the one before answers meanwhile.

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any, final
 
 from sasrec.errors import ServingError
-from sasrec.serving.store import HISTORY, Event, Outcome, Row, Stored, arrivals, checksum, hashed, paged
+from sasrec.serving.store import HISTORY, Event, Known, Outcome, Row, Stored, arrivals, checksum, hashed, paged
 from sasrec.serving.writeahead import is_damaged
 from sasrec.serving.writing import Forget, Write, Writer
 
 _FORMAT, _APPLICATION = 1, 0x5A5EC
+_LOCK_SECONDS = 5.0  # to wait for another program that holds the file
 _SCHEMA = """
 BEGIN IMMEDIATE;
 CREATE TABLE facts (id TEXT NOT NULL, checksum INTEGER NOT NULL, last INTEGER NOT NULL) STRICT;
@@ -41,6 +42,8 @@ class SqliteStore:
     Writes that wait together share one transaction, so that many cost one wait for the disk. `synchronous=FULL` makes
     every commit wait until the log is on the disk. Whatever is read is checked against its own checksum.
     """
+
+    remote = False
 
     def __init__(self, path: Path, *, writable: bool = True) -> None:
         """Open the file, or make it.
@@ -94,6 +97,16 @@ class SqliteStore:
         found = self._read("SELECT place FROM forgotten WHERE user = ?", (hashed(user, self.id).hex(),))
         return int(found[0][0]) if found else None
 
+    def known(self, asked: Sequence[tuple[str, int]]) -> list[Known | ServingError]:
+        """See `EventStore`."""
+        found: list[Known | ServingError] = []
+        for user, after in asked:
+            try:
+                found.append((self.forgotten(user), self.history(user, after=after)))
+            except ServingError as error:
+                found.append(error)
+        return found
+
     def kept(self, ids: Collection[str]) -> set[str]:
         """See `EventStore`."""
         return {one for one in ids if self._read("SELECT 1 FROM events WHERE id = ?", (one,))}
@@ -131,7 +144,7 @@ class SqliteStore:
                 f"{self._path.absolute().as_uri()}?mode={mode}",
                 uri=True,
                 isolation_level=None,
-                timeout=5.0,
+                timeout=_LOCK_SECONDS,
                 check_same_thread=False,
             )
             self._connections.append(self._local.connection)
@@ -151,6 +164,13 @@ class SqliteStore:
         except (sqlite3.Error, OverflowError, UnicodeError) as error:  # the last two: what SQLite has no room for
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
+            if _held(error):
+                raise ServingError(
+                    f"{self.name}: another program writes to it, so events cannot be stored: {error}; nothing was; end "
+                    "that program",
+                    status=503,
+                    told="another program holds the events; nothing was stored; send it again later",
+                ) from None
             raise ServingError(f"{self.name}: events cannot be stored: {error}; nothing was", status=507) from None
 
     def _committed(self, connection: sqlite3.Connection, writes: list[Write]) -> list[Any]:
@@ -220,14 +240,22 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
 def _scrub(connection: sqlite3.Connection, path: Path) -> ServingError | None:
     """Fold the log into the file, as what was deleted stands in the log until then; why that could not be done."""
     reason: object = "others read them"
-    status = None
+    status, told = 503, "the user is forgotten, but others read the events, and remains stay on the disk; send it again"
     try:
         if not connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
             return None
     except sqlite3.Error as error:
-        reason, status = error, 507
+        reason = error
+        if not _held(error):
+            status = 507
     text = f"{path}: events of a forgotten user are used no more but still on the disk: {reason}; forget the user again"
-    return ServingError(text, status=status)
+    return ServingError(text, status=status, told=told)
+
+
+def _held(error: Exception) -> bool:
+    """Whether another program held the file for longer than was waited."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return code is not None and code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
 def _insert(connection: sqlite3.Connection, events: Sequence[Event]) -> list[Outcome]:

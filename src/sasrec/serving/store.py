@@ -46,6 +46,10 @@ class Stored(NamedTuple):
     place: int
 
 
+Known = tuple[int | None, list[Stored]]
+"""The place at which a user was forgotten, if that has been, and events since some place."""
+
+
 class EventStore(Protocol):
     """Where events are kept. What only reads may be called from any thread; what writes gives a future at once.
 
@@ -55,10 +59,12 @@ class EventStore(Protocol):
     Attributes:
         id: Tells this store from every other.
         name: Where it is, as messages say it, without a password.
+        remote: Whether it is another process's, whose answers may have to be waited for.
     """
 
     id: str
     name: str
+    remote: bool
 
     def add(self, events: Sequence[Event]) -> Future[list[Outcome]]:
         """Store events; the future ends when they are durable, with what became of each."""
@@ -77,6 +83,10 @@ class EventStore(Protocol):
 
     def forgotten(self, user: str) -> int | None:
         """The place at which the user was forgotten, after all earlier events; None for everybody else."""
+        ...
+
+    def known(self, asked: Sequence[tuple[str, int]]) -> list[Known | ServingError]:
+        """For each user and place, `forgotten` and the `history` after it; an error for a user whose own is damaged."""
         ...
 
     def kept(self, ids: Collection[str]) -> set[str]:

@@ -4,6 +4,7 @@ import queue
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -69,17 +70,18 @@ class Writer:
                 ) from None
         return job.done
 
-    def close(self) -> None:
-        """Finish what waits."""
+    def close(self, *, seconds: float | None = None) -> None:
+        """Finish what waits. Args: seconds: To wait for that at most; None waits for ever."""
         with self._submitting:
             open_until_now, self._closed = not self._closed, True
         if open_until_now:
-            self._jobs.put(None)
-            self._thread.join()
+            with suppress(queue.Full):  # then the thread finds the end by itself
+                self._jobs.put_nowait(None)
+            self._thread.join(seconds)
 
     def _work(self) -> None:
         ended = False
-        while not ended:
+        while not ended and not (self._closed and self._jobs.empty()):
             taken = [self._jobs.get()]
             while len(taken) < _GROUP and not self._jobs.empty():
                 taken.append(self._jobs.get())
@@ -92,9 +94,9 @@ class Writer:
         try:
             results = self._commit([job.write for job in jobs])
         except Exception as error:  # noqa: BLE001  # whoever wrote is told, and the thread goes on
-            status = error.status if isinstance(error, ServingError) else None
+            status, told = (error.status, error.told) if isinstance(error, ServingError) else (None, None)
             for job in jobs:
-                job.done.set_exception(ServingError(str(error) or repr(error), status=status))
+                job.done.set_exception(ServingError(str(error) or repr(error), status=status, told=told))
             return
         for job, result in zip(jobs, results, strict=True):
             if isinstance(result, ServingError):
