@@ -345,3 +345,9 @@ def test_the_protocol_of_2018_leaves_nothing_out(small_model, data):
     assert "exclude_seen=False" in sasrec.evaluate(small_model, data, candidates="sasrec2018").protocol
     with pytest.raises(ConfigError, match="exclude_seen: 'sasrec2018' ranks what was drawn"):
         sasrec.evaluate(small_model, data, candidates="sasrec2018", exclude_seen=True)
+
+
+def test_an_integer_of_numpy_is_a_number_of_candidates(small_model, data):
+    ours, theirs = (sasrec.evaluate(small_model, data, candidates=one) for one in (4, np.int64(4)))
+
+    assert str(ours) == str(theirs)

@@ -136,6 +136,7 @@ def test_text_of_a_typed_source_stays_text():
         ([3, None], pl.UInt64, [3, None]),
         ([2**64 - 1], pl.Int128, [2**64 - 1]),
         ([3.0, None, float("nan"), -1.0], pl.Float64, [3, None, None, -1]),
+        ([2.0**24 - 1, None, float("nan")], pl.Float32, [2**24 - 1, None, None]),
         (["b", "a", ""], pl.Categorical, ["b", "a", None]),
         (["b", "a"], pl.Enum(["b", "a"]), ["b", "a"]),
     ],
@@ -149,11 +150,13 @@ def test_typed_ids_keep_their_values(values, dtype, expected):
     [
         ([1.5, 2.0], None, "ids are numbers with a fraction or beyond 2^53"),
         ([2.0**53], None, "ids are numbers with a fraction or beyond 2^53"),
+        ([2.0**24], pl.Float32, "ids are numbers with a fraction or beyond 2^24"),
+        ([2.0**11], pl.Float16, "ids are numbers with a fraction or beyond 2^11"),
         ([float("inf")], None, "ids are numbers with a fraction or beyond 2^53"),
         ([2**64], pl.Int128, "ids do not fit 64-bit integers"),
         ([True, False], None, "ids must be text or integers, found Boolean"),
         ([dt.date(2024, 1, 1)], None, "ids must be text or integers, found Date"),
-        (["a", "b\0c"], None, "an id holds a NUL character in row 2"),
+        (["a", "b\0c"], None, "an id holds a NUL character in row 2, or in JSON half of a surrogate pair"),
         (["é" * 2048, "é" * 2049], None, "an id is longer than 4,096 bytes in row 2"),
     ],
 )
@@ -328,3 +331,14 @@ def test_digits_of_other_scripts_make_no_times(text):
 
 def test_digits_of_other_scripts_make_no_integer_ids():
     assert ids(["1", "１２"], typed=False).to_list() == ["1", "１２"]
+
+
+def test_times_that_share_a_float_of_32_bits_are_refused():
+    with pytest.raises(DataError, match=r"times are Float32 beyond 2\^24, where it has one number for several times"):
+        times([1_700_000_000, 1_700_000_001], dtype=pl.Float32)
+
+
+def test_times_that_a_float_of_32_bits_tells_apart_are_read():
+    found, unit = times([2.0**24 - 1, 0.5, float("inf")], dtype=pl.Float32)
+
+    assert (found, unit) == ([2.0**24 - 1, 0.5, None], "steps")

@@ -240,6 +240,8 @@ def test_the_names_of_the_counting_models_are_taken(data, small_config, name):
 def test_nothing_to_compare_is_refused(data):
     with pytest.raises(ConfigError, match="expected at least one to compare"):
         sasrec.compare(data, {})
+    with pytest.raises(ConfigError, match="data: expected a split or several, found none"):
+        sasrec.compare([], {"net": sasrec.Config()})
 
 
 @pytest.mark.parametrize(

@@ -116,3 +116,21 @@ def test_what_is_tried_is_told_where_that_is_asked_for(data, capsys):
 
     assert [line.partition(" valid")[0] for line in told] == [f"recent: recent={share}" for share in (0.02, 0.1, 0.3)]
     assert capsys.readouterr().err == ""
+
+
+def test_recent_events_are_told_apart_to_the_nanosecond():
+    times = 1_700_000_000_000_000_000 + np.arange(10)
+    train = Sequences(np.arange(10, dtype=np.int32), np.array([0, 10]), times=times)
+
+    assert recently_popular(train, items=10, share=0.2).counts.tolist() == [0] * 8 + [1] * 2
+
+
+@pytest.mark.parametrize("share", [0.02, 0.1, 0.3, 1.0])
+@pytest.mark.parametrize("count", [1, 2, 11, 101, 1001, 2357])
+def test_the_latest_events_are_those_from_the_quantile_of_the_times_on(count, share):
+    times = np.sort(np.random.default_rng(count).integers(1_600_000_000, 1_600_001_000, count))
+    train = Sequences(np.arange(count, dtype=np.int32), np.array([0, count]), times=times)
+
+    counted = recently_popular(train, items=count, share=share).counts
+
+    np.testing.assert_array_equal(counted, times >= np.quantile(times, 1 - share))

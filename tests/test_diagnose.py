@@ -13,6 +13,7 @@ from sasrec.data.sequences import Sequences
 from sasrec.errors import ConfigError, DataError, OutputError
 from sasrec.retrieval.counting import Popularity
 from sasrec.retrieval.recommender import Recommender
+from sasrec.studies.diagnose import verdict
 from sasrec.training.batches import rolling_windows
 
 CONFIG = sasrec.Config(
@@ -339,3 +340,12 @@ def test_the_table_the_json_and_the_verdict_say_the_same(quick, tmp_path):
             assert f"{found['mean']:.4f}" in shown
     with pytest.raises(OutputError, match="exists already"):
         sasrec.write_json(tmp_path / "d.json", quick)
+
+
+@pytest.mark.parametrize("users", [1, 49, 50])
+def test_fewer_than_fifty_users_give_figures_and_no_answers(quick, users):
+    found = verdict(quick.lines, length=8, users=users)
+
+    told = f"Order, history, network and blocks cannot be judged from so few users: {users} tested, where it takes 50."
+    assert (found == (told,)) is (users < 50)
+    assert len(found) == (1 if users < 50 else 5)

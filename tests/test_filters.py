@@ -110,6 +110,7 @@ def test_nothing_left_says_where_it_went():
     [
         ({"duplicates": "none"}, "duplicates: expected 'keep' or 'first' or 'last', found 'none'"),
         ({"bad_rows": "skip"}, "bad_rows: expected 'refuse' or 'drop', found 'skip'"),
+        ({"min_weight": float("nan")}, "min_weight: expected a number or None, found nan"),
         ({"user_core": -1}, "user_core: expected a whole number of 0 or more, found -1"),
         ({"item_core": 2.5}, "item_core: expected a whole number of 0 or more, found 2.5"),
     ],

@@ -3,11 +3,15 @@
 import gzip
 import os
 
+import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sasrec.data import formats
 from sasrec.data.formats import FORMATS, open_file
+from sasrec.data.lines import most_separators
 from sasrec.errors import DataError
 
 EVENTS = [("ada", "x"), ("ada", "y"), ("bob", "x")]
@@ -139,6 +143,12 @@ def test_what_parts_the_names_of_a_header_parts_the_fields(write, separator):
         ("a", "x", "the suffix '' tells no format"),
         ("a.csv", "user,item,user\na,b,c\n", "the header names 'user' more than once"),
         ("a.csv", "u,i,t\na,b,1\nc,d,2,3\ne,f,4\ng,h,5,6,7\n", "more fields than the 3 of the header in rows 2, 4;"),
+        ("a.csv", "u,t,i\na,b,c\na,b,c,,d\n", "more fields than the 3 of the header in row 2;"),
+        ("a.csv", "u,t,i\na,b,c,,,,,,,,,d", "more fields than the 3 of the header in row 1;"),
+        ("a.tsv", "u\tt\ti\na\tb\tc\t\td\n", "more fields than the 3 of the header in row 1;"),
+        ("a.inter", "u:x\tt:x\ti:x\na\tb\tc\t\td\n", "more fields than the 3 of the header in row 1;"),
+        ("a.csv", 'u,t,i\na,b,c\n"a\nb",c,d,\na,"\n",d,,e\n', "row 3, from line 5 on, cannot be told from those that"),
+        ("a.inter", "u:token\ti:token\ti:float\na\tb\tc\n", "the header names 'i' more than once; rename one of them"),
         ("a.csv", 'u,i\n"a,b\nc,d\n', "quotation mark that is neither closed nor doubled"),
         ("a.csv", "u,i\rada,x\rbob,y\r", "lines end in a bare carriage return"),
         ("a.csv", "u,i\na,b\n".encode("utf-16"), "holds NUL bytes, as UTF-16 and binary files do"),
@@ -306,3 +316,38 @@ def test_a_parquet_file_of_more_rows_than_memory_holds_is_refused_before_they_ar
     assert refusal(path) == (
         "a.parquet: says that it holds 11 rows, more than the 10 that are read at once; if that is right, split it"
     )
+
+
+@pytest.mark.parametrize("tail", ["", ",", ",,,,", "," * 200])
+@pytest.mark.parametrize("wanted", [["user", "item"], ["user"], ["item", "title", "user"]])
+def test_empty_fields_behind_the_last_name_are_no_fault(write, tail, wanted):
+    path = write("a.csv", f'user,title,item\na,b,c{tail}\nd,"many, many, many, commas",f\n')
+
+    with open_file(path) as table:
+        rows = table.read(wanted).to_dicts()
+
+    whole = ({"user": "a", "title": "b", "item": "c"}, {"user": "d", "title": "many, many, many, commas", "item": "f"})
+    assert rows == [{name: row[name] for name in wanted} for row in whole]
+
+
+@given(st.lists(st.lists(st.sampled_from(["", "a", "b"]), min_size=1, max_size=8), min_size=1, max_size=20))
+def test_exactly_the_rows_with_something_behind_the_last_name_are_refused(tmp_path_factory, rows):
+    path = tmp_path_factory.mktemp("ragged") / "a.csv"
+    path.write_text("\n".join(["x,y,z", *(",".join(row) for row in rows)]) + "\n")
+    wrong = [place for place, row in enumerate(rows, start=1) if any(row[3:])]
+
+    with open_file(path) as table:
+        if not wrong:
+            assert len(table.read(["x", "z"])) == len(rows)
+            return
+        with pytest.raises(DataError, match=f"header in rows? {', '.join(map(str, wrong[:5]))}[; ]"):
+            table.read(["x", "z"])
+
+
+@pytest.mark.parametrize("size", [1, 3, 7, 1 << 18])
+def test_the_separators_of_a_line_are_counted_over_the_pieces_of_a_file(write, monkeypatch, size):
+    content = ",,,\n,\n\na,b,c,d,e,f\n,,"
+    pieces = [np.frombuffer(content[at : at + size].encode(), np.uint8) for at in range(0, len(content), size)]
+    monkeypatch.setattr("sasrec.data.lines._pieces", lambda path: iter(pieces))
+
+    assert most_separators(write("a.csv", content), ",") == 5

@@ -229,3 +229,25 @@ def test_everything_may_be_hidden_whatever_the_size_of_numbers():
     values, rows = best(Index(torch.full((70, 4), 1e36)), torch.ones(4), 3, torch.arange(70))
 
     assert len(values) == len(rows) == 0
+
+
+@pytest.mark.parametrize("exponent", [-149, -140, -130, -126, -100, -75, -60])
+@pytest.mark.parametrize("small", ["table", "state", "both"])
+def test_numbers_whose_squares_float32_loses_are_put_in_order(exponent, small):
+    generator = torch.Generator().manual_seed(exponent)
+    table = torch.randint(-9, 10, (300, 5), generator=generator).float()
+    state = torch.randint(-9, 10, (5,), generator=generator).float()
+    scaled = [
+        one * 2.0**exponent if small in (name, "both") else one for name, one in (("table", table), ("state", state))
+    ]
+
+    values, rows = best(Index(scaled[0]), scaled[1], 20)
+
+    if small == "both" and exponent <= -75:  # every product rounds to 0, or nearly so
+        exact = (scaled[0].double() @ scaled[1].double()).float()
+        expected = exact.sort(descending=True, stable=True)
+        assert (values.tolist(), rows.tolist()) == (expected.values[:20].tolist(), expected.indices[:20].tolist())
+    else:
+        by_hand, order = sorted_by_hand(table, state, 20)
+        scale = 2.0 ** (exponent * (1 + (small == "both")))
+        assert (values.tolist(), rows.tolist()) == ([one * scale for one in by_hand], order)

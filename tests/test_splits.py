@@ -237,8 +237,10 @@ def test_folds_have_fingerprints_of_their_own():
         (True, 0.1, "folds: expected an integer >= 2, found True"),
         (2.0, 0.1, "folds: expected an integer >= 2, found 2.0"),
         (5, 0.2, "share: 5 test periods of it must fit into the log, found 0.2"),
-        (2, 0.0, "must fit into the log, found 0.0"),
-        (2, float("nan"), "must fit into the log, found nan"),
+        (2, 0.0, "share: expected a number > 0 and < 1, found 0.0"),
+        (2, float("nan"), "share: expected a number > 0 and < 1, found nan"),
+        (2, "0.1", "share: expected a number > 0 and < 1, found '0.1'"),
+        (2, True, "share: expected a number > 0 and < 1, found True"),
     ],
 )
 def test_folds_that_do_not_fit_are_refused(count, share, words):

@@ -80,3 +80,9 @@ def test_a_file_without_titles_for_the_items_is_refused(text, words, tmp_path):
 
     with pytest.raises(DataError, match=rf"^items\.csv: {words}"):
         read_titles(tmp_path / "items.csv", vocabulary(1))
+
+
+def test_text_that_is_not_the_text_of_an_integer_id_is_another_item(tmp_path):
+    (tmp_path / "items.csv").write_text("item_id,title\n007,James Bond\n7,Seven\n+8,Plus eight\n")
+
+    assert read_titles(tmp_path / "items.csv", vocabulary(7, 8)).rows() == [(7, "Seven")]

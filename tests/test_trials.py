@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 import sasrec
+from sasrec.data.sequences import Sequences
+from sasrec.data.splits import Holdout
 from sasrec.evaluation.intervals import paired_intervals
 from sasrec.evaluation.ranking import rank_targets
 from sasrec.retrieval.counting import Popularity
@@ -137,3 +139,44 @@ def test_intervals_do_not_depend_on_what_else_is_compared():
     together, alone = paired_intervals(values, seed=4), paired_intervals(values[:, 1:2], seed=4)
 
     np.testing.assert_allclose(together[:, 1:2], alone, rtol=1e-12)
+
+
+def test_one_hit_among_many_users_is_no_sure_difference_and_ten_are():
+    users, items = 1000, 30
+    histories = Sequences(np.zeros(users, np.int32), np.arange(users + 1), users=np.arange(users))
+    targets = np.full(users, items - 1, np.int32)
+    trials = Trials(Holdout(np.arange(users), histories, targets), exclude_seen=False, tell=lambda _: None)
+
+    trials.run("network", "whole", Hitting(range(10), items))
+    trials.run("one less", "shown", Hitting(range(9), items))
+    trials.run("nothing", "counted", Hitting(range(0), items))
+    _, less, nothing = (line.metrics["HR@10"].change for line in trials.lines(seed=0))
+
+    assert (less.effect, less.high, less.differs) == ("unclear", 0.0, False)
+    assert (nothing.effect, nothing.low, nothing.high, nothing.differs) == ("loss", -1.0, -1.0, True)
+
+
+def test_the_only_hit_among_many_users_tells_nothing():
+    users, items = 1000, 30
+    histories = Sequences(np.zeros(users, np.int32), np.arange(users + 1), users=np.arange(users))
+    targets = np.full(users, items - 1, np.int32)
+    trials = Trials(Holdout(np.arange(users), histories, targets), exclude_seen=False, tell=lambda _: None)
+
+    trials.run("network", "whole", Hitting([7], items))
+    trials.run("nothing", "counted", Hitting([], items))
+    change = trials.lines(seed=0)[1].metrics["HR@10"].change
+
+    assert (change.low, change.high) == (-1.0, -1.0)
+    assert change.effect == "unclear"
+
+
+class Hitting:
+    """Scores the last item best for some users, and worst for all others."""
+
+    def __init__(self, users, items):
+        self.users, self.items = [*users], items
+
+    def scores(self, histories):
+        found = np.tile(np.arange(self.items, 0, -1, dtype=np.float32), (len(histories), 1))
+        found[np.isin(histories.users, self.users), -1] = self.items + 1
+        return found

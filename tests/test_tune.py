@@ -234,3 +234,9 @@ def test_a_trial_that_found_nothing_stands_above_one_that_failed(base):
     lines = str(Tuning(base, trials, "data")).splitlines()
 
     assert ["0.0000" in line for line in lines[1:]] == [True, False]
+
+
+@pytest.mark.parametrize("trials", [0, 1.5, "3", True])
+def test_trials_are_a_whole_number(data, base, trials):
+    with pytest.raises(ConfigError, match="trials: expected an integer >= 1, found"):
+        tune(data, SPACE, base=base, trials=trials)

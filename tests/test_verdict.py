@@ -162,3 +162,25 @@ def test_a_network_that_finds_nothing_is_worse_than_counting_that_does():
 )
 def test_blocks(change, words):
     assert on_blocks(change).startswith(f"Blocks {words}")
+
+
+def test_a_change_without_a_difference_that_is_sure_is_neither_gain_nor_loss():
+    gain, loss, none = (
+        Change(*one, differs=False) for one in ((0.2, 0.1, 0.3), (-1.0, -1.0, -1.0), (0.0, -0.02, 0.02))
+    )
+
+    assert [one.effect for one in (gain, loss, none)] == ["unclear", "unclear", "none"]
+    assert on_order(loss).startswith("Order cannot be judged from so few users")
+    assert on_blocks(gain).startswith("Blocks cannot be judged from so few users")
+    assert gain.reversed().effect == "unclear"
+
+
+@pytest.mark.parametrize(
+    "counted",
+    [
+        Estimate(0.0, -0.001, -0.003, 0.0, Change(-1.0, -1.0, -1.0, differs=False)),
+        Estimate(0.001, 0.001, 0.0, 0.003, None),
+    ],
+)
+def test_one_hit_makes_no_network_worth_it_and_none_not_worth_it(counted):
+    assert on_network({"Markov": counted}).startswith("A network cannot be judged from so few users: ")

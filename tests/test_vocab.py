@@ -139,3 +139,12 @@ def test_an_id_is_typed_as_it_stands_in_the_log(typed):
     assert numbers.rows([numbers.parse(typed)])[0] == -1
     assert numbers.rows([numbers.parse("10")])[0] == 2
     assert texts.raw(texts.rows([texts.parse(typed)])).to_list() == [typed]
+
+
+@pytest.mark.parametrize("other", ["007", "+8", "-0", "1.0", " 7", "7 ", "7\n", "", "١", str(2**64), None])
+def test_text_of_another_table_that_is_not_the_text_of_an_integer_matches_none(other):
+    numbers = vocabulary([0, 1, 7, 8])
+
+    matched = numbers.matched(pl.Series([other, "7", "8"], dtype=pl.String))
+
+    assert numbers.rows(matched).tolist() == [-1, 2, 3]

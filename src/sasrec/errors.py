@@ -14,7 +14,7 @@ Each message says what is wrong, where, what was found and what to do. The
 command line prints it as one line and leaves with the class's `exit_code`.
 """
 
-from numbers import Integral
+from numbers import Integral, Real
 from typing import TypeGuard
 
 
@@ -103,3 +103,9 @@ def check_whole(name: str, value: object, *, least: int) -> int:
     if not is_whole(value, least=least):
         raise ConfigError(f"{name}: expected an integer >= {least}, found {value!r}")
     return int(value)
+
+
+def check_share(name: str, share: object, *, below: float = 1.0) -> None:
+    """Refuse what is no number above 0 and below so much; ConfigError."""
+    if isinstance(share, bool) or not isinstance(share, Real) or not 0.0 < float(share) < below:
+        raise ConfigError(f"{name}: expected a number > 0 and < {below:g}, found {share!r}")

@@ -9,6 +9,7 @@ import polars as pl
 from sasrec.data.clock import MOST
 from sasrec.data.formats import Table, row_list
 from sasrec.data.log import Columns, TimeUnit
+from sasrec.data.vocab import INTEGER
 from sasrec.errors import DataError
 
 # Names in the first group that matches win; two matches in one group are ambiguous.
@@ -41,15 +42,13 @@ _USUAL_NAMES: dict[str, tuple[tuple[str, ...], ...]] = {
 # Paths and addresses fit; what is longer is most often a piece of the file behind a stray quotation mark.
 LONGEST_ID_BYTES = 4096
 # Without Unicode (?-u), as digits of other scripts are numbers to nobody else here.
-# The text of an integer that comes back from the integer unchanged; 007, +7 and -0 do not.
-_INTEGER = r"(?-u)^(?:0|-?[1-9]\d{0,18}|1\d{19})$"
 _ISO = r"(?-u)^\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d(?::?\d\d)?)?)?$"
 # Dates as spreadsheets write them, once every number of one digit has been given its zero.
 _YEAR_FIRST, _YEAR_LAST = r"(?-u)^(\d{4})[/.](\d\d)[/.](\d\d)\b", r"(?-u)^(\d\d)[/.-](\d\d)[/.-](\d{4})\b"
 # 1e8 seconds are 1973, 1e11 seconds the year 5138: the dates of each unit end where those of the next begin.
 _LEAST_TIMES: dict[TimeUnit, float] = {"ns": 1e17, "us": 1e14, "ms": 1e11, "s": 1e8}
-# Above this, neighbouring integers share one float.
-_LARGEST_EXACT_FLOAT = 2.0**53
+# Bits of a float's integers: beyond 2 to their power, neighbours share one float.
+_BITS, _MOST_BITS = {"Float16": 11, "Float32": 24}, 53
 
 
 def choose_columns(
@@ -174,16 +173,17 @@ def read_ids(column: pl.Series, *, typed: bool, where: str) -> pl.Series:
             raise DataError(f"{where}: ids do not fit 64-bit integers; save them as text")
         return whole
     if column.dtype.is_float():
-        column = column.fill_nan(None)
-        if not ((column == column.floor()) & (column.abs() < _LARGEST_EXACT_FLOAT)).all():
-            raise DataError(f"{where}: ids are numbers with a fraction or beyond 2^53; save them as integers or text")
+        bits, column = _BITS.get(str(column.dtype), _MOST_BITS), column.cast(pl.Float64).fill_nan(None)
+        if not ((column == column.floor()) & (column.abs() < 2.0**bits)).all():
+            raise DataError(f"{where}: ids are numbers with a fraction or beyond 2^{bits}; save integers or text")
         return column.cast(pl.Int64)
     if column.dtype not in (pl.String, pl.Categorical, pl.Enum, pl.Null):
         raise DataError(f"{where}: ids must be text or integers, found {column.dtype}")
     text = column.cast(pl.String)
     holds_nul = text.str.contains("\0", literal=True).fill_null(False)
     if holds_nul.any():
-        raise DataError(f"{where}: an id holds a NUL character in {row_list(holds_nul.arg_true())}; clean the file")
+        which = f"{row_list(holds_nul.arg_true())}, or in JSON half of a surrogate pair, which is read as one"
+        raise DataError(f"{where}: an id holds a NUL character in {which}; clean the file")
     too_long = (text.str.len_bytes() > LONGEST_ID_BYTES).fill_null(False)
     if too_long.any():
         raise DataError(
@@ -191,7 +191,7 @@ def read_ids(column: pl.Series, *, typed: bool, where: str) -> pl.Series:
             "look for a quotation mark that swallowed other lines"
         )
     text = text.set(text == "", None)
-    if not typed and text.null_count() < len(text) and text.str.contains(_INTEGER).all():
+    if not typed and text.null_count() < len(text) and text.str.contains(INTEGER).all():
         whole = _fitting(text)
         return text if whole is None else whole
     return text
@@ -242,7 +242,10 @@ def _times(column: pl.Series, *, unit: TimeUnit | None, where: str) -> tuple[pl.
         return _instants(column)
     if not column.dtype.is_numeric() and column.dtype != pl.Null:
         raise DataError(f"{where}: times must be numbers or dates, found {column.dtype}")
-    times = _numbers(column)
+    times, bits = _numbers(column), _BITS.get(str(column.dtype))
+    if bits and (times.cast(pl.Float64).abs() >= 2.0**bits).any():
+        found = f"{column.dtype} beyond 2^{bits}, where it has one number for several times"
+        raise DataError(f"{where}: times are {found}; save them as integers or Float64")
     return times, unit or _guessed_unit(times, where)
 
 
@@ -326,7 +329,7 @@ def _numbers(column: pl.Series) -> pl.Series:
         return _within(column.cast(pl.Int64, strict=False))
     numbers = column.cast(pl.Float64)
     numbers = _within(numbers.set(~numbers.is_finite(), None))
-    whole = ((numbers == numbers.floor()) & (numbers.abs() < _LARGEST_EXACT_FLOAT)).all()
+    whole = ((numbers == numbers.floor()) & (numbers.abs() < 2.0**_MOST_BITS)).all()
     return numbers.cast(pl.Int64) if whole else numbers
 
 

@@ -1,5 +1,6 @@
 """Which events of a log stay."""
 
+import math
 import re
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -49,7 +50,7 @@ class Filters:
                 words = " or ".join(repr(one) for one in get_args(allowed))
                 raise ConfigError(f"{name}: expected {words}, found {getattr(self, name)!r}")
         least: object = self.min_weight
-        if isinstance(least, bool) or not isinstance(least, int | float | None):
+        if isinstance(least, bool) or not isinstance(least, int | float | None) or math.isnan(least or 0):
             raise ConfigError(f"min_weight: expected a number or None, found {least!r}")
         for name in ("user_core", "item_core"):
             if not is_whole(getattr(self, name), least=0):

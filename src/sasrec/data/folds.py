@@ -4,7 +4,7 @@ import numpy as np
 
 from sasrec.data.log import Log
 from sasrec.data.splits import Split, between, times_of
-from sasrec.errors import ConfigError, DataError, check_whole
+from sasrec.errors import ConfigError, DataError, check_share, check_whole
 
 
 def folds(log: Log, count: int = 3, *, share: float = 0.1) -> list[Split]:
@@ -22,7 +22,8 @@ def folds(log: Log, count: int = 3, *, share: float = 0.1) -> list[Split]:
         DataError: The log has no times, or nobody can be tested in one of the periods.
     """
     check_whole("folds", count, least=2)
-    if not 0.0 < count * share < 1.0:
+    check_share("share", share)
+    if count * share >= 1.0:
         raise ConfigError(f"share: {count} test periods of it must fit into the log, found {share!r}")
     ordered = np.sort(times_of(log))
     starts = [ordered[int(len(ordered) * (1 - share * back))] for back in range(count, 0, -1)]

@@ -16,6 +16,7 @@ import glob
 import os
 import re
 import stat
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -27,7 +28,7 @@ import msgspec
 import polars as pl
 
 from sasrec.data.compression import LARGEST_PLAIN_BYTES, unwrapped
-from sasrec.data.lines import notes_on_lines
+from sasrec.data.lines import most_separators, notes_on_lines
 from sasrec.data.log import FrameKind
 from sasrec.errors import DataError
 from sasrec.files import in_utf8
@@ -53,8 +54,9 @@ LARGEST_ROWS = LARGEST_PLAIN_BYTES // 16
 _LONGEST_LINE = 1 << 26
 BLANK = pl.all_horizontal(pl.all().is_null() | (pl.all() == ""))
 """Whether a row of text holds nothing in any column."""
-# A column behind the last one: a row that reaches it has more fields than the header has names.
+# A column behind the last one: a row that has something there has more fields than the header has names.
 _SURPLUS = "\0surplus"
+_MOST_SURPLUS = 64  # fields of a row behind the last name that are looked at
 
 
 @dataclass(frozen=True)
@@ -164,14 +166,12 @@ def _parse(path: Path, name: str, format: str) -> Table:
     first_line = _first_line(path, name)
     if format == "jsonl":
         return _table(_json_lines(path), name, format, typed=True)
-    if format in ("csv", "tsv"):
-        separator = "\t" if format == "tsv" else _separator(first_line)
-        notes = partial(notes_on_lines, path, name, separator)
-        return _table(_delimited(path, name, separator, '"'), name, format, notes=notes)
-    if format == "inter":
-        # A quotation mark means nothing in an atomic file, so it stays in the id.
-        rows = _delimited(path, name, "\t", None)
-        return _table(rows.rename(lambda one: one.partition(":")[0]), name, format)
+    if format in ("csv", "tsv", "inter"):
+        separator = _separator(first_line) if format == "csv" else "\t"
+        rows = _delimited(path, name, separator, format)
+        width = len(rows.collect_schema()) - 1
+        notes = None if format == "inter" else partial(notes_on_lines, path, name, separator, width)
+        return _table(rows, name, format, notes=notes)
     if format == "movielens":
         return _table(_movielens(path, name).lazy(), name, format)
     lines = _fields_of_lines(path, " ")
@@ -230,13 +230,13 @@ def row_list(rows: pl.Series) -> str:
     return f"row{'s' if len(rows) > 1 else ''} {shown}" + (f" and {len(rows) - 5:,} more" if len(rows) > 5 else "")
 
 
-def _delimited(path: Path, name: str, separator: str, quote: str | None) -> pl.LazyFrame:
+def _delimited(path: Path, name: str, separator: str, format: str) -> pl.LazyFrame:
     # Every value is read as text: a number would lose its leading zeros, `NA` its name.
     def scan(schema: dict[str, type[pl.String]] | None = None) -> pl.LazyFrame:
         return pl.scan_csv(
             path,
             separator=separator,
-            quote_char=quote,
+            quote_char=None if format == "inter" else '"',  # it means nothing in an atomic file, so it stays in the id
             infer_schema=False,
             schema=schema,
             missing_columns="insert" if schema else "raise",
@@ -244,13 +244,17 @@ def _delimited(path: Path, name: str, separator: str, quote: str | None) -> pl.L
             glob=False,
         )
 
-    names = scan().collect_schema().names()
+    given = scan().collect_schema().names()
+    names = [one.partition(":")[0] for one in given] if format == "inter" else given
     # polars renames the second `item` to `item_duplicated_0`.
-    doubled = [one for one in names if (first := re.sub(r"_duplicated_\d+$", "", one)) != one and first in names]
-    if doubled:
-        first = doubled[0].rpartition("_duplicated_")[0]
-        raise DataError(f"{name}: the header names {first!r} more than once; rename one of them")
-    return scan(dict.fromkeys((*names, _SURPLUS), pl.String))
+    counts = Counter(re.sub(r"_duplicated_\d+$", "", one) for one in names)
+    if doubled := [one for one in names if counts[one] > 1]:
+        raise DataError(f"{name}: the header names {doubled[0]!r} more than once; rename one of them")
+    # Each column costs time, so there are no more than the longest line needs.
+    extra = range(len(names), min(max(most_separators(path, separator), len(names)), len(names) + _MOST_SURPLUS) + 1)
+    rows = scan(dict.fromkeys((*given, *(f"{_SURPLUS}{place}" for place in extra)), pl.String))
+    beyond = pl.coalesce(pl.nth(extra)).alias(_SURPLUS)
+    return rows.select(*(pl.nth(place).alias(one) for place, one in enumerate(names)), beyond)
 
 
 def _json_lines(path: Path) -> pl.LazyFrame:

@@ -9,7 +9,7 @@ import polars as pl
 from sasrec.data.filters import Filters, apply_filters
 from sasrec.data.log import Log
 from sasrec.data.reading import assembled, encoded
-from sasrec.data.vocab import Vocabulary
+from sasrec.data.vocab import Vocabulary, integers
 from sasrec.errors import DataError
 
 _MICROSECONDS = {"s": 1_000_000, "ms": 1_000, "us": 1}  # in each unit that counts from 1970, but for nanoseconds
@@ -102,9 +102,8 @@ def _usual_weight(weights: np.ndarray, filters: Filters) -> float:
 def _joined(ids: pl.Series, more: pl.Series) -> pl.Series:
     """Ids of the log, then those of events, as one column."""
     for whole in () if ids.dtype == pl.String else (pl.Int64, pl.UInt64):
-        own, other = ids.cast(whole, strict=False), more.cast(whole, strict=False)
-        # 007 and +7 are numbers too, but not the text of 7.
-        if not own.null_count() and other.cast(pl.String).eq_missing(more).all():
+        own, other = ids.cast(whole, strict=False), integers(more, whole)
+        if not own.null_count() and other.null_count() == more.null_count():
             return pl.concat([own, other])
     return pl.concat([ids.cast(pl.String), more])
 
@@ -112,5 +111,5 @@ def _joined(ids: pl.Series, more: pl.Series) -> pl.Series:
 def _notes(ids: Vocabulary, found: pl.Series) -> list[str]:
     if not ids.integer or found.dtype != pl.String:
         return []
-    odd = found.filter(found.cast(pl.Int64, strict=False).cast(pl.String).ne_missing(found))
+    odd = found.filter(integers(found, pl.Int64).is_null())
     return [f"{ids.kind} ids were integers and are text now, as an event has {odd[-1]!r}"]

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from sasrec.data.splits import Split
-from sasrec.errors import ConfigError, DataError, check_whole
+from sasrec.errors import ConfigError, DataError, check_share, check_whole
 
 
 def hold_out_items(data: Split, share: float = 0.1, *, seed: int = 0) -> Split:
@@ -22,8 +22,7 @@ def hold_out_items(data: Split, share: float = 0.1, *, seed: int = 0) -> Split:
         ConfigError: `share` or `seed` is out of range, or items are held out already.
         DataError: Nobody is left to be tested.
     """
-    if not 0.0 < share < 1.0:
-        raise ConfigError(f"new_items: expected a share > 0 and < 1, found {share!r}")
+    check_share("new_items", share)
     check_whole("new_seed", seed, least=0)
     if len(data.new):
         raise ConfigError("new_items: this split holds items out already; give the one without")

@@ -8,7 +8,7 @@ import numpy as np
 from sasrec.data.log import Log
 from sasrec.data.sequences import Sequences
 from sasrec.data.vocab import Id, Vocabulary
-from sasrec.errors import ConfigError, DataError, check_kind
+from sasrec.errors import ConfigError, DataError, check_kind, check_share
 
 How = Literal["last-item", "time"]
 Part = Literal["test", "valid"]
@@ -189,8 +189,7 @@ def _by_last_item(log: Log) -> Split:
 
 def _by_time(log: Log, share: float) -> Split:
     times = times_of(log)
-    if isinstance(share, bool) or not isinstance(share, int | float | np.number) or not 0.0 < share < 0.5:
-        raise ConfigError(f"share: expected a number > 0 and < 0.5, found {share!r}")
+    check_share("share", share, below=0.5)
     return between(log, share, np.sort(times)[int(len(times) * (1 - share))], None)
 
 

@@ -1,5 +1,6 @@
 """Raw ids and their rows: the only place where one becomes the other."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,6 +11,14 @@ import polars as pl
 from sasrec.errors import DataError, UnknownIdError
 
 Id = str | int
+
+INTEGER = "^(?:0|-?[1-9][0-9]{0,18}|1[0-9]{19})$"
+"""The text of an integer that comes back from it unchanged; 007, +7 and -0 do not, nor digits of other scripts."""
+
+
+def integers(text: pl.Series, type_: type[pl.DataType] | pl.DataType) -> pl.Series:
+    """The integers that text ids are; null where one is none, or none of this type."""
+    return text.set(~text.str.contains(INTEGER), None).cast(type_, strict=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +78,8 @@ class Vocabulary:
     def matched(self, ids: pl.Series) -> pl.Series:
         """Ids of another table as those here are, text or integers; null where they cannot be."""
         # Text first: an integer column has to match text ids, and text in a file without types has to match integers.
-        return ids.cast(pl.String).cast(self.ids.dtype, strict=False)
+        text = ids.cast(pl.String)
+        return integers(text, self.ids.dtype) if self.integer else text
 
     def unknown_message(self, unknown: list[Id]) -> str:
         """The sentence that names unknown ids and, where the type is the likely cause, says so."""
@@ -87,13 +97,7 @@ class Vocabulary:
 
     def parse(self, text: str) -> Id:
         """A raw id from text, as typed on a command line: the text itself, or an integer where ids are integers."""
-        if self.integer:
-            try:
-                number = int(text)
-            except ValueError:
-                return text
-            return number if str(number) == text else text  # "01" is another id than 1
-        return text
+        return int(text) if self.integer and re.fullmatch(INTEGER, text) else text  # "01" is another id than 1
 
 
 def _plain(one: object) -> object:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sasrec.data.splits import Holdout, Split
 from sasrec.data.unseen import Unseen
-from sasrec.errors import ConfigError, check_whole
+from sasrec.errors import ConfigError, check_whole, is_whole
 from sasrec.evaluation.ranking import scored
 from sasrec.retrieval.scorers import Scoring
 from sasrec.retrieval.topk import blocks
@@ -99,7 +99,7 @@ def check_candidates(data: Split, holdout: Holdout, candidates: Candidates) -> U
                 f"candidates: 'sasrec2018' is a protocol of the last-item split, found a split by {data.how}"
             )
         had, least = data.train, 1
-    elif isinstance(candidates, bool) or not isinstance(candidates, int) or candidates < 1:
+    elif not is_whole(candidates, least=1):
         raise ConfigError(f"candidates: expected an integer >= 1 or 'sasrec2018', found {candidates!r}")
     else:
         had, least = data.log.histories, candidates

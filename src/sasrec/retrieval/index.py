@@ -29,6 +29,7 @@ LARGEST = 127
 LOWEST = -(2**30)  # below every product of codes, and so is half of it
 _EXACT = 1024  # the widest products of whole numbers that float32 holds without rounding
 TINY = torch.finfo(torch.float32).tiny
+_LEAST = 2.0**-149  # the least float32 above 0
 
 
 @final
@@ -67,10 +68,10 @@ class Index:
             ScoreError: A vector is not finite.
         """
         items, width = table.shape
-        lengths = torch.cat([part.norm(dim=1) for part in table.split(CHUNK)])
+        lengths = torch.cat([_lengths(part) for part in table.split(CHUNK)])
         lengths, order = lengths.sort(descending=True, stable=True)
         self.table, self.rows = table, pad(order, (0, -items % BLOCK))
-        self._lengths = lengths[::BLOCK].double()  # the largest of each block
+        self._lengths = lengths[::BLOCK]  # the largest of each block
         # Two numbers at least: torch's product of whole numbers is wrong where each vector is a single one.
         self.codes = torch.zeros(len(self.rows), max(width, 2), dtype=torch.int8)
         self.scales = torch.empty(len(self.rows) // BLOCK)
@@ -86,7 +87,7 @@ class Index:
             whole = (part / scale.unsqueeze(1)).round_()
             self.codes[slots, :width] = whole.to(torch.int8)
             self._length = max(self._length, float(whole.norm(dim=1).max()))
-            error = (part - whole * scale.unsqueeze(1)).norm(dim=1) / scale
+            error = _lengths(part - whole * scale.unsqueeze(1)) / scale
             self._error = max(self._error, float(error.max()))
 
     @torch.inference_mode()
@@ -124,9 +125,9 @@ class Index:
         check_states(states)
         unit = states.abs().amax(dim=1).div_(LARGEST).clamp_min_(TINY)
         whole = (states / unit.unsqueeze(1)).round()
-        lost = self._length * (states - unit.unsqueeze(1) * whole).norm(dim=1) + self._error * states.norm(dim=1)
+        lost = self._length * _lengths(states - unit.unsqueeze(1) * whole) + self._error * _lengths(states)
         # Half a thousandth and the last two terms are more than float32 loses: in both errors, and in what follows.
-        slack = lost / unit * 1.0005 + 1 + states.shape[1] / 128
+        slack = (lost / unit * 1.0005 + 1 + states.shape[1] / 128).float()
         missing = self.codes.shape[1] - states.shape[1]
         return _Asked(states, unit, pad(whole.to(torch.int8), (0, missing)), slack)
 
@@ -149,12 +150,12 @@ class Index:
         values, _ = self.scored(asked.states[0], self.rows[slots[some[upper > float("-inf")]]], k)
         least = float(values[-1]) if len(values) == k else float("-inf")
         # A little below, for what float32 loses in the bounds and for a tie in float32 with the k-th.
-        return least - 1e-6 * abs(least)
+        return least - 1e-6 * abs(least) - _LEAST
 
     def _stop(self, asked: "_Asked", least: list[float]) -> int:
         """Where the slots end that may hold one of the best items of any state."""
         # A little longer, for what float32 loses in lengths and scores.
-        lengths = asked.states.double().norm(dim=1) * (1 + 1e-5)
+        lengths = _lengths(asked.states) * (1 + 1e-5)
         blocks = max(int((self._lengths * length >= low).sum()) for length, low in zip(lengths, least, strict=True))
         return min(-(-blocks * BLOCK // _GRAIN) * _GRAIN, len(self.rows))
 
@@ -248,6 +249,11 @@ class _Denied:
         slots, order = torch.cat(hidden).sort()
         counts = torch.tensor([len(one) for one in hidden])
         return cls(slots, torch.arange(len(hidden)).repeat_interleave(counts)[order])
+
+
+def _lengths(vectors: Float[Tensor, "N D"]) -> Float[Tensor, "N"]:
+    """In float64, as float32 loses the squares of small numbers."""
+    return torch.linalg.vector_norm(vectors, dim=1, dtype=torch.float64)
 
 
 def check_states(states: Float[Tensor, "B D"]) -> None:

@@ -163,6 +163,8 @@ def compare(
         TrainingError: A training cannot go on.
     """
     splits = list(data) if isinstance(data, Sequence) else [data]
+    if not splits:
+        raise ConfigError("data: expected a split or several, found none; make one with sasrec.split(log)")
     for split in splits:
         check_protocol(split, k=k, exclude_seen=exclude_seen, on=on, candidates=candidates)
     rounds = train_rounds(splits, models, seeds=seeds, progress=progress)

@@ -228,19 +228,24 @@ def _concluded(trials: Trials, data: Split, length: int, more: list[str], *, see
     ]
     if len(data.test) < _ENOUGH_USERS:
         notes.append(f"intervals of fewer than {_ENOUGH_USERS} users are too narrow: do not rely on what follows")
-    return Diagnosis(protocol, Facts.of(data, LENGTHS), lines, tuple(notes), verdict(lines, length=length))
+    sentences = verdict(lines, length=length, users=len(data.test))
+    return Diagnosis(protocol, Facts.of(data, LENGTHS), lines, tuple(notes), sentences)
 
 
-def verdict(lines: tuple[Line, ...], *, length: int) -> tuple[str, ...]:
+def verdict(lines: tuple[Line, ...], *, length: int, users: int) -> tuple[str, ...]:
     """The sentences about the lines of a diagnosis.
 
     Args:
         length: Items that the whole network looks at.
+        users: How many were tested.
     """
     network = on_network({line.name: line.metrics["NDCG@10"] for line in lines if line.part == "counted"})
     changes = {line.name: change for line in lines if (change := line.metrics["NDCG@10"].change) is not None}
     if not changes:
         return ("The whole network finds nobody's target among its first 10: order and history are moot.", network)
+    if users < _ENOUGH_USERS:
+        tested = f"{users} tested, where it takes {_ENOUGH_USERS}"
+        return (f"Order, history, network and blocks cannot be judged from so few users: {tested}.",)
     kept, as_a_whole = (changes[line.name] for line in lines if line.part == "shuffled")
     shown = {line.length: changes[line.name] for line in lines if line.part == "shown" and line.length is not None}
     return (

@@ -89,7 +89,8 @@ class Trials:
         ends = paired_intervals(differences.reshape(users, -1), seed=seed).reshape(2, count, -1)
         # Axes: lines; metrics; mean, difference, low, high.
         table = np.stack([values.mean(axis=0), differences.mean(axis=0), *ends], axis=-1).tolist()
-        changes = [_changes(values[:, :, place], seed=seed) for place in range(len(METRICS))]
+        differ = (ends[0] > 0) | (ends[1] < 0)
+        changes = [_changes(values[:, :, place], differ[:, place], seed=seed) for place in range(len(METRICS))]
 
         def estimate(at: int, place: int) -> Estimate:
             mean, difference, low, high = table[at][place]
@@ -101,10 +102,15 @@ class Trials:
         )
 
 
-def _changes(values: np.ndarray, *, seed: int) -> list[Change] | list[None]:
-    """For values of shape (users, lines) how far each line's mean is from the first one's."""
+def _changes(values: np.ndarray, differ: np.ndarray, *, seed: int) -> list[Change] | list[None]:
+    """For values of shape (users, lines) how far each line's mean is from the first one's.
+
+    Args:
+        differ: Whether each line surely does, bool of shape (lines,).
+    """
     whole = values[:, 0]
     if not whole.any():
         return [None] * values.shape[1]
     shares = values.mean(axis=0) / whole.mean() - 1
-    return [Change(*one) for one in np.stack([shares, *paired_changes(values, whole, seed=seed)], axis=1).tolist()]
+    low, high = paired_changes(values, whole, seed=seed)
+    return [Change(*one) for one in zip(*(each.tolist() for each in (shares, low, high, differ)), strict=True)]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from sasrec.config import Config, read_toml
 from sasrec.data.splits import Split, known_split
-from sasrec.errors import ConfigError, OutputError, TrainingError
+from sasrec.errors import ConfigError, OutputError, TrainingError, check_whole
 from sasrec.training.training import train
 
 if TYPE_CHECKING:
@@ -130,8 +130,7 @@ def tune(
     """
     known_split(data)
     _check_space(space)
-    if trials < 1:
-        raise ConfigError(f"trials: expected 1 or more, found {trials}")
+    check_whole("trials", trials, least=1)
     search = _opened(study, {"data": data.fingerprint, "space": _plain(space), "base": base.to_dict(), "seed": seed})
     tell = sys.stderr.isatty() if progress is None else progress
     while (done := len(_finished(search))) < trials:

@@ -2,7 +2,7 @@
 
 Every rule looks at the whole 95 % interval of a change, never at its middle alone. A change is called none where its
 whole interval lies within `MARGIN`; a gain or a loss where it is not none and its whole interval lies on one side of
-zero; and unclear elsewhere: so few users cannot tell.
+zero, and that of the difference itself too; and unclear elsewhere: so few users cannot tell.
 """
 
 import math
@@ -15,11 +15,12 @@ MARGIN = 0.03
 
 Effect = Literal["none", "gain", "loss", "unclear"]
 
+_UNCLEAR = "cannot be judged from so few users"
 _OF_SHUFFLING: dict[Effect, str] = {
     "none": "does not matter to this network",
     "loss": "matters",
     "gain": "misleads this network (are the times right?)",
-    "unclear": "cannot be judged from so few users",
+    "unclear": _UNCLEAR,
 }
 
 
@@ -30,25 +31,28 @@ class Change:
     Attributes:
         share: The one over the other, less 1; so -1 at least.
         low, high: 95 % interval, for which both are means over the same drawn users.
+        differs: Whether the whole interval of the difference itself lies on one side of zero. One hit that the other
+            mean lacks is a change of -100 % in every draw that has it, and a third of the draws do not.
     """
 
     share: float
     low: float
     high: float
+    differs: bool = True
 
     @property
     def effect(self) -> Effect:
         """What the change is called."""
         if self.low >= -MARGIN and self.high <= MARGIN:
             return "none"
-        if self.low > 0:
+        if self.differs and self.low > 0:
             return "gain"
-        return "loss" if self.high < 0 else "unclear"
+        return "loss" if self.differs and self.high < 0 else "unclear"
 
     def reversed(self) -> "Change":
         """The other way round: how far the other mean lies from this one."""
         share, high, low = (1 / (1 + one) - 1 if one > -1 else math.inf for one in (self.share, self.low, self.high))
-        return Change(share, low, high)
+        return Change(share, low, high, self.differs)
 
     def __str__(self) -> str:
         share, low, high = (f"{100 * one:+.1f}" for one in (self.share, self.low, self.high))
@@ -115,7 +119,7 @@ def on_history(shown: Mapping[int, Change], *, length: int, alone: Change | None
     if enough:
         words = f"{items} {'is' if count == 1 else 'are'} enough"
     elif shown[count].effect == "unclear":
-        words = "how much is enough cannot be judged from so few users"
+        words = f"how much is enough {_UNCLEAR}"
     else:
         words = f"more than {items} matters"
     kept = f"shown {items}, the network keeps {shown[count].kept} of its NDCG@10 with up to {length}"
@@ -131,14 +135,14 @@ def on_network(counted: Mapping[str, Estimate]) -> str:
     """
     name, best = max(counted.items(), key=lambda one: one[1].mean)
     if best.mean == 0:
-        worth = "is not worth it" if best.change is None else "is worth it"
+        worth = "is not worth it" if best.change is None else "is worth it" if best.change.differs else _UNCLEAR
         return f"A network {worth}: its NDCG@10 is {best.mean - best.difference:.4f}, that of all that only counts 0."
-    network = Change(-1.0, -1.0, -1.0) if best.change is None else best.change.reversed()
+    network = best.change.reversed() if best.change else Change(-1.0, -1.0, -1.0, differs=best.low > 0)
     words = {
         "none": "is not worth it: it is as good as counting",
         "gain": "is worth it",
         "loss": "is not worth it: counting is better",
-        "unclear": "cannot be judged from so few users",
+        "unclear": _UNCLEAR,
     }[network.effect]
     return f"A network {words}: its NDCG@10 differs from that of {name} by {network}."
 
@@ -153,6 +157,6 @@ def on_blocks(without: Change) -> str:
         "none": "are not worth it: the last item's vector does as well",
         "loss": "are worth it",
         "gain": "do harm: the last item's vector does better",
-        "unclear": "cannot be judged from so few users",
+        "unclear": _UNCLEAR,
     }[without.effect]
     return f"Blocks {words}: without any, NDCG@10 changes by {without}."

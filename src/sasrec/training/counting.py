@@ -1,5 +1,6 @@
 """Counting: models that need no training, each with the best of a few settings by validation."""
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from typing import Any, Literal, get_args
@@ -142,7 +143,9 @@ def recently_popular(train: Sequences, *, items: int, share: float) -> Popularit
             last ones of each history.
     """
     if train.times is not None:
-        counted = train.items[train.times >= np.quantile(train.times, 1 - share)]
+        # The least time that is no earlier than the quantile, which as a float would not tell nanoseconds apart.
+        place = math.ceil(round((len(train.times) - 1) * (1 - share), 6))
+        counted = train.items[train.times >= np.partition(train.times, place)[place]]
     else:
         kept = np.ceil(train.lengths * share).astype(np.int64)
         counted = train.slices(np.arange(len(train)), train.lengths - kept, train.lengths).items
