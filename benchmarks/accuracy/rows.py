@@ -106,14 +106,20 @@ ROWS = {
     "unsmoothed": Row("no label smoothing", {"label_smoothing": 0.0}),
     "smoothing-20": Row("label smoothing 0.2", {"label_smoothing": 0.2}),
     "smoothing-30": Row("label smoothing 0.3", {"label_smoothing": 0.3}),
+    "smoothing-30-patient": Row(
+        "label smoothing 0.3, 25 epochs without a better one", {"label_smoothing": 0.3, "patience": 25}
+    ),
     "smoothing-40": Row("label smoothing 0.4", {"label_smoothing": 0.4}),
     "swap": Row("a tenth of the items of histories replaced by any others", {"swap_items": 0.1}),
     "swap-alone": Row(
         "a tenth of the items of histories replaced by any others, no label smoothing",
         {"swap_items": 0.1, "label_smoothing": 0.0},
+        base="unsmoothed",
     ),
     "before": Row(
-        "no label smoothing, when empty slots moved relative positions too", {"label_smoothing": 0.0}, base="unsmoothed"
+        "no label smoothing, with the noise of empty slots in relative positions",
+        {"label_smoothing": 0.0},
+        base="unsmoothed",
     ),
     "last-windows": Row("the last window of every history", _THEN),
     "counted-start": _last("item vectors that counts begin with", {"initial": "counted"}),
@@ -160,5 +166,8 @@ ROWS = {
     "plain-convolution": _plain("short convolution beside attention, share 0.7", {"branch": "convolution"}),
 }
 
-SINCE = ("default", "unsmoothed")
+SINCE = (
+    "default unsmoothed smoothing-20 smoothing-30 smoothing-30-patient smoothing-40 swap swap-alone ligr heads-2 "
+    "blocks-3"
+).split()
 """Rows that were run since empty slots move relative positions no more; others stand beside "before" where it is."""
