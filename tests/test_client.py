@@ -102,21 +102,26 @@ def test_nobody_there_is_an_error(url):
     assert refused.value.status is None
 
 
-def test_a_server_of_something_else_is_an_error():
+def refused_as_no_answer_of_sasrec(answer):
+    """Ask a server that answers one request with these bytes."""
     with socket.create_server(("127.0.0.1", 0)) as other:
 
-        def answer():
+        def speak():
             connection, _ = other.accept()
             connection.recv(65536)
-            connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello")
+            connection.sendall(answer)
             connection.close()
 
-        thread = threading.Thread(target=answer)
+        thread = threading.Thread(target=speak)
         thread.start()
         url = f"http://127.0.0.1:{other.getsockname()[1]}"
         with Client(url) as client, pytest.raises(ServingError, match="this is no answer of sasrec"):
             client.model()
         thread.join()
+
+
+def test_a_server_of_something_else_is_an_error():
+    refused_as_no_answer_of_sasrec(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello")
 
 
 def test_a_connection_that_the_server_closed_is_opened_again(client):
@@ -306,20 +311,7 @@ def requests(client):
     ],
 )
 def test_an_answer_that_is_no_text_is_an_error_of_the_server(head, body):
-    with socket.create_server(("127.0.0.1", 0)) as other:
-
-        def speak():
-            connection, _ = other.accept()
-            connection.recv(65536)
-            connection.sendall(b"HTTP/1.1 %b\r\ncontent-length: %d\r\n\r\n%b" % (head, len(body), body))
-            connection.close()
-
-        thread = threading.Thread(target=speak)
-        thread.start()
-        url = f"http://127.0.0.1:{other.getsockname()[1]}"
-        with Client(url) as client, pytest.raises(ServingError, match="this is no answer of sasrec"):
-            client.model()
-        thread.join()
+    refused_as_no_answer_of_sasrec(b"HTTP/1.1 %b\r\ncontent-length: %d\r\n\r\n%b" % (head, len(body), body))
 
 
 @pytest.mark.parametrize("more", ["user:secret@h", "user@h", "h?key=secret", "h/#secret"])
