@@ -73,8 +73,8 @@ def test_the_table_pairs_only_the_seeds_that_both_rows_have():
     lines = table.tables(found).splitlines()
 
     assert lines[0] == "**Beauty**, 2 users tested"
-    assert "| drawn item vectors | one network | 2 | 0.5500 ± 0.0707 | 0.5000 ± 0.0000 |  | 12 | 100 |" in lines
-    shown = "0.7000 | 0.5000 | +0.5000 (+0.0000 to +1.0000), one seed | 12 | 100"
+    assert "| drawn item vectors | one network | 2 | 0.5500 ± 0.0707 | 0.5000 ± 0.0000 |  |  | 12 | 100 |" in lines
+    shown = "0.7000 | 0.5000 | +0.5000 (+0.0000 to +1.0000), one seed | drawn item vectors | 12 | 100"
     assert f"| width 64, else as before, drawn | one network | 1 | {shown} |" in lines
 
 
@@ -115,6 +115,36 @@ def test_a_run_can_be_made_again_and_is_not_made_twice(tmp_path, monkeypatch, ca
     assert parts["three"] == ["sasrec", "sasrec 2", "sasrec 3", "rules", "knn", "ease"]
 
 
+def test_a_kept_run_is_made_again_with_its_settings_after_the_defaults_changed(tmp_path, monkeypatch):
+    log = tmp_path / "log.csv"
+    lines = [f"u{user},i{(user + step) % 7},{step}" for user in range(30) for step in range(6)]
+    log.write_text("user_id,item_id,timestamp\n" + "\n".join(lines) + "\n")
+    monkeypatch.setattr("benchmarks.accuracy.run.KEPT", tmp_path / "models")
+    monkeypatch.setattr("benchmarks.accuracy.run.FOLDER", tmp_path / "kept")
+    monkeypatch.setitem(ROWS, "default", Row("defaults", {"epochs": 2, "width": 8}))
+    assert main(["--folder", str(tmp_path / "kept"), "run", f"beauty={log}", "default"]) == 0
+    monkeypatch.setitem(ROWS, "default", Row("defaults", {"epochs": 3, "width": 16}))
+
+    assert main(["--folder", str(tmp_path / "made"), "again", f"beauty={log}", "default"]) == 0
+
+    kept, made = (next(results.results(tmp_path / folder)) for folder in ("kept", "made"))
+    assert (made.weights, made.places) == (kept.weights, kept.places)
+
+
+@pytest.mark.parametrize(
+    ("command", "words"), [("run", "files differ from it; commit them first"), ("again", "name another folder")]
+)
+def test_what_could_not_be_made_again_is_not_kept(command, words, tmp_path, monkeypatch, capsys):
+    log = tmp_path / "log.csv"
+    log.write_text("user_id,item_id\n")
+    monkeypatch.setattr("benchmarks.accuracy.__main__.commit", lambda: "1234567-changed")
+
+    with pytest.raises(SystemExit):
+        main([command, f"beauty={log}", "default"])
+
+    assert words in capsys.readouterr().err
+
+
 def test_what_is_counted_is_measured_without_a_training_and_as_the_split_of_the_log_says(tmp_path, capsys):
     log = tmp_path / "log.csv"
     lines = [f"u{user},i{(user * step) % 7},{step * 50 + user}" for user in range(30) for step in range(10)]
@@ -148,6 +178,34 @@ def test_what_is_published_stands_beside_ours_with_what_keeps_it_from_being_comp
     assert all(one.log in rows.LOGS and 0 < one.ndcg < one.hits < 1 for one in PUBLISHED)
 
 
+def test_ours_that_know_the_time_of_the_request_are_marked_like_those_of_others():
+    knows = replace(ONE, row="times", config={"times": "both"})
+
+    line = next(line for line in table.beside_published([ONE, knows]).splitlines() if "the time of" in line)
+    dots = ElementTree.fromstring(pictures.standing([ONE, knows])).iter("{http://www.w3.org/2000/svg}circle")
+
+    assert line.endswith("| the tables below | the time of the request is known |")
+    assert [dot.get("class") for dot in dots].count("ours open") == 1
+
+
+def test_a_row_has_the_same_base_with_everything_that_is_made_of_it():
+    older = [replace(ONE, row="former", what=what) for what in ("network", "blend")]
+    newer = [replace(ONE, row="drawn"), replace(ONE, row="last-windows", what="blend")]
+
+    grouped = table.by_row([*older, *newer])
+
+    network = table.compared(grouped, "former", "network")
+    assert network is not None
+    assert network.base == "drawn"
+    assert table.compared(grouped, "former", "blend") is None
+
+
+def test_rows_of_one_log_are_told_apart_by_their_names():
+    names = [table.named(row) for row in ROWS]
+
+    assert sorted({name for name in names if names.count(name) > 1}) == []
+
+
 def test_pictures_have_a_dot_for_every_figure():
     wide = replace(ONE, row="width-64", places=pack(np.array([0.0, 0.0])))
 
@@ -158,7 +216,7 @@ def test_pictures_have_a_dot_for_every_figure():
     assert len(choices.findall(circles)) == 1
     dots = standing.findall(circles)
     assert len(dots) == 2 + sum(one.log == "beauty" for one in PUBLISHED)
-    assert sum(dot.get("class") == "apart" for dot in dots) == sum(
+    assert sum(dot.get("class") == "theirs open" for dot in dots) == sum(
         one.log == "beauty" and one.differs != "" for one in PUBLISHED
     )
     texts = [text.text for text in choices.iter("{http://www.w3.org/2000/svg}text")]
@@ -206,4 +264,5 @@ def test_rows_of_drawn_vectors_are_set_beside_the_defaults_where_these_are_drawn
 
     assert alone is not None
     assert both is not None
-    assert (alone[0].difference, both[0].difference) == (0.5, 0.0)
+    assert (alone.base, alone.apart.difference) == ("default", 0.5)
+    assert (both.base, both.apart.difference) == ("drawn", 0.0)

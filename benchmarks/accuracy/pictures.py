@@ -12,7 +12,7 @@ from benchmarks.accuracy.table import by_row, compared, figures, named
 from sasrec.report.axes import linear_axis
 from sasrec.report.elements import number, tag
 
-Colour = Literal["ours", "theirs", "apart"]
+Whose = Literal["ours", "theirs"]
 
 _WIDTH, _LEFT, _RIGHT, _LINE, _HEAD, _FOOT = 900.0, 490.0, 30.0, 18.0, 30.0, 34.0
 _STYLE = """
@@ -20,9 +20,9 @@ text { font: 11px system-ui, sans-serif; fill: #1c2024; }
 text.title { font-size: 12px; font-weight: 600; }
 path.grid { stroke: #d9dcd8; }
 path.zero { stroke: #5a636c; }
-path.ours { stroke: #0067b1; stroke-width: 2; } circle.ours { fill: #0067b1; }
-path.theirs { stroke: #c8500a; stroke-width: 2; } circle.theirs { fill: #c8500a; }
-circle.apart { fill: #fdfdfc; stroke: #c8500a; stroke-width: 1.5; }
+path.ours { stroke: #0067b1; stroke-width: 2; } circle.ours { fill: #0067b1; stroke: #0067b1; }
+path.theirs { stroke: #c8500a; stroke-width: 2; } circle.theirs { fill: #c8500a; stroke: #c8500a; }
+circle.open { fill: #fdfdfc; stroke-width: 1.5; }
 rect.paper { fill: #fdfdfc; }
 """
 
@@ -35,13 +35,15 @@ class Dot:
         name: What stands to the left.
         value: Where the dot is.
         ends: The ends of its bar; the value twice where there is none.
-        colour: Whose figure it is; "apart" is one of others that cannot be compared.
+        whose: Whose figure it is.
+        filled: It can be compared with the others.
     """
 
     name: str
     value: float
     ends: tuple[float, float]
-    colour: Colour = "ours"
+    whose: Whose = "ours"
+    filled: bool = True
 
 
 def choices(found: Iterable[Result]) -> str:
@@ -52,9 +54,8 @@ def choices(found: Iterable[Result]) -> str:
         dots = []
         for row in ROWS:
             if pair := compared(grouped, row, "network"):
-                apart, seeds = pair
-                words = f"{named(row)} ({seeds} seed{'s' if seeds > 1 else ''})"
-                dots.append(Dot(words, apart.difference, (apart.low, apart.high)))
+                words = f"{named(row)} ({pair.seeds} seed{'s' if pair.seeds > 1 else ''})"
+                dots.append(Dot(words, pair.apart.difference, (pair.apart.low, pair.apart.high)))
         if dots:
             panels.append((LOGS[log].title, sorted(dots, key=lambda dot: -dot.value)))
     return _picture("What each choice adds to NDCG@10 of one network, 95 % interval over users", panels, zero=True)
@@ -65,13 +66,19 @@ def standing(found: Iterable[Result]) -> str:
     panels = []
     for log, runs in by_log(found):
         theirs = [
-            Dot(f"{one.model}: {one.source}", one.ndcg, (one.ndcg, one.ndcg), "apart" if one.differs else "theirs")
+            Dot(f"{one.model}: {one.source}", one.ndcg, (one.ndcg, one.ndcg), "theirs", not one.differs)
             for one in PUBLISHED
             if one.log == log
         ]
         if theirs:
             ours = [
-                Dot(f"sasrec, {name}", value, (value - error, value + error)) for name, value, _, error in figures(runs)
+                Dot(
+                    f"sasrec, {one.name}",
+                    one.ndcg,
+                    (one.ndcg - one.error, one.ndcg + one.error),
+                    filled=not one.times,
+                )
+                for one in figures(runs)
             ]
             panels.append((LOGS[log].title, sorted(ours + theirs, key=lambda dot: -dot.value)))
     return _picture(
@@ -114,6 +121,8 @@ def _panel(title: str, dots: Sequence[Dot], *, zero: bool) -> list[Element]:
         low, high = (number(across(end)) for end in dot.ends)
         parts.append(tag("text", {"x": _LEFT - 12, "y": y + 4, "text-anchor": "end"}, dot.name))
         if low != high:
-            parts.append(tag(f"path.{dot.colour}", {"d": f"M{low} {number(y)}H{high}"}))
-        parts.append(tag(f"circle.{dot.colour}", {"cx": across(dot.value), "cy": y, "r": 4}))
+            parts.append(tag(f"path.{dot.whose}", {"d": f"M{low} {number(y)}H{high}"}))
+        parts.append(
+            tag(f"circle.{dot.whose}{'' if dot.filled else '.open'}", {"cx": across(dot.value), "cy": y, "r": 4})
+        )
     return parts

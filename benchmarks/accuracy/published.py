@@ -13,7 +13,6 @@ class Published:
         ndcg, hits: NDCG@10 and HR@10 on the test, whole catalogue.
         source: Where it is told.
         differs: What keeps it from being compared with ours; empty where nothing is known to.
-        times: The time of the request is known to the model.
     """
 
     model: str
@@ -22,9 +21,9 @@ class Published:
     hits: float
     source: str
     differs: str = ""
-    times: bool = False
 
 
+TIMES_KNOWN = "the time of the request is known"
 _STUDY = "FreeRec's study"
 _ESASREC = "repository of eSASRec (RecSys 2025)"
 _GRID = "Time to Split (RecSys 2025), best of 108 on validation"
@@ -41,7 +40,7 @@ PUBLISHED = (
     Published("SASRec, binary cross-entropy", "beauty", 0.0354, 0.0668, _MEASURED),
     Published("SASRec, sampled softmax", "beauty", 0.0531, 0.0921, _ESASREC, "users with new test items left out"),
     Published("eSASRec", "beauty", 0.0523, 0.0928, _ESASREC, "users with new test items left out"),
-    Published("HSTU", "beauty", 0.0543, 0.0945, _MEASURED, "the time of the request is known", times=True),
+    Published("HSTU", "beauty", 0.0543, 0.0945, _MEASURED, TIMES_KNOWN),
     Published("SASRec, cross-entropy", "beauty", 0.0588, 0.0974, _GRID),
     Published("SASRec, cross-entropy, rolling windows", "beauty", 0.0595, 0.0990, _STUDY),
     Published("BSARec", "beauty", 0.0610, 0.1002, _MEASURED),
@@ -65,8 +64,8 @@ PUBLISHED = (
     Published("SASRec, 3,000 negatives", "ml-1m", 0.1857, 0.3159, _KLENITSKIY),
     Published("SASRec, cross-entropy", "ml-1m", 0.1858, 0.3207, _GRID),
     Published("WEARec", "ml-1m", 0.1904, 0.3334, "its repository (AAAI 2026)", _BEST_ON_TEST),
-    Published("HSTU, 2 layers", "ml-1m", 0.1879, 0.3226, "RecTools", "the time of the request is known", times=True),
-    Published("HSTU, 8 layers", "ml-1m", 0.2164, 0.3642, "RecTools", "the time of the request is known", times=True),
+    Published("HSTU, 2 layers", "ml-1m", 0.1879, 0.3226, "RecTools", TIMES_KNOWN),
+    Published("HSTU, 8 layers", "ml-1m", 0.2164, 0.3642, "RecTools", TIMES_KNOWN),
     Published("SASRec, cross-entropy", "ml-1m-time", 0.0948, 0.1596, _GRID),
 )
 """By log, as the sources tell them; none was measured here."""

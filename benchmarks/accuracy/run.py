@@ -19,11 +19,17 @@ KEPT = ROOT / "benchmarks" / "results" / "local" / "accuracy"
 
 @dataclass(frozen=True)
 class Bench:
-    """A log at hand, with the models that were made of it so far."""
+    """A log at hand, with the models that were made of it so far.
+
+    Attributes:
+        again: Networks are trained with every setting as the kept result of the same name has it, whatever the
+            defaults and rows are today.
+    """
 
     name: str
     data: sasrec.Split
     folder: Path = FOLDER
+    again: bool = False
     counts: dict[Countable, sasrec.Recommender] = field(default_factory=dict)
     networks: dict[tuple[str, int], sasrec.Recommender] = field(default_factory=dict)
 
@@ -94,13 +100,14 @@ class Bench:
         return network if network and hashed(network) == read(told).weights else None
 
     def _trained(self, row: str, seed: int) -> sasrec.Recommender:
-        network = sasrec.train(self.data, sasrec.Config.from_dict({**ROWS[row].on(self.name), "seed": seed}))
+        settings = settled(self.name, row, seed) if self.again else {**ROWS[row].on(self.name), "seed": seed}
+        network = sasrec.train(self.data, sasrec.Config.from_dict(settings))
         self._file(row, seed).parent.mkdir(parents=True, exist_ok=True)
         network.save(self._file(row, seed), replace=True)
         return network
 
     def _file(self, row: str, seed: int) -> Path:
-        return KEPT / self.name / f"{row}-{seed}.sasrec"
+        return KEPT / ("again" if self.again else "") / self.name / f"{row}-{seed}.sasrec"
 
     def _tested(self, model: sasrec.Recommender, *, refit: bool) -> dict[str, Any]:
         report, record = sasrec.evaluate(model, self.data, k=CUT), model.record
@@ -115,6 +122,15 @@ class Bench:
             "parts": {one["name"]: round(one["weight"], 6) for one in record.get("parts", ())},
             "places": pack(report.rows[0].ranks),
         }
+
+
+def settled(log: str, row: str, seed: int) -> dict[str, Any]:
+    """Every setting of a kept network; what was no setting yet when it was trained, as it was then.
+
+    Raises:
+        FileNotFoundError: No such network is kept.
+    """
+    return {"average": 0.0, "label_smoothing": 0.0, **read(place(FOLDER, log, row, seed, "network")).config}
 
 
 def hashed(model: sasrec.Recommender) -> str:

@@ -2,12 +2,13 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from statistics import mean, stdev
 
 import numpy as np
 
-from benchmarks.accuracy.published import PUBLISHED
+from benchmarks.accuracy.published import PUBLISHED, TIMES_KNOWN
 from benchmarks.accuracy.results import CUT, Result, What, unpack
 from benchmarks.accuracy.rows import COUNTED, LOGS, ROWS, SINCE
 from sasrec.evaluation.intervals import Interval, paired_interval
@@ -47,8 +48,8 @@ def _table(log: str, found: Sequence[Result]) -> str:
     lines = [
         f"**{LOGS[log].title}**, {len(found[0].ranks()):,} users tested",
         "",
-        "| row | model | seeds | NDCG@10 | HR@10 | NDCG@10 beside its base, 95 % | epochs | CPU s |",
-        "|---|---|---|---|---|---|---|---|",
+        "| row | model | seeds | NDCG@10 | HR@10 | NDCG@10 beside its base, 95 % | base | epochs | CPU s |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     lines += [f"| {' | '.join(cells)} |" for cells in _rows(found)]
     return "\n".join(lines)
@@ -66,7 +67,7 @@ def _rows(found: Sequence[Result]) -> Iterator[tuple[str, ...]]:
                 f"{len(runs)}",
                 _spread([one.ndcg for one in runs]),
                 _spread([one.hits for one in runs]),
-                _words(*pair) if pair else "",
+                *_words(pair, len(runs)),
                 f"{mean(one.best for one in runs):.0f}",
                 f"{mean(one.cpu_s for one in runs):.0f}",
             )
@@ -84,8 +85,15 @@ def beside_published(found: Iterable[Result]) -> str:
 
 def _beside(log: str, found: Sequence[Result]) -> str:
     ours = [
-        (runs_mean, f"**sasrec, {name}**", f"**{runs_mean:.4f}**", f"**{hits:.4f}**", "the tables below", "")
-        for name, runs_mean, hits, _ in figures(found)
+        (
+            one.ndcg,
+            f"**sasrec, {one.name}**",
+            f"**{one.ndcg:.4f}**",
+            f"**{one.hits:.4f}**",
+            "the tables below",
+            TIMES_KNOWN if one.times else "",
+        )
+        for one in figures(found)
     ]
     theirs = [
         (one.ndcg, one.model, f"{one.ndcg:.4f}", f"{one.hits:.4f}", one.source, one.differs)
@@ -101,15 +109,34 @@ def _beside(log: str, found: Sequence[Result]) -> str:
     return "\n".join(lines + [f"| {' | '.join(cells)} |" for _, *cells in sorted(ours + theirs, reverse=True)])
 
 
-def figures(found: Sequence[Result]) -> Iterator[tuple[str, float, float, float]]:
-    """Ours of a log without refit: name, NDCG@10, HR@10 (means over seeds), two standard errors of the first."""
+@dataclass(frozen=True)
+class Figure:
+    """One of ours beside those of others.
+
+    Attributes:
+        name: Model, row and how many seeds.
+        ndcg, hits: NDCG@10 and HR@10, means over seeds.
+        error: Two standard errors of `ndcg` over users.
+        times: The time of the request is known to the network.
+    """
+
+    name: str
+    ndcg: float
+    hits: float
+    error: float
+    times: bool
+
+
+def figures(found: Sequence[Result]) -> Iterator[Figure]:
+    """Ours of a log without refit."""
     for (row, what), runs in by_row(found).items():
         if what in SHOWN and row in (COUNTED, "default", "last-windows", "drawn", "width-64", "times", "asked"):
             users = np.mean([ndcg(one.ranks(), CUT) for one in runs.values()], axis=0)
             error = 2 * float(users.std(ddof=1)) / len(users) ** 0.5
             seeds = f" ({len(runs)} seeds)" if len(runs) > 1 else ""
             name = TITLES[what] if row == COUNTED else f"{TITLES[what]}, {named(row)}{seeds}"
-            yield name, float(users.mean()), mean(one.hits for one in runs.values()), error
+            times = any(one.config.get("times", "none") != "none" for one in runs.values())
+            yield Figure(name, float(users.mean()), mean(one.hits for one in runs.values()), error, times)
 
 
 def by_row(found: Iterable[Result]) -> dict[tuple[str, What], dict[int, Result]]:
@@ -120,31 +147,53 @@ def by_row(found: Iterable[Result]) -> dict[tuple[str, What], dict[int, Result]]
     return grouped
 
 
-def compared(
-    grouped: Mapping[tuple[str, What], Mapping[int, Result]], row: str, what: What
-) -> tuple[Interval, int] | None:
-    """How far a row is from its base, and with how many seeds that both have; None where there is none."""
+@dataclass(frozen=True)
+class Compared:
+    """A row beside the one that it changes something of.
+
+    Attributes:
+        base: That one.
+        seeds: How many both have.
+        apart: How far they are apart with these.
+    """
+
+    base: str
+    seeds: int
+    apart: Interval
+
+
+def compared(grouped: Mapping[tuple[str, What], Mapping[int, Result]], row: str, what: What) -> Compared | None:
+    """How far a row is from its base, with the seeds that both have; None where there is none."""
     if row == COUNTED or row == ROWS[row].base:
         return None
+    base = _base(grouped, row)
+    runs, others = grouped.get((row, what), {}), grouped.get((base, what), {})
+    shared = sorted(runs.keys() & others.keys())
+    if not shared:
+        return None
+    return Compared(base, len(shared), difference([runs[s] for s in shared], [others[s] for s in shared]))
+
+
+def _base(grouped: Mapping[tuple[str, What], Mapping[int, Result]], row: str) -> str:
+    """What a row is compared with on a log: the same for the network and all that is made of it."""
     name = ROWS[row].base
-    # Drawn vectors are the defaults of some logs, and so are the last windows.
-    for usual, defaults in (("drawn", "last-windows"), ("last-windows", "default")):
-        if name == usual and (name, what) not in grouped:
-            name = defaults
-    if name == "default" and row not in SINCE and ("before", what) in grouped:
-        name = "before"
-    runs, base = grouped.get((row, what), {}), grouped.get((name, what), {})
-    shared = sorted(runs.keys() & base.keys())
-    return (difference([runs[s] for s in shared], [base[s] for s in shared]), len(shared)) if shared else None
+    # Each was the default of its time, and on some logs is what the next one is.
+    for older, newer in (("former", "drawn"), ("drawn", "last-windows"), ("last-windows", "default")):
+        if name == older and (name, "network") not in grouped:
+            name = newer
+    return "before" if name == "default" and row not in SINCE and ("before", "network") in grouped else name
 
 
 def named(row: str) -> str:
     """A row as it is called where several stand beside each other."""
     if row == COUNTED:
         return COUNTED
-    return ROWS[row].title + {"drawn": ", drawn", "width-64": ", width 64", "plain": ", width 64, no average"}.get(
-        ROWS[row].base, ""
-    )
+    return ROWS[row].title + {
+        "drawn": ", drawn",
+        "former": ", drawn",
+        "width-64": ", width 64",
+        "plain": ", width 64, no average",
+    }.get(ROWS[row].base, "")
 
 
 def difference(first: Sequence[Result], second: Sequence[Result]) -> Interval:
@@ -158,9 +207,13 @@ def _apart(first: tuple[str, ...], second: tuple[str, ...]) -> Interval:
     return paired_interval(ours, theirs)
 
 
-def _words(interval: Interval, seeds: int) -> str:
-    told = f"{interval.difference:+.4f} ({interval.low:+.4f} to {interval.high:+.4f})"
-    return told if seeds > 1 else f"{told}, one seed"
+def _words(pair: Compared | None, seeds: int) -> tuple[str, str]:
+    """The interval, and what it is beside; with how many seeds, where the row has more."""
+    if pair is None:
+        return "", ""
+    told = f"{pair.apart.difference:+.4f} ({pair.apart.low:+.4f} to {pair.apart.high:+.4f})"
+    one = ", one seed" if pair.seeds == 1 else f", {pair.seeds} seeds" if pair.seeds < seeds else ""
+    return told + one, named(pair.base)
 
 
 def _spread(values: Sequence[float]) -> str:
