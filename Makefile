@@ -37,7 +37,7 @@ lint: .venv/dev ## check format, lint, types and the import contract
 
 check: lint test ## lint and test: what must pass before a change is proposed
 
-bench: .venv/core ## measure time, memory and accuracy
+bench: .venv/core ## measure time and memory
 	$(BIN)/python -m benchmarks
 
 bench-guard: .venv/core ## check that nothing has become much slower beside its own matrix products

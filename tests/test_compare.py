@@ -101,6 +101,8 @@ def test_several_trainings_are_averaged_user_by_user_and_their_spread_is_told(da
     assert found["one"].metrics["NDCG@10"] == pytest.approx((mean.mean(), mean.std(ddof=1) / np.sqrt(len(mean))))
     assert found["one"].spread["NDCG@10"] == pytest.approx(np.std([each.mean() for each in values], ddof=1))
     assert "sd of runs" in str(found)
+    told = "'sd of runs' tells how far these are apart, which the intervals over users do not hold"
+    assert f"3 trainings of one, bce: {told}" in found.notes
     assert found["Markov"].spread == {}
     assert not any("one training each" in note for note in found.notes)
 
@@ -115,6 +117,7 @@ def test_what_was_not_trained_several_times_is_named_beside_what_was(data, train
 
     note = "one training of wide, deep: another seed would move a network too, which the intervals do not hold"
     assert note in found.notes
+    assert any(note.startswith("2 trainings of new: 'sd of runs'") for note in found.notes)
     assert "new" in [one.name for one in found.contestants if one.spread]
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sasrec.report.groups import hit_curve, ndcg_of, quantile_groups
+from sasrec.report.groups import hit_curve, interval, ndcg_of, quantile_groups
 
 quantities = st.lists(st.integers(0, 40), min_size=1, max_size=200)
 
@@ -57,7 +57,7 @@ def test_the_figures_of_a_group_are_those_of_its_users():
     assert [group.members.tolist() for group in groups] == [[0, 1, 2], [3, 4], [5]]
     assert means == pytest.approx([sum(first) / 3, 0.0, 1.0])
     margin = 1.96 * np.std(first, ddof=1) / math.sqrt(3)
-    assert ends[0] == pytest.approx((max(sum(first) / 3 - margin, 0), sum(first) / 3 + margin))
+    assert ends[0] == pytest.approx((max(sum(first) / 3 - margin, 0), min(sum(first) / 3 + margin, 1)))
     assert ends[1] == (0.0, 0.0)
     assert np.isnan(ends[2]).all(), "one user tells no error"
 
@@ -66,3 +66,10 @@ def test_the_curve_of_hits_counts_the_targets_above_each_depth():
     ranks = np.array([0.0, 0.5, 4.0, np.inf])
 
     assert hit_curve(ranks, np.array([1, 4, 5, 1000])) == [0.5, 0.5, 0.75, 0.75]
+
+
+@pytest.mark.parametrize(
+    ("mean", "error", "ends"), [(0.95, 0.05, (0.852, 1.0)), (0.05, 0.05, (0.0, 0.148)), (0.5, 0.1, (0.304, 0.696))]
+)
+def test_an_interval_stays_where_the_numbers_lie(mean, error, ends):
+    assert interval(mean, error) == pytest.approx(ends)

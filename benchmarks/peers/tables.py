@@ -43,7 +43,7 @@ def verdict(rows: Sequence[Row]) -> str:
 
 
 def _same(rows: Sequence[Row]) -> Iterable[Sequence[str]]:
-    ours = {row.case.settings["config"]["loss"]: row for row in rows if system_of(row.case) is SYSTEMS["sasrec"]}
+    own = {row.case.name.split(".")[1]: row for row in rows if system_of(row.case) is SYSTEMS["sasrec"]}
     for row in rows:
         loss = row.case.settings["config"]["loss"]
         head = [row.case.title, LOSSES[loss]]
@@ -54,7 +54,7 @@ def _same(rows: Sequence[Row]) -> Iterable[Sequence[str]]:
         yield [
             *head,
             f"{found['cpu_s']}{_share(found)}",
-            _times(ours.get(loss), row),
+            _times(own.get(loss), row),
             f"{found['us_per_target'].median:,.0f}",
             str(found["wall_s"]),
             str(found["top10_cpu_s"]),

@@ -12,8 +12,10 @@ INTERVAL = 1.96
 
 
 def interval(mean: float, error: float) -> tuple[float, float]:
-    """The 95 % interval of a mean of numbers >= 0, which it does not leave; NaN where there is no error."""
-    return (math.nan, math.nan) if math.isnan(error) else (max(mean - INTERVAL * error, 0.0), mean + INTERVAL * error)
+    """The 95 % interval of a mean of numbers from 0 to 1, which it does not leave; NaN where there is no error."""
+    if math.isnan(error):
+        return math.nan, math.nan
+    return max(mean - INTERVAL * error, 0.0), min(mean + INTERVAL * error, 1.0)
 
 
 @dataclass(frozen=True, eq=False)

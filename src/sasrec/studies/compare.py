@@ -315,6 +315,9 @@ def _notes(rounds: Sequence[Round], reports: Sequence[tuple[Split, Report]]) -> 
     if once:
         which = "each" if len(once) == len(names) else f"of {', '.join(once)}"
         yield f"one training {which}: another seed would move a network too, which the intervals do not hold"
+    if several := [name for name in names if name not in once]:
+        told = "'sd of runs' tells how far these are apart, which the intervals over users do not hold"
+        yield f"{len(rounds)} trainings of {', '.join(several)}: {told}"
     yield "seconds are those of training; peak memory is that of its whole process, where it had one of its own"
     yield from dict.fromkeys(note for _, report in reports for note in report.notes)
 
