@@ -19,7 +19,8 @@ import sasrec
 
 COUNTED = ("popularity", "recent", "markov", "rules", "knn", "counts", "counts-refit")
 WHATS = ("network", "blend", "refit", "ease", "ease-refit", "three")
-PAGE = Path(__file__).parents[1] / "docs" / "accuracy.md"
+README = Path(__file__).parents[1] / "README.md"
+PAGE = README.parent / "docs" / "accuracy.md"
 ONE = Result(
     log="beauty",
     row="default",
@@ -235,24 +236,25 @@ def test_the_pictures_of_the_documentation_are_of_the_results_that_are_kept(name
     assert path.read_text(encoding="utf-8") == true
 
 
-def test_the_documentation_shows_the_results_that_are_kept():
+@pytest.mark.parametrize(
+    ("page", "name", "table_of", "begins"),
+    [
+        (PAGE, "rows", table.tables, "**Beauty**, 22,363 users"),
+        (PAGE, "published", table.beside_published, "**Beauty**"),
+        (README, "measured", table.measured, "| log | users tested |"),
+    ],
+)
+def test_the_documentation_shows_the_results_that_are_kept(page, name, table_of, begins):
     """To bring it up to date: UPDATE_DOCS=1 python -m pytest tests/test_accuracy.py -k documentation."""
-    shown = true = PAGE.read_text(encoding="utf-8")
-    for name, text in (
-        ("rows", table.tables(results.results())),
-        ("published", table.beside_published(results.results())),
-    ):
-        true = re.sub(
-            rf"(?s)(<!-- {name} -->\n).*(\n<!-- end of {name} -->)",
-            lambda found, text=text: found[1] + text + found[2],
-            true,
-        )
+    shown, text = page.read_text(encoding="utf-8"), table_of(results.results())
+    true = re.sub(
+        rf"(?s)(<!-- {name} -->\n).*(<!-- end of {name} -->)", lambda found: f"{found[1]}{text}\n{found[2]}", shown
+    )
 
     if os.environ.get("UPDATE_DOCS"):
-        PAGE.write_text(true, encoding="utf-8")
+        page.write_text(true, encoding="utf-8")
 
-    assert "<!-- rows -->\n**Beauty**, 22,363 users" in true
-    assert "<!-- published -->\n**Beauty**" in true
+    assert f"<!-- {name} -->\n{begins}" in true
     assert shown == true or os.environ.get("UPDATE_DOCS")
 
 

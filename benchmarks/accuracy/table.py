@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from statistics import mean, stdev
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from benchmarks.accuracy.published import PUBLISHED, TIMES_KNOWN
 from benchmarks.accuracy.results import CUT, Result, What, unpack
 from benchmarks.accuracy.rows import COUNTED, LOGS, ROWS, SINCE
 from sasrec.evaluation.intervals import Interval, paired_interval
-from sasrec.evaluation.metrics import ndcg
+from sasrec.evaluation.metrics import hit_rate, mean_and_error, ndcg
 
 TITLES: dict[What, str] = {
     "popularity": "popularity",
@@ -32,6 +33,18 @@ TITLES: dict[What, str] = {
 
 SHOWN: tuple[What, ...] = ("rules", "counts", "network", "blend", "ease", "three")
 """What stands beside the figures of others."""
+
+MEASURED = (
+    ("beauty", "default"),
+    ("games", "default"),
+    ("ml-1m", "default"),
+    ("ml-1m", "times"),
+    ("ml-100k", "default"),
+    ("retail-time", "default"),
+)
+"""Log and row of what README shows."""
+
+COUNTS_SHOWN: tuple[What, ...] = ("rules", "markov", "popularity")
 
 
 def tables(found: Iterable[Result]) -> str:
@@ -71,6 +84,34 @@ def _rows(found: Sequence[Result]) -> Iterator[tuple[str, ...]]:
                 f"{mean(one.best for one in runs):.0f}",
                 f"{mean(one.cpu_s for one in runs):.0f}",
             )
+
+
+def measured(found: Iterable[Result]) -> str:
+    """Markdown: the rows of README, with what only counts beside each; errors are of the mean over users."""
+    logs: dict[str, list[Result]] = defaultdict(list)
+    for one in found:
+        logs[one.log].append(one)
+    lines = [
+        "| log | users tested | settings | seeds | NDCG@10 | HR@10 | rules | Markov | popularity |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for log, row in MEASURED:
+        grouped = by_row(logs[log])
+        runs = [*grouped[row, "network"].values()]
+        ranks = [one.ranks() for one in runs]
+        cells = [LOGS[log].title, f"{len(ranks[0]):,}", _flags(ROWS[row].on(log)), f"{len(runs)}"]
+        for metric in (ndcg, hit_rate):
+            mean_of, error = mean_and_error(np.mean([metric(one, CUT) for one in ranks], axis=0))
+            cells.append(f"{mean_of:.4f} ± {error:.4f}")
+        counts = [grouped[COUNTED, what][0] for what in COUNTS_SHOWN]
+        lines.append(f"| {' | '.join(cells + [f'{one.ndcg:.4f} / {one.hits:.4f}' for one in counts])} |")
+    return "\n".join(lines)
+
+
+def _flags(settings: Mapping[str, Any]) -> str:
+    """Settings as they are given to `sasrec train`."""
+    words = [f"--{name.replace('_', '-')} {value}" for name, value in settings.items()]
+    return f"`{' '.join(words)}`" if words else "none given"
 
 
 def beside_published(found: Iterable[Result]) -> str:
