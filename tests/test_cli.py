@@ -9,7 +9,7 @@ import re
 import shlex
 import subprocess
 import sys
-from contextlib import redirect_stdout
+from contextlib import ExitStack, redirect_stdout
 from io import StringIO
 from pathlib import Path
 
@@ -116,14 +116,76 @@ def test_a_standard_output_that_is_full_is_one_clear_error(folder, command):
     assert "error: standard output: cannot be written: No space left on device" in done.stderr
 
 
-def test_an_error_of_the_system_elsewhere_is_not_laid_to_standard_output(run, monkeypatch):
+@pytest.mark.parametrize("error", [OSError(5, "Input/output error"), BrokenPipeError(32, "Broken pipe")])
+def test_an_error_of_the_system_elsewhere_is_not_laid_to_standard_output(run, monkeypatch, error):
     def broken(*_):
-        raise OSError(5, "Input/output error")
+        raise error
 
     monkeypatch.setattr("sasrec.retrieval.loading.load", broken)
 
-    with pytest.raises(OSError, match="Input/output error"):
+    with pytest.raises(OSError, match=error.strerror):
         run("info", "walk.model")
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["train", "log.csv", *SETTINGS, "--out"],
+        ["count", "log.csv", "--out"],
+        ["blend", "log.csv", "walk.model", "--out"],
+        ["refit", "walk.model", "log.csv", "--out"],
+        ["tune", "log.csv", "--space", "brief.toml", "--trials", "1", "--out"],
+        ["compare", "log.csv", "walk.model", "--json"],
+        ["recommend", "walk.model", "--all", "--out"],
+    ],
+    ids=lambda command: command[0],
+)
+def test_a_result_is_saved_though_nobody_reads_what_is_said_meanwhile(
+    folder, tmp_path, monkeypatch, lost, command, stream
+):
+    monkeypatch.chdir(folder)
+    (folder / "brief.toml").write_text("epochs = 1\nlength = 10\n[space]\nwidth = [8]\n")
+    lost(stream)
+
+    code = cli.main([*command, str(tmp_path / "result")])
+
+    assert (code, os.path.exists(tmp_path / "result")) == (0, True)
+
+
+@pytest.fixture
+def lost(monkeypatch):
+    """Makes a standard stream a pipe whose reader has gone."""
+
+    with ExitStack() as opened:
+
+        def lose(name):
+            reader, writer = os.pipe()
+            os.close(reader)
+            stream = opened.enter_context(open(writer, "w", buffering=1))
+            monkeypatch.setattr(sys, name, stream)
+
+        yield lose
+        monkeypatch.undo()
+
+
+@pytest.mark.parametrize("redirected", ["2>&-", "2>/dev/full", ">/dev/full"])
+def test_a_result_is_saved_though_a_stream_takes_nothing(folder, tmp_path, redirected):
+    if not os.path.exists("/dev/full"):
+        pytest.skip("no device here that is full")
+    out = tmp_path / "m"
+
+    done = subprocess.run(
+        ["sh", "-c", f'exec "$@" {redirected}', "sh", *ENTRY, "count", "log.csv", "--out", out],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    told = re.search("warning: standard output: cannot be written: No space left on device; what was", done.stderr)
+    assert (done.returncode, sasrec.load(out).record["counted"]) == (0, "rules")
+    assert (f"saved to {out}" in done.stdout, told is None) == (not redirected.startswith(">"),) * 2
 
 
 def test_what_a_model_records_does_not_steer_a_terminal(run, tmp_path):

@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import final
@@ -28,8 +28,7 @@ class Lines:
         valid = ""
         if result.ndcg is not None:
             valid = f"  valid NDCG@10 {result.ndcg:.4f}  HR@10 {result.hit_rate:.4f}"
-        sys.stderr.write(f"epoch {result.epoch:>3}  loss {result.loss:.4f}{valid}  {result.seconds:.1f} s{mark}\n")
-        sys.stderr.flush()
+        _say(f"epoch {result.epoch:>3}  loss {result.loss:.4f}{valid}  {result.seconds:.1f} s{mark}")
 
 
 @final
@@ -74,49 +73,35 @@ def watched(
 
 @contextmanager
 def _bar(epochs: int, steps: int, done: int, best: float) -> Iterator[Watcher]:
+    import rich.progress as shown
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
 
     columns = (
-        TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("loss {task.fields[loss]:.3f}  NDCG@10 {task.fields[ndcg]:.4f}  best {task.fields[best]:.4f}"),
-        TimeElapsedColumn(),
-        TextColumn("at most"),
-        TimeRemainingColumn(),
+        shown.TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
+        shown.BarColumn(),
+        shown.MofNCompleteColumn(),
+        shown.TextColumn("loss {task.fields[loss]:.3f}  NDCG@10 {task.fields[ndcg]:.4f}  best {task.fields[best]:.4f}"),
+        shown.TimeElapsedColumn(),
+        shown.TextColumn("at most"),
+        shown.TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        nothing, epoch = float("nan"), done // steps + 1
-        task = progress.add_task(
-            "train",
-            total=epochs * steps,
-            completed=done,
-            epoch=epoch,
-            epochs=epochs,
-            loss=nothing,
-            ndcg=nothing,
-            best=best,
-        )
+    progress = shown.Progress(*columns, console=Console(stderr=True), transient=True)
+    nothing, epoch, total = float("nan"), done // steps + 1, epochs * steps
+    fields = {"epoch": epoch, "epochs": epochs, "loss": nothing, "ndcg": nothing, "best": best}
+    task = progress.add_task("train", total=total, completed=done, start=True, visible=True, **fields)
 
-        class Bar:
-            def step(self, epoch: int, loss: float) -> None:
-                progress.update(task, advance=1, epoch=epoch, loss=loss)
+    class Bar:
+        def step(self, epoch: int, loss: float) -> None:
+            progress.update(task, advance=1, epoch=epoch, loss=loss)
 
-            def epoch(self, result: EpochResult) -> None:
-                nonlocal best
-                if result.ndcg is None:
-                    return
-                best = max(best, result.ndcg)
-                progress.update(task, ndcg=result.ndcg, best=best)
+        def epoch(self, result: EpochResult) -> None:
+            nonlocal best
+            if result.ndcg is None:
+                return
+            best = max(best, result.ndcg)
+            progress.update(task, ndcg=result.ndcg, best=best)
 
+    with progress:
         yield Bar()
 
 
@@ -170,10 +155,11 @@ def _epoch_in(line: str) -> tuple[int, float] | None:
 def told(progress: bool | None) -> Tell:
     """Who is told what is being done: standard error if `progress` is True, or None on a terminal; else nobody."""
     show = sys.stderr.isatty() if progress is None else progress
+    return _say if show else lambda _: None
 
-    def tell(words: str) -> None:
-        if show:
-            sys.stderr.write(f"{words}\n")
-            sys.stderr.flush()
 
-    return tell
+def _say(words: str) -> None:
+    """One line on standard error; that nobody can read it any more ends no work."""
+    with suppress(OSError):
+        sys.stderr.write(f"{words}\n")
+        sys.stderr.flush()
