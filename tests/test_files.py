@@ -48,6 +48,20 @@ def as_nobody():
 
 
 @pytest.fixture
+def unreadable():
+    """A folder that may be written and entered and not read."""
+    with tempfile.TemporaryDirectory() as folder:  # that of `tmp_path` may be entered by its owner alone
+        os.chmod(folder, 0o711)
+        inner = Path(folder) / "inner"
+        inner.mkdir()
+        if os.geteuid() == 0:
+            os.chown(inner, 65534, -1)
+        inner.chmod(0o300)
+        yield inner
+        inner.chmod(0o700)
+
+
+@pytest.fixture
 def no_exchange(monkeypatch):
     """A system that cannot swap two folders in one step."""
 
@@ -436,6 +450,17 @@ def test_what_is_left_of_another_path_stays_however_its_name_begins(tmp_path, ot
 
     assert before == {other, ".r[u]n.abcd_123.tmp"}
     assert os.listdir(tmp_path) == [other]
+
+
+def test_what_is_written_to_a_folder_that_may_not_be_read_is_in_place(unreadable):
+    with as_nobody():
+        for text in ("first", "second"):
+            with durable_file(unreadable / "file", replace=True) as draft:
+                draft.write_text(text)
+            write_folder(unreadable / "folder", {"a": writer(text)}, replace=True)
+
+    unreadable.chmod(0o700)
+    assert tree(unreadable) == {"file": "second", "folder/a": "second"}
 
 
 def test_a_writing_whose_folder_was_swept_before_it_was_locked_makes_another(tmp_path, monkeypatch):
