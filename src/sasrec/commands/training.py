@@ -1,11 +1,14 @@
 """`sasrec train`."""
 
+import os
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Group, Parameter
 
+from sasrec import bundle
 from sasrec.commands.information import chosen, outcome
 from sasrec.commands.output import in_bytes, say, suggest, wrapped
 from sasrec.commands.reading import LogFlags, Reading
@@ -14,12 +17,15 @@ from sasrec.data.feature_reading import read_features
 from sasrec.data.features import Features
 from sasrec.data.splits import Holdout
 from sasrec.data.vocab import Vocabulary
-from sasrec.errors import ConfigError
+from sasrec.errors import ConfigError, OutputError
 from sasrec.files import check_free
 from sasrec.locking import check_apart, held
 
 if TYPE_CHECKING:
+    from sasrec.retrieval.recommender import Recommender
     from sasrec.training.checkpoint import Checkpoint
+
+WRITES = "another command writes there"  # what whoever holds a place for a model does
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,12 +57,12 @@ class Written:
             BundleError: There is no training to go on with.
             ConfigError: The interval is none.
         """
-        from sasrec import bundle
         from sasrec.training.checkpoint import Checkpoint
 
-        bundle.check_named(self.out)
         path, checkpoint = self.out.with_name(f"{self.out.name}.training"), None
         check_apart(self.history, self.out, path)
+        if not self.checkpoint_every >= 0:
+            raise ConfigError(f"--checkpoint-every: expected minutes >= 0, found {self.checkpoint_every:g}")
         if self.checkpoint_every:
             checkpoint = Checkpoint(path, every=self.checkpoint_every, resume=self.resume)
             checkpoint.check()
@@ -66,6 +72,15 @@ class Written:
         if self.history is not None:
             check_free(self.history, replace=self.replace or self.resume)
         return checkpoint
+
+    def save(self, model: "Recommender", checkpoint: "Checkpoint | None") -> None:
+        """Save what was trained; OutputError, which says how it is saved after all where its state was kept."""
+        try:
+            model.save(self.out, replace=self.replace)
+        except OutputError as error:
+            if checkpoint is None or not os.path.exists(checkpoint.path):
+                raise
+            raise OutputError(f"{error}; what was trained is kept: --resume goes on from {checkpoint.path}") from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,10 +151,10 @@ def train(
         quiet: Print nothing but warnings and errors.
     """
     from sasrec.training import settling, training
-    from sasrec.training.checkpoint import TRAINS
     from sasrec.training.costs import peak_memory
 
-    with held(written.out, doing=TRAINS):
+    bundle.check_named(written.out)
+    with held(written.out, doing=WRITES):
         checkpoint = written.check()
         content = reading.log(log)
         data = reading.divided(content)
@@ -156,9 +171,14 @@ def train(
         )
         model.record |= {"log": content.source.name, "reading": reading.to_dict(), "peak_memory": peak_memory()}
         out = written.out
-        model.save(out, replace=written.replace)
-        later = "" if checkpoint is None else _left(checkpoint, finished=model.record["stopped"] != "interrupted")
-    if not quiet:
+        written.save(model, checkpoint)
+        finished = model.record["stopped"] != "interrupted"
+        later = "" if checkpoint is None else _left(checkpoint, finished=finished)
+    if quiet:
+        if not finished:
+            kept = f"interrupted: {out} has the best epoch until then"
+            warnings.warn("; ".join(filter(None, [kept, later.strip()])), stacklevel=2)
+    else:
         user, item = model.users.ids[0], model.items.ids[0]
         say(outcome(model.record), f"saved to {out} ({in_bytes(out)})", later)
         suggest(

@@ -127,7 +127,7 @@ def _interruptible(training: Training, course: Course, judge: Judge, watcher: Wa
             later = ""
             if keeper is not None and interrupts.came:  # held back until the state was whole
                 keeper.save()
-                later = "; --resume goes on with it"
+                later = "; resume=True goes on with it"
             if not course.weights:
                 raise TrainingError(
                     f"interrupted before the first epoch was validated; there is nothing to keep{later}"
