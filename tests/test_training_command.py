@@ -176,14 +176,14 @@ def test_an_interval_that_is_none_is_named_as_it_was_typed(run, folder, minutes)
 @pytest.mark.parametrize(
     ("flags", "later"),
     [
-        ([], "; not finished: the same command with --resume --replace goes on from m.training"),
-        (["--checkpoint-every=0"], ""),
+        ([], "not finished: the same command with --resume --replace goes on from m.training"),
+        (["--checkpoint-every=0"], "interrupted, with no state to go on from"),
     ],
 )
 def test_a_quiet_training_that_was_interrupted_says_so_in_one_line(run, folder, interrupted, flags, later):
     told = run(*TRAIN, "--quiet", *flags)
 
-    assert told == (0, "", f"warning: interrupted: m has the best epoch until then{later}\n")
+    assert told == (0, "", f"warning: {later}\n")
 
 
 def test_a_model_that_cannot_be_saved_in_the_end_is_saved_by_going_on(run, folder, monkeypatch):

@@ -172,13 +172,10 @@ def train(
         model.record |= {"log": content.source.name, "reading": reading.to_dict(), "peak_memory": peak_memory()}
         out = written.out
         written.save(model, checkpoint)
-        finished = model.record["stopped"] != "interrupted"
-        later = "" if checkpoint is None else _left(checkpoint, finished=finished)
-    if quiet:
-        if not finished:
-            kept = f"interrupted: {out} has the best epoch until then"
-            warnings.warn("; ".join(filter(None, [kept, later.strip()])), stacklevel=2)
-    else:
+        later = _left(checkpoint, finished=model.record["stopped"] != "interrupted")
+    if quiet and later:
+        warnings.warn(later, stacklevel=2)
+    if not quiet:
         user, item = model.users.ids[0], model.items.ids[0]
         say(outcome(model.record), f"saved to {out} ({in_bytes(out)})", later)
         suggest(
@@ -201,8 +198,10 @@ def _seen(holdout: Holdout) -> str:
     )
 
 
-def _left(checkpoint: "Checkpoint", *, finished: bool) -> str:
+def _left(checkpoint: "Checkpoint | None", *, finished: bool) -> str:
     """Remove what a finished training needs no more; of one that is not, a line that says how it goes on."""
+    if checkpoint is None:
+        return "" if finished else "interrupted, with no state to go on from\n"
     if finished:
         checkpoint.remove()
         return ""

@@ -88,10 +88,8 @@ def train(
     check(data, parts, valid, config, features)
     items, asked, exclude_seen = len(data.log.items), config, not has_repeats(valid)
     config = settled(asked, parts, items=items, drawn=draw is not None)
-    alone = nullcontext() if checkpoint is None else checkpoint.held()
-    with alone, torch_threads(int(config.threads)):
-        training = begin(parts, items=items, config=config, draw=draw, features=features)
-        course = Course(clock)
+    with nullcontext() if checkpoint is None else checkpoint.held(), torch_threads(int(config.threads)):
+        training, course = begin(parts, items=items, config=config, draw=draw, features=features), Course(clock)
         keeper = None if checkpoint is None else checkpoint.keeper(training, course, data, features=features, draw=draw)
         if keeper is not None and keeper.resumed(log=data.log.source.name):
             going = course.over(config) or f"going on in epoch {len(course.results) + 1}"
