@@ -255,6 +255,38 @@ def test_a_path_that_must_not_be_looked_at_is_one_clear_error(run, unreachable, 
     assert (out, err.count("\n")) == ("", 1), err
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        "train log.csv --out new --history LOG",
+        "train log.csv --out new --features items.csv --feature title --history ./items.csv",
+        "train log.csv --out new --config settings.toml --history settings.toml",
+        "train log.csv --out log.csv",
+        "evaluate walk.model log.csv --json log.csv",
+        "evaluate walk.model log.csv --json walk.model/config.json",
+        "evaluate walk.model log.csv --titles items.csv --html items.csv",
+        "compare log.csv walk.model --html LOG",
+        "compare log.csv walk.model --json walk.model/new",
+        "diagnose log.csv --model walk.model --html log.csv",
+        "tune log.csv --space space.toml --out space.toml",
+        "tune log.csv --space space.toml --study log.csv",
+        "recommend walk.model --all --out walk.model/new.csv",
+    ],
+)
+def test_nothing_is_written_in_the_place_of_what_is_read(run, folder, tmp_path, command):
+    (tmp_path / "link.csv").symlink_to(folder / "log.csv")
+    (folder / "settings.toml").write_text("epochs = 1\n")
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+    typed = command.replace("LOG", str(tmp_path / "link.csv")).split()
+    code, out, err = run(*typed, *([] if "--study" in typed else ["--replace"]))
+
+    assert (code, out, err.count("\n"), "is read from, or inside it; choose another name" in err) == (6, "", 1, True), (
+        err
+    )
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
 # Help
 
 
@@ -365,9 +397,9 @@ def test_the_version_is_printed(run):
         ("evaluate walk.model log.csv --user uid", 3, ["log.csv", "uid", "pass --user user_id"]),
         ("evaluate walk.model items.csv", 3, ["items.csv", "user"]),
         ("evaluate walk.model log.csv --item-core 61", 3, ["log.csv", "no event is left"]),
-        ("evaluate walk.model log.csv --json log.csv", 6, ["log.csv", "exists already"]),
+        ("evaluate walk.model log.csv --json items.csv", 6, ["items.csv", "exists already"]),
         ("evaluate walk.model log.csv --json new --html ./new", 6, ["where new is to be written"]),
-        ("evaluate walk.model log.csv --html walk.model --replace", 6, ["walk.model", "is a folder"]),
+        ("compare log.csv --preset paper --html walk.model --replace", 6, ["walk.model", "is a folder"]),
         ("evaluate walk.model log.csv --titles items.csv", 2, ["--titles", "--html"]),
         ("evaluate walk.model log.csv --html new --titles log.csv", 3, ["log.csv", "titles"]),
         ("evaluate walk.model log.csv --html new --shown-user nobody", 4, ["'nobody'"]),
@@ -381,7 +413,7 @@ def test_the_version_is_printed(run):
         ("compare log.csv walk.model --folds 2", 2, ["'walk.model' was trained on one split"]),
         ("compare log.csv walk.model --folds 1", 2, ["folds", "found 1"]),
         ("compare log.csv walk.model --candidates 99", 2, ["candidates", "found 99"]),
-        ("compare log.csv walk.model --json log.csv", 6, ["log.csv", "exists already"]),
+        ("compare log.csv walk.model --json items.csv", 6, ["items.csv", "exists already"]),
         ("compare log.csv missing", 5, ["missing", "does not exist"]),
         ("compare items.csv walk.model", 3, ["items.csv", "user"]),
         ("diagnose log.csv --model missing", 5, ["missing", "does not exist"]),

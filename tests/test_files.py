@@ -16,7 +16,7 @@ import pytest
 
 from sasrec.errors import OutputError
 from sasrec.files import beside, check_free, durable_file, sha256, sweep, write_folder
-from sasrec.locking import check_apart, held
+from sasrec.locking import check_apart, check_kept, held
 
 
 def writer(text):
@@ -220,6 +220,18 @@ def test_two_results_do_not_meet(tmp_path, one, other):
 
     with pytest.raises(OutputError, match="is to be written"):
         check_apart(tmp_path / one, None, tmp_path / other)
+
+
+@pytest.mark.parametrize(("one", "other"), [("a", "a"), ("a/b", "a"), ("x/../a", "a"), ("link", "a"), ("a", "link")])
+def test_a_result_takes_no_place_of_what_is_read(tmp_path, one, other):
+    (tmp_path / "link").symlink_to("a")
+
+    with pytest.raises(OutputError, match="is read from, or inside it"):
+        check_kept(None, tmp_path / one, read=[tmp_path / "b", None, tmp_path / other])
+
+
+def test_a_result_may_lie_beside_and_around_what_is_read(tmp_path):
+    check_kept(tmp_path / "a", None, read=[tmp_path / "a" / "b", tmp_path / "ab", None])
 
 
 def test_results_beside_each_other_are_well(tmp_path):

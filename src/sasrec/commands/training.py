@@ -19,7 +19,7 @@ from sasrec.data.splits import Holdout
 from sasrec.data.vocab import Vocabulary
 from sasrec.errors import ConfigError, OutputError
 from sasrec.files import check_free
-from sasrec.locking import check_apart, held
+from sasrec.locking import check_apart, check_kept, held
 
 if TYPE_CHECKING:
     from sasrec.retrieval.recommender import Recommender
@@ -47,10 +47,13 @@ class Written:
     checkpoint_every: float = 10.0
     resume: bool = False
 
-    def check(self) -> "Checkpoint | None":
+    def check(self, *read: Path | None) -> "Checkpoint | None":
         """Where the state of the training goes, after refusing places that are taken.
 
         What a killed training left half saved is removed; so the place must be held.
+
+        Args:
+            read: The files that the training reads, which stay as they are.
 
         Raises:
             OutputError: A place is taken or cannot be written.
@@ -61,6 +64,10 @@ class Written:
 
         path, checkpoint = self.out.with_name(f"{self.out.name}.training"), None
         check_apart(self.history, self.out, path)
+        files = [
+            one for one in read if one is not None and not os.path.isdir(one)
+        ]  # that a folder is none, reading it says
+        check_kept(self.history, self.out, path, read=files)
         if not self.checkpoint_every >= 0:
             raise ConfigError(f"--checkpoint-every: expected minutes >= 0, found {self.checkpoint_every:g}")
         if self.checkpoint_every:
@@ -135,7 +142,7 @@ def train(
     categories: Annotated[
         FeatureFlags, Parameter(name="*", group=Group("Features of items", sort_key=3))
     ] = FeatureFlags(),
-    origin: Annotated[Origin, Parameter(name="*")] = Origin(),  # noqa: ARG001  # `commands.defaults` reads it
+    origin: Annotated[Origin, Parameter(name="*")] = Origin(),
     quiet: bool = False,
 ) -> None:
     """Train a network on a log and save it.
@@ -155,7 +162,7 @@ def train(
 
     bundle.check_named(written.out)
     with held(written.out, doing=WRITES):
-        checkpoint = written.check()
+        checkpoint = written.check(log, categories.features, origin.file)
         content = reading.log(log)
         data = reading.divided(content)
         features = categories.read(content.items)
