@@ -9,7 +9,7 @@ import re
 import shlex
 import subprocess
 import sys
-from contextlib import redirect_stdout
+from contextlib import ExitStack, redirect_stdout
 from io import StringIO
 from pathlib import Path
 
@@ -116,14 +116,76 @@ def test_a_standard_output_that_is_full_is_one_clear_error(folder, command):
     assert "error: standard output: cannot be written: No space left on device" in done.stderr
 
 
-def test_an_error_of_the_system_elsewhere_is_not_laid_to_standard_output(run, monkeypatch):
+@pytest.mark.parametrize("error", [OSError(5, "Input/output error"), BrokenPipeError(32, "Broken pipe")])
+def test_an_error_of_the_system_elsewhere_is_not_laid_to_standard_output(run, monkeypatch, error):
     def broken(*_):
-        raise OSError(5, "Input/output error")
+        raise error
 
     monkeypatch.setattr("sasrec.retrieval.loading.load", broken)
 
-    with pytest.raises(OSError, match="Input/output error"):
+    with pytest.raises(OSError, match=error.strerror):
         run("info", "walk.model")
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["train", "log.csv", *SETTINGS, "--out"],
+        ["count", "log.csv", "--out"],
+        ["blend", "log.csv", "walk.model", "--out"],
+        ["refit", "walk.model", "log.csv", "--out"],
+        ["tune", "log.csv", "--space", "brief.toml", "--trials", "1", "--out"],
+        ["compare", "log.csv", "walk.model", "--json"],
+        ["recommend", "walk.model", "--all", "--out"],
+    ],
+    ids=lambda command: command[0],
+)
+def test_a_result_is_saved_though_nobody_reads_what_is_said_meanwhile(
+    folder, tmp_path, monkeypatch, lost, command, stream
+):
+    monkeypatch.chdir(folder)
+    (folder / "brief.toml").write_text("epochs = 1\nlength = 10\n[space]\nwidth = [8]\n")
+    lost(stream)
+
+    code = cli.main([*command, str(tmp_path / "result")])
+
+    assert (code, os.path.exists(tmp_path / "result")) == (0, True)
+
+
+@pytest.fixture
+def lost(monkeypatch):
+    """Makes a standard stream a pipe whose reader has gone."""
+
+    with ExitStack() as opened:
+
+        def lose(name):
+            reader, writer = os.pipe()
+            os.close(reader)
+            stream = opened.enter_context(open(writer, "w", buffering=1))
+            monkeypatch.setattr(sys, name, stream)
+
+        yield lose
+        monkeypatch.undo()
+
+
+@pytest.mark.parametrize("redirected", ["2>&-", "2>/dev/full", ">/dev/full"])
+def test_a_result_is_saved_though_a_stream_takes_nothing(folder, tmp_path, redirected):
+    if not os.path.exists("/dev/full"):
+        pytest.skip("no device here that is full")
+    out = tmp_path / "m"
+
+    done = subprocess.run(
+        ["sh", "-c", f'exec "$@" {redirected}', "sh", *ENTRY, "count", "log.csv", "--out", out],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    told = re.search("warning: standard output: cannot be written: No space left on device; what was", done.stderr)
+    assert (done.returncode, sasrec.load(out).record["counted"]) == (0, "rules")
+    assert (f"saved to {out}" in done.stdout, told is None) == (not redirected.startswith(">"),) * 2
 
 
 def test_what_a_model_records_does_not_steer_a_terminal(run, tmp_path):
@@ -191,6 +253,38 @@ def test_a_path_that_must_not_be_looked_at_is_one_clear_error(run, unreachable, 
     # Nobody may enter the folder of the model either.
     assert left in ((code, 5) if unreachable.name == "deep" else (code,)), err
     assert (out, err.count("\n")) == ("", 1), err
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "train log.csv --out new --history LOG",
+        "train log.csv --out new --features items.csv --feature title --history ./items.csv",
+        "train log.csv --out new --config settings.toml --history settings.toml",
+        "train log.csv --out log.csv",
+        "evaluate walk.model log.csv --json log.csv",
+        "evaluate walk.model log.csv --json walk.model/config.json",
+        "evaluate walk.model log.csv --titles items.csv --html items.csv",
+        "compare log.csv walk.model --html LOG",
+        "compare log.csv walk.model --json walk.model/new",
+        "diagnose log.csv --model walk.model --html log.csv",
+        "tune log.csv --space space.toml --out space.toml",
+        "tune log.csv --space space.toml --study log.csv",
+        "recommend walk.model --all --out walk.model/new.csv",
+    ],
+)
+def test_nothing_is_written_in_the_place_of_what_is_read(run, folder, tmp_path, command):
+    (tmp_path / "link.csv").symlink_to(folder / "log.csv")
+    (folder / "settings.toml").write_text("epochs = 1\n")
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+    typed = command.replace("LOG", str(tmp_path / "link.csv")).split()
+    code, out, err = run(*typed, *([] if "--study" in typed else ["--replace"]))
+
+    assert (code, out, err.count("\n"), "is read from, or inside it; choose another name" in err) == (6, "", 1, True), (
+        err
+    )
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
 # Help
@@ -303,9 +397,9 @@ def test_the_version_is_printed(run):
         ("evaluate walk.model log.csv --user uid", 3, ["log.csv", "uid", "pass --user user_id"]),
         ("evaluate walk.model items.csv", 3, ["items.csv", "user"]),
         ("evaluate walk.model log.csv --item-core 61", 3, ["log.csv", "no event is left"]),
-        ("evaluate walk.model log.csv --json log.csv", 6, ["log.csv", "exists already"]),
+        ("evaluate walk.model log.csv --json items.csv", 6, ["items.csv", "exists already"]),
         ("evaluate walk.model log.csv --json new --html ./new", 6, ["where new is to be written"]),
-        ("evaluate walk.model log.csv --html walk.model --replace", 6, ["walk.model", "is a folder"]),
+        ("compare log.csv --preset paper --html walk.model --replace", 6, ["walk.model", "is a folder"]),
         ("evaluate walk.model log.csv --titles items.csv", 2, ["--titles", "--html"]),
         ("evaluate walk.model log.csv --html new --titles log.csv", 3, ["log.csv", "titles"]),
         ("evaluate walk.model log.csv --html new --shown-user nobody", 4, ["'nobody'"]),
@@ -319,7 +413,7 @@ def test_the_version_is_printed(run):
         ("compare log.csv walk.model --folds 2", 2, ["'walk.model' was trained on one split"]),
         ("compare log.csv walk.model --folds 1", 2, ["folds", "found 1"]),
         ("compare log.csv walk.model --candidates 99", 2, ["candidates", "found 99"]),
-        ("compare log.csv walk.model --json log.csv", 6, ["log.csv", "exists already"]),
+        ("compare log.csv walk.model --json items.csv", 6, ["items.csv", "exists already"]),
         ("compare log.csv missing", 5, ["missing", "does not exist"]),
         ("compare items.csv walk.model", 3, ["items.csv", "user"]),
         ("diagnose log.csv --model missing", 5, ["missing", "does not exist"]),

@@ -16,7 +16,7 @@ import pytest
 
 from sasrec.errors import OutputError
 from sasrec.files import beside, check_free, durable_file, sha256, sweep, write_folder
-from sasrec.locking import check_apart, held
+from sasrec.locking import check_apart, check_kept, held
 
 
 def writer(text):
@@ -45,6 +45,20 @@ def as_nobody():
         yield
     finally:
         os.seteuid(before)
+
+
+@pytest.fixture
+def unreadable():
+    """A folder that may be written and entered and not read."""
+    with tempfile.TemporaryDirectory() as folder:  # that of `tmp_path` may be entered by its owner alone
+        os.chmod(folder, 0o711)
+        inner = Path(folder) / "inner"
+        inner.mkdir()
+        if os.geteuid() == 0:
+            os.chown(inner, 65534, -1)
+        inner.chmod(0o300)
+        yield inner
+        inner.chmod(0o700)
 
 
 @pytest.fixture
@@ -206,6 +220,18 @@ def test_two_results_do_not_meet(tmp_path, one, other):
 
     with pytest.raises(OutputError, match="is to be written"):
         check_apart(tmp_path / one, None, tmp_path / other)
+
+
+@pytest.mark.parametrize(("one", "other"), [("a", "a"), ("a/b", "a"), ("x/../a", "a"), ("link", "a"), ("a", "link")])
+def test_a_result_takes_no_place_of_what_is_read(tmp_path, one, other):
+    (tmp_path / "link").symlink_to("a")
+
+    with pytest.raises(OutputError, match="is read from, or inside it"):
+        check_kept(None, tmp_path / one, read=[tmp_path / "b", None, tmp_path / other])
+
+
+def test_a_result_may_lie_beside_and_around_what_is_read(tmp_path):
+    check_kept(tmp_path / "a", None, read=[tmp_path / "a" / "b", tmp_path / "ab", None])
 
 
 def test_results_beside_each_other_are_well(tmp_path):
@@ -436,6 +462,17 @@ def test_what_is_left_of_another_path_stays_however_its_name_begins(tmp_path, ot
 
     assert before == {other, ".r[u]n.abcd_123.tmp"}
     assert os.listdir(tmp_path) == [other]
+
+
+def test_what_is_written_to_a_folder_that_may_not_be_read_is_in_place(unreadable):
+    with as_nobody():
+        for text in ("first", "second"):
+            with durable_file(unreadable / "file", replace=True) as draft:
+                draft.write_text(text)
+            write_folder(unreadable / "folder", {"a": writer(text)}, replace=True)
+
+    unreadable.chmod(0o700)
+    assert tree(unreadable) == {"file": "second", "folder/a": "second"}
 
 
 def test_a_writing_whose_folder_was_swept_before_it_was_locked_makes_another(tmp_path, monkeypatch):

@@ -163,7 +163,7 @@ def test_a_training_interrupted_before_there_is_anything_to_keep_can_go_on(
     path = tmp_path / "walks.training"
     signalled(1)
 
-    with pytest.raises(TrainingError, match="there is nothing to keep; --resume goes on with it"):
+    with pytest.raises(TrainingError, match="there is nothing to keep; resume=True goes on with it"):
         sasrec.train(data, small_config, checkpoint=sasrec.Checkpoint(path))
     monkeypatch.undo()
     again = sasrec.train(data, small_config, checkpoint=sasrec.Checkpoint(path, resume=True))

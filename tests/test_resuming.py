@@ -1,6 +1,8 @@
 """A training that was stopped, however that came, goes on to the same bits; another one is refused."""
 
 import json
+import os
+import resource
 from contextlib import nullcontext
 from dataclasses import replace
 from types import SimpleNamespace
@@ -11,7 +13,7 @@ from benchmarks.survival.training import SETTINGS, digest
 
 import sasrec
 from sasrec.data.features import Features, Recipe
-from sasrec.errors import BundleError, ConfigError, DataError
+from sasrec.errors import BundleError, ConfigError, DataError, OutputError
 from sasrec.training import resuming
 
 every_kind = pytest.mark.parametrize("settings", SETTINGS, ids=lambda one: "-".join(map(str, one.values())))
@@ -174,11 +176,94 @@ def test_every_epoch_has_one_line_of_history_however_often_it_was_trained(data, 
     resumed(data, config, path, history=parts)
 
     kept, *lines = parts.read_text().splitlines()
-    untimed = [{**json.loads(line), "seconds": 0} for line in lines]
     assert kept == "kept"
-    assert untimed == [
-        {**json.loads(line), "seconds": 0} for line in (tmp_path / "whole.jsonl").read_text().splitlines()
-    ]
+    assert [{**json.loads(line), "seconds": 0} for line in lines] == untimed(tmp_path / "whole.jsonl")
+
+
+def untimed(history):
+    return [{**json.loads(line), "seconds": 0} for line in history.read_text().splitlines()]
+
+
+@pytest.mark.parametrize("left", [1, 9, 40, -1])
+def test_a_line_of_history_that_was_cut_short_is_told_again(data, config, path, cut, tmp_path, left):
+    whole, parts = tmp_path / "whole.jsonl", tmp_path / "parts.jsonl"
+    steps = sasrec.train(data, config, history=whole).record["steps"] // config.epochs
+    stopped(data, config, path, cut, 2 * steps + 1, history=parts)
+    first, second, _ = parts.read_text().split("\n")
+    parts.write_text(f"{first}\n{second[:left]}")
+
+    resumed(data, config, path, history=parts)
+
+    assert untimed(parts) == untimed(whole)
+
+
+def test_a_line_of_history_that_lacks_its_end_alone_is_kept(data, config, path, cut, tmp_path):
+    parts = tmp_path / "parts.jsonl"
+    stopped(data, config, path, cut, 6, history=parts)
+    before = parts.read_text().rstrip("\n")
+    parts.write_text(before)
+
+    resumed(data, config, path, history=parts)
+
+    assert parts.read_text().startswith(f"{before}\n")
+    assert [line["epoch"] for line in untimed(parts)] == [1, 2, 3, 4]
+
+
+def test_where_the_disk_refuses_the_history_it_stays_whole_lines_and_the_state_is_written(data, config, path, tmp_path):
+    whole, parts = tmp_path / "whole.jsonl", tmp_path / "parts.jsonl"
+    sasrec.train(data, config, history=whole)
+    parts.write_text("# kept\n" * 2**18)  # more than a state has, which the disk still takes
+    before = parts.stat().st_size
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (before + 200, hard))  # room for one line and a half
+        with pytest.raises(OutputError, match=r"parts\.jsonl: cannot be written: File too large; choose another file"):
+            sasrec.train(data, config, history=parts, checkpoint=sasrec.Checkpoint(path))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    told = parts.read_bytes()[before:]
+    again = tmp_path / "again.jsonl"
+    again.write_bytes(told)
+
+    resumed(data, config, path, history=again)
+
+    assert told.count(b"\n") == 1
+    assert told.endswith(b"\n")
+    assert untimed(again) == untimed(whole)
+
+
+def test_a_device_that_takes_nothing_is_one_clear_error(data, config):
+    if not os.path.exists("/dev/full"):
+        pytest.skip("no device here that is full")
+
+    with pytest.raises(OutputError, match="/dev/full: cannot be written: No space left on device; choose another"):
+        sasrec.train(data, config, history="/dev/full")
+
+
+@pytest.mark.parametrize("goes_on", [False, True])
+def test_a_history_that_is_no_text_is_refused(data, config, path, cut, tmp_path, goes_on):
+    stopped(data, config, path, cut, 6)
+    (tmp_path / "history").write_bytes(b"\xff\xfe")
+
+    with pytest.raises(OutputError, match=r"history: cannot be read as lines of text: .*; choose another file"):
+        sasrec.train(
+            data,
+            config,
+            history=tmp_path / "history",
+            checkpoint=sasrec.Checkpoint(path, resume=True) if goes_on else None,
+        )
+
+    assert (tmp_path / "history").read_bytes() == b"\xff\xfe"
+
+
+def test_a_training_that_came_to_its_end_goes_on_from_there(data, config, path, cut, capsys):
+    whole = sasrec.train(data, config, checkpoint=sasrec.Checkpoint(path))
+
+    cut(0)
+    again = resumed(data, config, path, progress=True)
+
+    assert lasting(again) == lasting(whole)
+    assert f"all epochs trained, after {whole.record['steps']} steps" in capsys.readouterr().err
 
 
 # Another training

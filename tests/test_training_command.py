@@ -3,13 +3,16 @@
 import signal
 import subprocess
 import sys
+import tempfile
 from contextlib import closing
 from io import StringIO
+from pathlib import Path
 
 import pytest
 
 import sasrec
 from sasrec import cli
+from sasrec.locking import held
 from sasrec.training.epochs import EpochResult
 from sasrec.training.progress import watched
 from sasrec.training.steps import Training
@@ -160,7 +163,78 @@ def test_whoever_wants_no_checkpoints_has_none(run, folder, interrupted):
     assert (code, names(folder)) == (0, ["log.csv", "m"])
     assert "not finished" not in out
     assert run(*TRAIN, "--resume", "--checkpoint-every", "0")[0] == 2
-    assert run(*TRAIN, "--checkpoint-every", "-1")[0] == 2
+
+
+@pytest.mark.parametrize("minutes", ["-1", "nan"])
+def test_an_interval_that_is_none_is_named_as_it_was_typed(run, folder, minutes):
+    code, _, err = run(*TRAIN, f"--checkpoint-every={minutes}")
+
+    assert (code, err) == (2, f"error: --checkpoint-every: expected minutes >= 0, found {minutes}\n")
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize(
+    ("flags", "later"),
+    [
+        ([], "not finished: the same command with --resume --replace goes on from m.training"),
+        (["--checkpoint-every=0"], "interrupted, with no state to go on from"),
+    ],
+)
+def test_a_quiet_training_that_was_interrupted_says_so_in_one_line(run, folder, interrupted, flags, later):
+    told = run(*TRAIN, "--quiet", *flags)
+
+    assert told == (0, "", f"warning: {later}\n")
+
+
+def test_a_model_that_cannot_be_saved_in_the_end_is_saved_by_going_on(run, folder, monkeypatch):
+    run(*TRAIN[:3], "whole", *TRAIN[4:])
+    real = Training._step
+    monkeypatch.setattr(Training, "_step", lambda self, batch: (Path("m").write_text("taken"), real(self, batch))[1])
+
+    code, _, err = run(*TRAIN)
+    Path("m").unlink()
+    monkeypatch.setattr(Training, "_step", lambda *_: pytest.fail("it was trained already"))
+    again = run(*TRAIN, "--resume")
+
+    assert (code, again[0], names(folder)) == (6, 0, ["log.csv", "m", "whole"])
+    assert err.endswith("choose another name; what was trained is kept: --resume goes on from m.training\n")
+    assert weights("m") == weights("whole")
+
+
+def weights(model):
+    return (Path(model) / "weights.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "count log.csv",
+        "blend log.csv",
+        "refit rules log.csv",
+        "retrain rules log.csv",
+        "export rules --to onnx",
+        "add-items rules log.csv",
+        "demo",
+    ],
+)
+def test_what_saves_a_model_is_refused_where_another_command_is_about_to(run, folder, command):
+    assert run("count", "log.csv", "--out", "rules", "--quiet")[0] == 0
+
+    with held(Path("m"), doing="we train there"):
+        code, out, err = run(*command.split(), "--out", "m")
+
+    told = "error: m: another command writes there at this moment; wait until it ends, or choose another name\n"
+    assert (code, out, err.replace(f"{folder}/", "")) == (6, "", told)
+    assert names(folder) == ["log.csv", "rules"]
+
+
+@pytest.mark.parametrize("command", ["train log.csv", "count log.csv", "export rules --to onnx"])
+def test_a_folder_by_no_name_of_its_own_is_refused_before_anything_is_made(run, folder, monkeypatch, command):
+    monkeypatch.setattr(tempfile, "mkdtemp", lambda *_, **__: pytest.fail("something was made"))
+
+    code, _, err = run(*command.split(), "--out", ".")
+
+    assert (code, "nothing takes the place of" in err) == (6, True), err
 
 
 def test_a_job_in_the_background_ignores_ctrl_c_and_ends_well_at_sigterm(folder):
@@ -204,7 +278,7 @@ def test_two_trainings_never_meet_and_a_killed_one_is_in_nobodys_way(run, folder
         running.wait()
     after = run(*TRAIN[:-2], "--epochs", "1000000", "--patience", "1", "--resume") if flags else run(*TRAIN)
 
-    told = "error: m: another training writes there at this moment; wait until it ends, or choose another name\n"
+    told = "error: m: another command writes there at this moment; wait until it ends, or choose another name\n"
     assert meanwhile == [(6, "", told)] * 4
     assert goes_on.startswith("epoch")
     assert after[0] == (2 if flags else 0), "with other settings it is refused, but no longer for the other's sake"

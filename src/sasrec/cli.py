@@ -19,6 +19,7 @@ from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
 
 from sasrec import __version__
 from sasrec.commands.defaults import fill
+from sasrec.commands.streams import lasting, nowhere, silence
 from sasrec.commands.terminal import harmless
 from sasrec.errors import ConfigError, OutputError, SasrecError
 from sasrec.training.interrupts import terminable
@@ -53,6 +54,9 @@ COMMANDS = {
 
 TRAINING = frozenset({"demo", "train", "count", "blend", "refit", "diagnose", "tune", "compare", "retrain"})
 """Commands that SIGTERM ends as Ctrl-C does, from the moment they are called."""
+
+_RESULTS = ("--out", "--study", "--json", "--html")
+"""Flags that name what a command is to write; `sasrec demo` writes without one."""
 
 # What is quoted comes first, and so is passed over; an apostrophe stands behind a letter.
 _ADVICE = re.compile(
@@ -101,13 +105,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # other and the neighbours from the work that they wait for; see docs/performance.md.
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-    if sys.stdout is None:
+    if sys.stderr is None:
         # The next file that is opened would be taken for it.
+        nowhere(2)
+        sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115  # open as long as the process is
+    if sys.stdout is None:
         return _refuse("standard output is closed; open it, if only as >/dev/null", OutputError.exit_code)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             # A terminal that cannot show a title is no reason to fail.
             stream.reconfigure(errors="replace")
+    # Nobody need read what is said while a result is made for a file.
+    with lasting(output=_writes(command, typed)) as printed:
+        code = _run(command, typed)
+        if printed is not None and printed.error is not None and not isinstance(printed.error, BrokenPipeError):
+            _warn(f"standard output: cannot be written: {printed.error.strerror}; what was printed is lost")
+    return code
+
+
+def _run(command: str, typed: list[str]) -> int:
+    """Args: command, typed: The first word, and all of them. Returns the exit code."""
     try:
         with warnings.catch_warnings(), terminable() if command in TRAINING else nullcontext():
             warnings.showwarning = partial(_show_warning, command)
@@ -122,20 +139,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _refuse(str(error), error.exit_code, command)
     except KeyboardInterrupt:
         return _refuse("interrupted", 130)
-    except BrokenPipeError:
-        # Nobody reads on, as in `sasrec recommend ... | head`.
-        _silence()
     except OSError as error:
         if not _of_output(error):
             raise
-        _silence()
-        return _refuse(f"standard output: cannot be written: {error.strerror}; make room", OutputError.exit_code)
+        silence(sys.stdout)
+        if not isinstance(error, BrokenPipeError):  # else nobody reads on, as in `sasrec recommend ... | head`
+            return _refuse(f"standard output: cannot be written: {error.strerror}; make room", OutputError.exit_code)
     return 0
 
 
-def _silence() -> None:
-    """Lose what standard output did not take: Python would try once more when it closes the stream, and complain."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _writes(command: str, typed: list[str]) -> bool:
+    """Whether a command leaves more behind than what it prints."""
+    return command == "demo" or any(word.partition("=")[0] in _RESULTS for word in typed)
 
 
 def _of_output(error: OSError) -> bool:
@@ -161,7 +176,11 @@ def _refuse(message: str, code: int, command: str = "") -> int:
 
 
 def _show_warning(command: str, message: Warning | str, *_where: object) -> None:
-    print(f"warning: {_in_flags(str(message), command)}", file=sys.stderr)
+    _warn(_in_flags(str(message), command))
+
+
+def _warn(message: str) -> None:
+    print(f"warning: {message}", file=sys.stderr)
 
 
 def _in_flags(message: str, command: str) -> str:

@@ -83,7 +83,7 @@ def durable_file(path: Path, *, replace: bool) -> Iterator[Path]:
         yield draft
         _flush(draft)
         os.replace(draft, path)
-        _flush(path.absolute().parent)
+        _flush_parent(path)
 
 
 def write_folder(path: Path, files: Mapping[str, Callable[[Path], object]], *, replace: bool) -> None:
@@ -109,7 +109,7 @@ def write_folder(path: Path, files: Mapping[str, Callable[[Path], object]], *, r
             _exchange(draft, path)
         else:
             os.rename(draft, path)
-        _flush(path.absolute().parent)
+        _flush_parent(path)
 
 
 def sweep(path: Path) -> None:
@@ -183,6 +183,11 @@ def _flush(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _flush_parent(path: Path) -> None:
+    with suppress(PermissionError):  # of a folder that may be written and not read: the result is in its place
+        _flush(path.absolute().parent)
 
 
 def _exchange(new: Path, old: Path) -> None:

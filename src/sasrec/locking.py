@@ -1,9 +1,9 @@
-"""One writer of a path at a time, and one result in a place."""
+"""One writer of a path at a time, one result in a place, and none in that of what is read."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from itertools import permutations
+from itertools import permutations, product
 from pathlib import Path
 
 from sasrec.errors import OutputError
@@ -56,5 +56,20 @@ def check_apart(*paths: Path | None) -> None:
         OutputError: Two would meet.
     """
     for one, other in permutations([path for path in paths if path is not None], 2):
-        if os.path.realpath(other) in {os.path.realpath(one), *map(str, Path(os.path.realpath(one)).parents)}:
+        if _lies_in(one, other):
             raise OutputError(f"{one}: is where {other} is to be written, or inside it; choose another name")
+
+
+def check_kept(*written: Path | None, read: Iterable[Path | None]) -> None:
+    """Refuse to write over what is read, or into it, whatever may be replaced; None is no place.
+
+    Raises:
+        OutputError: It would not be kept as it is.
+    """
+    for one, other in product(written, read):
+        if one is not None and other is not None and _lies_in(one, other):
+            raise OutputError(f"{one}: is where {other} is read from, or inside it; choose another name")
+
+
+def _lies_in(one: Path, other: Path) -> bool:
+    return os.path.realpath(other) in {os.path.realpath(one), *map(str, Path(os.path.realpath(one)).parents)}

@@ -25,11 +25,11 @@ def add_items(
     from sasrec.retrieval import additions
     from sasrec.retrieval.loading import load
 
-    saved.check()
-    made = load(model)
-    found = additions.add_items(made, table)
-    found.save(saved.out, replace=saved.replace)
-    if not quiet:
-        count = len(found.items) - len(made.items)
-        say(f"added {count:,} items to {len(made.items):,}", f"saved to {saved.out} ({in_bytes(saved.out)})", "")
-        suggest(["recommend", saved.out, "--user", str(found.users.ids[0])], ["info", saved.out])
+    with saved.held():
+        made = load(model)
+        found = additions.add_items(made, table)
+        found.save(saved.out, replace=saved.replace)
+        if not quiet:
+            count = len(found.items) - len(made.items)
+            say(f"added {count:,} items to {len(made.items):,}", f"saved to {saved.out} ({in_bytes(saved.out)})", "")
+            suggest(["recommend", saved.out, "--user", str(found.users.ids[0])], ["info", saved.out])

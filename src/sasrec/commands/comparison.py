@@ -89,7 +89,7 @@ def compare(
     from sasrec.retrieval.loading import load
     from sasrec.studies import compare as study
 
-    output.check()
+    output.check(log, *models, *networks.config, networks.change)
     names = [os.path.basename(os.path.realpath(path)).removesuffix(".sasrec") for path in models] + networks.names()
     study.check_names(names)
     configs = dict(zip(networks.names(), networks.configs(), strict=True))

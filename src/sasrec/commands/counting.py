@@ -1,5 +1,7 @@
 """`sasrec count`, `sasrec blend` and `sasrec refit`: what is made without a search for weights of a network."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -9,9 +11,10 @@ from cyclopts import Group, Parameter
 from sasrec.commands.information import outcome
 from sasrec.commands.output import in_bytes, say, suggest
 from sasrec.commands.reading import LogFlags, LogFlagsAsTrained, Reading
-from sasrec.commands.training import FeatureFlags
+from sasrec.commands.training import WRITES, FeatureFlags
 from sasrec.errors import ConfigError
 from sasrec.files import in_utf8
+from sasrec.locking import held
 
 if TYPE_CHECKING:
     from sasrec.data.log import Log
@@ -32,11 +35,15 @@ class Saved:
     out: Path
     replace: bool = False
 
-    def check(self) -> None:
-        """Refuse a place that is taken; OutputError."""
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Refuse a place that is taken, and let no other command have it inside the block; OutputError."""
         from sasrec import bundle
 
-        bundle.check_free(self.out, replace=self.replace)
+        bundle.check_named(self.out)
+        with held(self.out, doing=WRITES):
+            bundle.check_free(self.out, replace=self.replace)
+            yield
 
     def write(self, model: "Recommender", log: Path, reading: Reading, *, quiet: bool) -> None:
         """Save a model with where it came from, and say what it is and what to do next."""
@@ -75,13 +82,13 @@ def count(
 
     if model == "content" and categories.features is None:
         raise ConfigError("--model content ranks by what items are; pass --features FILE with their table")
-    saved.check()
-    content = reading.log(log)
-    data, features = reading.divided(content), categories.read(content.items)
-    if not quiet:
-        say(str(content.summary()), "", str(data), *([str(features)] if features else []), "")
-    made = counting.count(data, model, features=features, progress=not quiet)
-    saved.write(made, log, reading, quiet=quiet)
+    with saved.held():
+        content = reading.log(log)
+        data, features = reading.divided(content), categories.read(content.items)
+        if not quiet:
+            say(str(content.summary()), "", str(data), *([str(features)] if features else []), "")
+        made = counting.count(data, model, features=features, progress=not quiet)
+        saved.write(made, log, reading, quiet=quiet)
 
 
 def blend(
@@ -111,14 +118,14 @@ def blend(
     from sasrec.retrieval.loading import load
     from sasrec.training import blending
 
-    saved.check()
-    made = [load(path) for path in models]
-    content = reading.log(log)
-    data, features = reading.divided(content), categories.read(content.items)
-    given = [model.record.get("counted") for model in made]  # counted again, such a one would be the same
-    lacking = [name for name in counts if name not in given]
-    found = blending.blend(data, [*made, *lacking], features=features, progress=not quiet)
-    saved.write(found, log, reading, quiet=quiet)
+    with saved.held():
+        made = [load(path) for path in models]
+        content = reading.log(log)
+        data, features = reading.divided(content), categories.read(content.items)
+        given = [model.record.get("counted") for model in made]  # counted again, such a one would be the same
+        lacking = [name for name in counts if name not in given]
+        found = blending.blend(data, [*made, *lacking], features=features, progress=not quiet)
+        saved.write(found, log, reading, quiet=quiet)
 
 
 def refit(
@@ -146,9 +153,9 @@ def refit(
     from sasrec.retrieval.loading import load
     from sasrec.training import refitting
 
-    saved.check()
-    made = load(model)
-    content: Log = reading.log(log)
-    features = categories.read(content.items)
-    found = refitting.refit(made, reading.divided(content), features=features, progress=not quiet)
-    saved.write(found, log, reading, quiet=quiet)
+    with saved.held():
+        made = load(model)
+        content: Log = reading.log(log)
+        features = categories.read(content.items)
+        found = refitting.refit(made, reading.divided(content), features=features, progress=not quiet)
+        saved.write(found, log, reading, quiet=quiet)

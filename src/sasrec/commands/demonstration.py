@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 from sasrec.commands.information import outcome
 from sasrec.commands.output import aligned, in_bytes, in_columns, say, suggest, titled
 from sasrec.commands.reading import Reading
+from sasrec.commands.training import WRITES
 from sasrec.config import Config
 from sasrec.data.demo import Demo, generate
 from sasrec.data.log import Log
 from sasrec.data.titles import read_titles
 from sasrec.errors import OutputError
-from sasrec.files import check_free, durable_file
+from sasrec.files import durable_file
+from sasrec.locking import held
 
 if TYPE_CHECKING:
     from sasrec.evaluation.protocol import Report
@@ -40,20 +42,21 @@ def demo(*, out: Path = Path("demo"), users: int = 3000, seed: int = 0) -> None:
     from sasrec.evaluation.protocol import evaluate
     from sasrec.training.training import train
 
-    _check_ours(out)
-    made = generate(seed=seed, users=users)
-    _write_tables(made, out)
-    reading = Reading()
-    log = reading.log(out / "log.csv")
-    data = reading.divided(log)
-    say(f"# A log: {out / 'log.csv'}, with titles in {out / 'items.csv'}", str(log.summary()), "")
-    say("# Training", str(data))
-    model = train(data, replace(_SETTINGS, seed=seed), progress=True)
-    model.record |= {"log": "log.csv", "reading": reading.to_dict()}
-    model.save(out / "model.sasrec", replace=True)
-    say(outcome(model.record), f"saved to {out / 'model.sasrec'} ({in_bytes(out / 'model.sasrec')})", "")
-    say("# Evaluation", in_comparison(evaluate(model, data, k=10), made.best), "")
-    _recommend(model, log, out)
+    with held(Path(os.path.realpath(out)), doing=WRITES):  # a link to a folder is as good as the folder
+        _check_ours(out)
+        made = generate(seed=seed, users=users)
+        _write_tables(made, out)
+        reading = Reading()
+        log = reading.log(out / "log.csv")
+        data = reading.divided(log)
+        say(f"# A log: {out / 'log.csv'}, with titles in {out / 'items.csv'}", str(log.summary()), "")
+        say("# Training", str(data))
+        model = train(data, replace(_SETTINGS, seed=seed), progress=True)
+        model.record |= {"log": "log.csv", "reading": reading.to_dict()}
+        model.save(out / "model.sasrec", replace=True)
+        say(outcome(model.record), f"saved to {out / 'model.sasrec'} ({in_bytes(out / 'model.sasrec')})", "")
+        say("# Evaluation", in_comparison(evaluate(model, data, k=10), made.best), "")
+        _recommend(model, log, out)
 
 
 def in_comparison(report: "Report", best: dict[str, tuple[float, float]]) -> str:
@@ -81,7 +84,6 @@ def _check_ours(out: Path) -> None:
     Raises:
         OutputError: It does, or it cannot be made.
     """
-    check_free(Path(os.path.realpath(out)), replace=True, folder=True)  # a link to a folder is as good as the folder
     if os.path.lexists(out):
         try:
             names = {name for name in os.listdir(out) if not name.startswith(".")}

@@ -37,7 +37,7 @@ def diagnose(
     categories: Annotated[
         FeatureFlags, Parameter(name="*", group=Group("Features of items, as in training", sort_key=3))
     ] = FeatureFlags(),
-    origin: Annotated[Origin, Parameter(name="*")] = Origin(),  # noqa: ARG001  # `commands.defaults` reads it
+    origin: Annotated[Origin, Parameter(name="*")] = Origin(),
     output: Annotated[Destination, Parameter(name="*")] = Destination(),
     quiet: bool = False,
 ) -> None:
@@ -55,7 +55,7 @@ def diagnose(
     from sasrec.retrieval.loading import load
     from sasrec.studies import diagnose as study
 
-    output.check()
+    output.check(log, networks.model, categories.features, origin.file)
     made = None if networks.model is None else load(networks.model)
     data = reading.divided(reading.log(log))
     features = categories.read(data.log.items)

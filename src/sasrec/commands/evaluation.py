@@ -60,7 +60,7 @@ def evaluate(
     from sasrec.evaluation import protocol
     from sasrec.retrieval.loading import load
 
-    output.check()
+    output.check(model, log, titles)
     if output.html is None and (titles is not None or shown_user is not None):
         raise ConfigError("--titles and --shown-user are for the page; pass --html FILE, or leave them out")
     made = load(model)

@@ -30,12 +30,12 @@ def export(
     from sasrec.export.exporting import export_onnx
     from sasrec.retrieval.loading import load
 
-    saved.check()
-    found = export_onnx(load(model), saved.out, replace=saved.replace, progress=not quiet)
-    if not quiet:
-        say(
-            str(found),
-            f"saved as {to} to {saved.out} ({in_bytes(saved.out)})",
-            "",
-        )
-        suggest(["serve", saved.out])
+    with saved.held():
+        found = export_onnx(load(model), saved.out, replace=saved.replace, progress=not quiet)
+        if not quiet:
+            say(
+                str(found),
+                f"saved as {to} to {saved.out} ({in_bytes(saved.out)})",
+                "",
+            )
+            suggest(["serve", saved.out])

@@ -17,7 +17,7 @@ from sasrec.commands.terminal import harmless
 from sasrec.data.titles import read_titles
 from sasrec.data.vocab import Id, Vocabulary
 from sasrec.files import check_free
-from sasrec.locking import check_apart
+from sasrec.locking import check_apart, check_kept
 
 if TYPE_CHECKING:
     from sasrec.data.splits import Split
@@ -98,9 +98,10 @@ class Destination:
     html: Path | None = None
     replace: bool = False
 
-    def check(self) -> None:
-        """Refuse a taken place before any work is done; OutputError."""
+    def check(self, *read: Path | None) -> None:
+        """Refuse a taken place before any work is done, and that of what the command reads; OutputError."""
         check_apart(self.json, self.html)
+        check_kept(self.json, self.html, read=read)
         for path in (self.json, self.html):
             if path is not None:
                 check_free(path, replace=self.replace)

@@ -15,6 +15,7 @@ from sasrec.commands.reading import ModelFolder
 from sasrec.data.vocab import Id, Vocabulary
 from sasrec.errors import ConfigError
 from sasrec.files import check_free
+from sasrec.locking import check_kept
 from sasrec.retrieval.answers import Unknown
 
 if TYPE_CHECKING:
@@ -97,6 +98,7 @@ def recommend(
         if shape != Shape():
             raise ConfigError("--all writes plain columns to its file; --titles and --format go with named users alone")
         check_free(out, replace=replace)
+        check_kept(out, read=[model])
         check_format(out)
         made = load(model)
         rows = made.recommend_all(out, replace=replace, at=whom.at, **_told(rules, made))

@@ -79,30 +79,30 @@ def retrain(
     from sasrec.serving.versions import served
     from sasrec.training.costs import peak_memory
 
-    saved.check()
-    data = server.data or data_of(model)
-    if server.activate and not os.path.exists(data / SOCKET):
-        raise ServingError(f"{data}: no server runs on this data folder; start it, or leave --activate out")
-    before = load(served(data, model))
-    alike = _alike(before, reading)
-    content, snapshot = _content(reading, log, server.events or data / "events.sqlite", before)
-    split, features = reading.divided(content), categories.read(content.items)
-    if not quiet:
-        say(str(snapshot), "", str(content.summary()), "", str(split), *([str(features)] if features else []), "")
-    made, report = _made(before, split, features, refit=refit, quiet=quiet)
-    report = report if alike else replace(report, notes=(*report.notes, f"{_UNTIL_NOW!r} {_MAY_HAVE_SEEN}"))
-    made.record |= {"log": content.source.name, "reading": reading.to_dict(), "events": snapshot.to_dict()}
-    made.record["peak_memory"] = peak_memory()
-    made.save(saved.out, replace=saved.replace)
-    gain = paired_interval(*(ndcg(row.ranks, 10) for row in report.rows[:2]))
-    if not quiet:
-        difference = f"{gain.difference:+.4f} ({gain.low:+.4f} to {gain.high:+.4f})"
-        say(str(report), f"NDCG@10 of this model minus that of the one served until now: {difference}", "")
-        say(outcome(made.record), f"saved to {saved.out} ({in_bytes(saved.out)})", "")
-    if server.activate:
-        _activate(saved.out, data, gain if alike else None, quiet=quiet)
-    elif not quiet:
-        suggest(["activate", data, saved.out])
+    with saved.held():
+        data = server.data or data_of(model)
+        if server.activate and not os.path.exists(data / SOCKET):
+            raise ServingError(f"{data}: no server runs on this data folder; start it, or leave --activate out")
+        before = load(served(data, model))
+        alike = _alike(before, reading)
+        content, snapshot = _content(reading, log, server.events or data / "events.sqlite", before)
+        split, features = reading.divided(content), categories.read(content.items)
+        if not quiet:
+            say(str(snapshot), "", str(content.summary()), "", str(split), *([str(features)] if features else []), "")
+        made, report = _made(before, split, features, refit=refit, quiet=quiet)
+        report = report if alike else replace(report, notes=(*report.notes, f"{_UNTIL_NOW!r} {_MAY_HAVE_SEEN}"))
+        made.record |= {"log": content.source.name, "reading": reading.to_dict(), "events": snapshot.to_dict()}
+        made.record["peak_memory"] = peak_memory()
+        made.save(saved.out, replace=saved.replace)
+        gain = paired_interval(*(ndcg(row.ranks, 10) for row in report.rows[:2]))
+        if not quiet:
+            difference = f"{gain.difference:+.4f} ({gain.low:+.4f} to {gain.high:+.4f})"
+            say(str(report), f"NDCG@10 of this model minus that of the one served until now: {difference}", "")
+            say(outcome(made.record), f"saved to {saved.out} ({in_bytes(saved.out)})", "")
+        if server.activate:
+            _activate(saved.out, data, gain if alike else None, quiet=quiet)
+        elif not quiet:
+            suggest(["activate", data, saved.out])
 
 
 def _alike(before: "Recommender", reading: Reading) -> bool:

@@ -1,11 +1,14 @@
 """`sasrec train`."""
 
+import os
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Group, Parameter
 
+from sasrec import bundle
 from sasrec.commands.information import chosen, outcome
 from sasrec.commands.output import in_bytes, say, suggest, wrapped
 from sasrec.commands.reading import LogFlags, Reading
@@ -14,12 +17,15 @@ from sasrec.data.feature_reading import read_features
 from sasrec.data.features import Features
 from sasrec.data.splits import Holdout
 from sasrec.data.vocab import Vocabulary
-from sasrec.errors import ConfigError
+from sasrec.errors import ConfigError, OutputError
 from sasrec.files import check_free
-from sasrec.locking import check_apart, held
+from sasrec.locking import check_apart, check_kept, held
 
 if TYPE_CHECKING:
+    from sasrec.retrieval.recommender import Recommender
     from sasrec.training.checkpoint import Checkpoint
+
+WRITES = "another command writes there"  # what whoever holds a place for a model does
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,22 +47,29 @@ class Written:
     checkpoint_every: float = 10.0
     resume: bool = False
 
-    def check(self) -> "Checkpoint | None":
+    def check(self, *read: Path | None) -> "Checkpoint | None":
         """Where the state of the training goes, after refusing places that are taken.
 
         What a killed training left half saved is removed; so the place must be held.
+
+        Args:
+            read: The files that the training reads, which stay as they are.
 
         Raises:
             OutputError: A place is taken or cannot be written.
             BundleError: There is no training to go on with.
             ConfigError: The interval is none.
         """
-        from sasrec import bundle
         from sasrec.training.checkpoint import Checkpoint
 
-        bundle.check_named(self.out)
         path, checkpoint = self.out.with_name(f"{self.out.name}.training"), None
         check_apart(self.history, self.out, path)
+        files = [
+            one for one in read if one is not None and not os.path.isdir(one)
+        ]  # that a folder is none, reading it says
+        check_kept(self.history, self.out, path, read=files)
+        if not self.checkpoint_every >= 0:
+            raise ConfigError(f"--checkpoint-every: expected minutes >= 0, found {self.checkpoint_every:g}")
         if self.checkpoint_every:
             checkpoint = Checkpoint(path, every=self.checkpoint_every, resume=self.resume)
             checkpoint.check()
@@ -66,6 +79,15 @@ class Written:
         if self.history is not None:
             check_free(self.history, replace=self.replace or self.resume)
         return checkpoint
+
+    def save(self, model: "Recommender", checkpoint: "Checkpoint | None") -> None:
+        """Save what was trained; OutputError, which says how it is saved after all where its state was kept."""
+        try:
+            model.save(self.out, replace=self.replace)
+        except OutputError as error:
+            if checkpoint is None or not os.path.exists(checkpoint.path):
+                raise
+            raise OutputError(f"{error}; what was trained is kept: --resume goes on from {checkpoint.path}") from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +142,7 @@ def train(
     categories: Annotated[
         FeatureFlags, Parameter(name="*", group=Group("Features of items", sort_key=3))
     ] = FeatureFlags(),
-    origin: Annotated[Origin, Parameter(name="*")] = Origin(),  # noqa: ARG001  # `commands.defaults` reads it
+    origin: Annotated[Origin, Parameter(name="*")] = Origin(),
     quiet: bool = False,
 ) -> None:
     """Train a network on a log and save it.
@@ -136,11 +158,11 @@ def train(
         quiet: Print nothing but warnings and errors.
     """
     from sasrec.training import settling, training
-    from sasrec.training.checkpoint import TRAINS
     from sasrec.training.costs import peak_memory
 
-    with held(written.out, doing=TRAINS):
-        checkpoint = written.check()
+    bundle.check_named(written.out)
+    with held(written.out, doing=WRITES):
+        checkpoint = written.check(log, categories.features, origin.file)
         content = reading.log(log)
         data = reading.divided(content)
         features = categories.read(content.items)
@@ -156,8 +178,10 @@ def train(
         )
         model.record |= {"log": content.source.name, "reading": reading.to_dict(), "peak_memory": peak_memory()}
         out = written.out
-        model.save(out, replace=written.replace)
-        later = "" if checkpoint is None else _left(checkpoint, finished=model.record["stopped"] != "interrupted")
+        written.save(model, checkpoint)
+        later = _left(checkpoint, finished=model.record["stopped"] != "interrupted")
+    if quiet and later:
+        warnings.warn(later, stacklevel=2)
     if not quiet:
         user, item = model.users.ids[0], model.items.ids[0]
         say(outcome(model.record), f"saved to {out} ({in_bytes(out)})", later)
@@ -181,8 +205,10 @@ def _seen(holdout: Holdout) -> str:
     )
 
 
-def _left(checkpoint: "Checkpoint", *, finished: bool) -> str:
+def _left(checkpoint: "Checkpoint | None", *, finished: bool) -> str:
     """Remove what a finished training needs no more; of one that is not, a line that says how it goes on."""
+    if checkpoint is None:
+        return "" if finished else "interrupted, with no state to go on from\n"
     if finished:
         checkpoint.remove()
         return ""

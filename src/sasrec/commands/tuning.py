@@ -5,7 +5,7 @@ from pathlib import Path
 from sasrec.commands.output import say, suggest
 from sasrec.commands.reading import LogFlags, Reading
 from sasrec.files import check_free, durable_file
-from sasrec.locking import check_apart
+from sasrec.locking import check_apart, check_kept
 
 
 def tune(
@@ -39,6 +39,7 @@ def tune(
     from sasrec.studies import tune as study_of
 
     check_apart(out, study)
+    check_kept(out, study, read=[log, space])
     if out is not None:
         check_free(out, replace=replace)
     asked, base = study_of.read_space(space)

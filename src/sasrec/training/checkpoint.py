@@ -9,7 +9,7 @@ import os
 import stat
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -24,7 +24,7 @@ from sasrec.data.splits import Split
 from sasrec.errors import BundleError, ConfigError, OutputError, SasrecError
 from sasrec.files import check_free, durable_file, sweep
 from sasrec.locking import held
-from sasrec.training.epochs import Course, EpochResult
+from sasrec.training.epochs import Course, EpochResult, Watcher
 from sasrec.training.negatives import Draw
 from sasrec.training.resuming import State, check_same, identity, restore, state_of
 from sasrec.training.steps import Training
@@ -164,14 +164,21 @@ class Keeper:
         if time.monotonic() - self._saved >= 60 * self._checkpoint.every:
             self.save()
 
-    def epoch(self, result: EpochResult) -> None:
-        """The state of the next step has all of it."""
+    def epoch(self, result: EpochResult) -> None:  # noqa: ARG002  # see `Watcher`
+        """Write after the last, for what is trained to be saved once more if that fails; else the next step has it."""
+        if self._course.over(self._training.config) is not None:
+            with suppress(OutputError):  # a state that cannot be written takes nothing from what is trained
+                self.save()
 
     def save(self) -> None:
         """Write; OutputError."""
         state = state_of(self._training, self._course)
         self._checkpoint.write(State({"same": self._same, **state.values}, state.tensors))
         self._saved = time.monotonic()
+
+    def guarding(self, watcher: Watcher) -> Watcher:
+        """Tells a watcher, and writes before an error of the system that it meets passes on, such as a full disk."""
+        return _Guarding(watcher, self)
 
     def resumed(self, *, log: str) -> bool:
         """Put back what was written last, if the checkpoint is one to go on from; whether it is.
@@ -195,6 +202,31 @@ class Keeper:
         except (KeyError, TypeError, ValueError, OverflowError, RuntimeError, AttributeError) as error:
             raise BundleError(f"{path}: is whole but does not fit together: {error}") from None
         return True
+
+
+@final
+class _Guarding:
+    """See `Keeper.guarding`."""
+
+    def __init__(self, watcher: Watcher, keeper: Keeper) -> None:
+        self._watcher, self._keeper = watcher, keeper
+
+    def step(self, epoch: int, loss: float) -> None:
+        with self._kept():
+            self._watcher.step(epoch, loss)
+
+    def epoch(self, result: EpochResult) -> None:
+        with self._kept():
+            self._watcher.epoch(result)
+
+    @contextmanager
+    def _kept(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError:
+            with suppress(OSError):  # the first error is the one to tell
+                self._keeper.save()
+            raise
 
 
 def _digest(text: str, tensors: Mapping[str, Tensor]) -> str:

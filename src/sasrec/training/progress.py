@@ -1,9 +1,10 @@
 """What a person sees while training runs: a bar on a terminal, a line an epoch elsewhere."""
 
 import json
+import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import final
@@ -25,11 +26,8 @@ class Lines:
     def epoch(self, result: EpochResult) -> None:
         """An epoch was trained and validated."""
         mark = "  best so far" if result.best else ""
-        valid = ""
-        if result.ndcg is not None:
-            valid = f"  valid NDCG@10 {result.ndcg:.4f}  HR@10 {result.hit_rate:.4f}"
-        sys.stderr.write(f"epoch {result.epoch:>3}  loss {result.loss:.4f}{valid}  {result.seconds:.1f} s{mark}\n")
-        sys.stderr.flush()
+        valid = "" if result.ndcg is None else f"  valid NDCG@10 {result.ndcg:.4f}  HR@10 {result.hit_rate:.4f}"
+        _say(f"epoch {result.epoch:>3}  loss {result.loss:.4f}{valid}  {result.seconds:.1f} s{mark}")
 
 
 @final
@@ -74,88 +72,88 @@ def watched(
 
 @contextmanager
 def _bar(epochs: int, steps: int, done: int, best: float) -> Iterator[Watcher]:
+    import rich.progress as shown
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
 
     columns = (
-        TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("loss {task.fields[loss]:.3f}  NDCG@10 {task.fields[ndcg]:.4f}  best {task.fields[best]:.4f}"),
-        TimeElapsedColumn(),
-        TextColumn("at most"),
-        TimeRemainingColumn(),
+        shown.TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
+        shown.BarColumn(),
+        shown.MofNCompleteColumn(),
+        shown.TextColumn("loss {task.fields[loss]:.3f}  NDCG@10 {task.fields[ndcg]:.4f}  best {task.fields[best]:.4f}"),
+        shown.TimeElapsedColumn(),
+        shown.TextColumn("at most"),
+        shown.TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        nothing, epoch = float("nan"), done // steps + 1
-        task = progress.add_task(
-            "train",
-            total=epochs * steps,
-            completed=done,
-            epoch=epoch,
-            epochs=epochs,
-            loss=nothing,
-            ndcg=nothing,
-            best=best,
-        )
+    progress = shown.Progress(*columns, console=Console(stderr=True), transient=True)
+    fields = {"epoch": done // steps + 1, "epochs": epochs, "loss": float("nan"), "ndcg": float("nan"), "best": best}
+    task = progress.add_task("train", total=epochs * steps, completed=done, start=True, visible=True, **fields)
 
-        class Bar:
-            def step(self, epoch: int, loss: float) -> None:
-                progress.update(task, advance=1, epoch=epoch, loss=loss)
+    class Bar:
+        def step(self, epoch: int, loss: float) -> None:
+            progress.update(task, advance=1, epoch=epoch, loss=loss)
 
-            def epoch(self, result: EpochResult) -> None:
-                nonlocal best
-                if result.ndcg is None:
-                    return
+        def epoch(self, result: EpochResult) -> None:
+            nonlocal best
+            if result.ndcg is not None:
                 best = max(best, result.ndcg)
                 progress.update(task, ndcg=result.ndcg, best=best)
 
+    with progress:
         yield Bar()
 
 
-@contextmanager
-def noted(history: str | Path | None, *, again: bool = False) -> Iterator[Watcher]:
+def noted(history: str | Path | None, *, done: Sequence[EpochResult] | None = None) -> Watcher:
     """Adds a line of JSON to a file for every epoch; None is no file.
 
     Args:
-        again: Leave out the epochs that the file tells of already, as training that goes on repeats some.
+        done: The epochs so far of a training that goes on. Which of them, and of those that it repeats, the file tells
+            of already is not told again.
 
     Raises:
-        OutputError: The file cannot be written.
+        OutputError: The file cannot be written, or is no text.
     """
     if history is None:
-        yield Together()
-        return
-    refused = f"{history}: cannot be written: {{}}; choose another file"
+        return Together()
+    before = set(map(_epoch_in, _lines(path := Path(history))))
+
+    class History:
+        def step(self, epoch: int, loss: float) -> None:
+            """Nothing: the file holds epochs."""
+
+        def epoch(self, result: EpochResult) -> None:
+            if done is None or (result.epoch, result.loss) not in before:
+                _append(path, json.dumps(asdict(result)) + "\n")
+
+    note = History()
+    for result in done or ():
+        note.epoch(result)
+    return note
+
+
+def _lines(history: Path) -> list[str]:
+    """What a file holds, ready for one more line: that of an epoch which was cut short is taken away; OutputError."""
     try:
-        lines = open(history, "a+", encoding="utf-8")  # noqa: SIM115  # closed below, apart from what is not its fault
+        content = history.read_bytes() if os.path.isfile(history) else b""
+        *_, last = lines = content.decode().split("\n")
+        if last and _epoch_in(last) is None and last[:10] == '{"epoch": '[: len(last)]:  # no other line begins so
+            os.truncate(history, len(content) - len(last))
+            last = ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise OutputError(f"{history}: cannot be read as lines of text: {error}; choose another file") from None
+    _append(history, "\n" if last else "")
+    return lines
+
+
+def _append(history: Path, text: str) -> None:
+    """Add text to a file, whole or not at all; OutputError."""
+    size = os.path.getsize(history) if os.path.isfile(history) else 0
+    try:
+        with open(history, "a", encoding="utf-8") as file:  # and closed: what it refused would be tried once more
+            file.write(text)
     except OSError as error:
-        raise OutputError(refused.format(error.strerror)) from None
-    with lines:
-        lines.seek(0)
-        before = set(filter(None, map(_epoch_in, lines))) if again else set()
-
-        class History:
-            def step(self, epoch: int, loss: float) -> None:
-                """Nothing: the file holds epochs."""
-
-            def epoch(self, result: EpochResult) -> None:
-                if (result.epoch, result.loss) in before:
-                    return
-                try:
-                    lines.write(json.dumps(asdict(result)) + "\n")
-                    lines.flush()
-                except OSError as error:
-                    raise OutputError(refused.format(error.strerror)) from None
-
-        yield History()
+        with suppress(OSError):  # it is a folder or device
+            os.truncate(history, size)
+        raise OutputError(f"{history}: cannot be written: {error.strerror}; choose another file") from None
 
 
 def _epoch_in(line: str) -> tuple[int, float] | None:
@@ -169,11 +167,11 @@ def _epoch_in(line: str) -> tuple[int, float] | None:
 
 def told(progress: bool | None) -> Tell:
     """Who is told what is being done: standard error if `progress` is True, or None on a terminal; else nobody."""
-    show = sys.stderr.isatty() if progress is None else progress
+    return _say if progress or (progress is None and sys.stderr.isatty()) else lambda _: None
 
-    def tell(words: str) -> None:
-        if show:
-            sys.stderr.write(f"{words}\n")
-            sys.stderr.flush()
 
-    return tell
+def _say(words: str) -> None:
+    """One line on standard error; that nobody can read it any more ends no work."""
+    with suppress(OSError):
+        sys.stderr.write(f"{words}\n")
+        sys.stderr.flush()

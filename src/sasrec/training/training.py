@@ -28,11 +28,12 @@ class Keeping(Watcher, Protocol):
 
     def resumed(self, *, log: str) -> bool:
         """Put back what was kept before, if that was asked for; whether it was."""
-        ...
 
     def save(self) -> None:
         """Keep what there is now."""
-        ...
+
+    def guarding(self, watcher: Watcher) -> Watcher:
+        """Tells a watcher, and keeps what there is before an error of its passes on."""
 
 
 class Kept(Protocol):
@@ -40,13 +41,11 @@ class Kept(Protocol):
 
     def held(self) -> AbstractContextManager[None]:
         """Refuse what cannot be gone on with, or would be lost; no other training has it inside the block."""
-        ...
 
     def keeper(
         self, training: Training, course: Course, data: Split, *, features: Features | None, draw: Draw | None
     ) -> Keeping:
         """What keeps the state of this training."""
-        ...
 
 
 def train(
@@ -89,16 +88,16 @@ def train(
     check(data, parts, valid, config, features)
     items, asked, exclude_seen = len(data.log.items), config, not has_repeats(valid)
     config = settled(asked, parts, items=items, drawn=draw is not None)
-    alone = nullcontext() if checkpoint is None else checkpoint.held()
-    with alone, torch_threads(int(config.threads)):
-        training = begin(parts, items=items, config=config, draw=draw, features=features)
-        course = Course(clock)
+    with nullcontext() if checkpoint is None else checkpoint.held(), torch_threads(int(config.threads)):
+        training, course = begin(parts, items=items, config=config, draw=draw, features=features), Course(clock)
         keeper = None if checkpoint is None else checkpoint.keeper(training, course, data, features=features, draw=draw)
         if keeper is not None and keeper.resumed(log=data.log.source.name):
-            told(progress)(f"going on in epoch {len(course.results) + 1}, after {training.step:,} steps")
+            going = course.over(config) or f"going on in epoch {len(course.results) + 1}"
+            told(progress)(f"{going}, after {training.step:,} steps")
         bar = watched(progress, epochs=config.epochs, steps=training.steps, done=training.step, best=course.best)
-        with noted(history, again=training.step > 0) as note, bar as watcher:
-            judge = partial(validated, valid=valid, exclude_seen=exclude_seen)
+        note = noted(history, done=course.results if training.step else None)
+        judge = partial(validated, valid=valid, exclude_seen=exclude_seen)
+        with bar as watcher:
             stopped = _interruptible(training, course, judge, Together(watcher, note), keeper)
         course.put_back(training.network)
     record = {
@@ -119,14 +118,14 @@ def _interruptible(training: Training, course: Course, judge: Judge, watcher: Wa
             with interrupts.at_once():
                 return judge(scorer)
 
-        watchers = Together(watcher, *([] if keeper is None else [keeper]), interrupts)
+        watchers = [watcher] if keeper is None else [keeper.guarding(watcher), keeper]
         try:
-            return until_no_better(training, course, judge=judge_or_stop, watcher=watchers)
+            return until_no_better(training, course, judge=judge_or_stop, watcher=Together(*watchers, interrupts))
         except KeyboardInterrupt:
             later = ""
             if keeper is not None and interrupts.came:  # held back until the state was whole
                 keeper.save()
-                later = "; --resume goes on with it"
+                later = "; resume=True goes on with it"
             if not course.weights:
                 raise TrainingError(
                     f"interrupted before the first epoch was validated; there is nothing to keep{later}"
