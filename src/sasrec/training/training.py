@@ -42,6 +42,10 @@ class Kept(Protocol):
         """Refuse what cannot be gone on with, or would be lost; no other training has it inside the block."""
         ...
 
+    def continued(self, asked: Config, taken: Config) -> Config:
+        """The settings without "auto", as the training that is to go on has them."""
+        ...
+
     def keeper(
         self, training: Training, course: Course, data: Split, *, features: Features | None, draw: Draw | None
     ) -> Keeping:
@@ -89,6 +93,7 @@ def train(
     check(data, parts, valid, config, features)
     items, asked, exclude_seen = len(data.log.items), config, not has_repeats(valid)
     config = settled(asked, parts, items=items, drawn=draw is not None)
+    config = config if checkpoint is None else checkpoint.continued(asked, config)
     alone = nullcontext() if checkpoint is None else checkpoint.held()
     with alone, torch_threads(int(config.threads)):
         training = begin(parts, items=items, config=config, draw=draw, features=features)
