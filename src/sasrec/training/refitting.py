@@ -112,7 +112,7 @@ class _Again:
                         seconds = round(time.perf_counter() - started, 3)
                         watcher.epoch(EpochResult(number, loss, None, None, seconds, best=False))
             except KeyboardInterrupt:
-                raise TrainingError("interrupted; a refit is whole or nothing") from None
+                raise TrainingError("interrupted; a refit is whole or nothing", interrupted=True) from None
         with training.judged() as network:
             weights = {name: tensor.clone() for name, tensor in network.state_dict().items()}
         network.load_state_dict(weights)

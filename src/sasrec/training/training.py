@@ -134,7 +134,8 @@ def _interruptible(training: Training, course: Course, judge: Judge, watcher: Wa
                 later = "; --resume goes on with it"
             if not course.weights:
                 raise TrainingError(
-                    f"interrupted before the first epoch was validated; there is nothing to keep{later}"
+                    f"interrupted before the first epoch was validated; there is nothing to keep{later}",
+                    interrupted=True,
                 ) from None
             return "interrupted"
 
