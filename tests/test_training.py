@@ -955,6 +955,17 @@ def test_what_the_loss_does_not_read_is_refused(log_of, settings, drawn, named):
         sasrec.train(data, sasrec.Config(epochs=1, width=8, **settings), draw=nobody if drawn else None)
 
 
+@pytest.mark.parametrize("given", [False, True], ids=["nothing", "categories"])
+def test_a_start_of_given_vectors_is_refused_where_none_are_given(data, small_config, given):
+    features = None
+    if given:
+        kinds = pl.DataFrame({"item_id": data.log.items.ids, "kind": "one"})
+        features = sasrec.read_features(kinds, data.log.items, columns=["kind"])
+
+    with pytest.raises(sasrec.ConfigError, match=r"given_start=3: is of vectors that are given .*; leave it out"):
+        sasrec.train(data, dataclasses.replace(small_config, given_start=3.0), features=features)
+
+
 def test_what_the_caller_draws_is_neither_shared_nor_corrected_by_itself(log_of):
     data, shapes = sasrec.split(log_of({"ada": "abcde", "bob": "defgh"})), set()
 
