@@ -980,6 +980,58 @@ def test_what_the_caller_draws_is_neither_shared_nor_corrected_by_itself(log_of)
     assert not model.scorer.config.logq
 
 
+@pytest.mark.parametrize(
+    ("draw", "said"),
+    [
+        (
+            lambda rows, count, rng: rng.integers(8, size=len(rows)),
+            "gave int64 of shape (T,); give integers of shape (T, 2)",
+        ),
+        (lambda rows, count, rng: rng.integers(8, size=(len(rows), 3)), "gave int64 of shape (T, 3); give integers of"),
+        (lambda rows, count, rng: rng.random((len(rows), count)), "gave float64 of shape (T, 2); give integers of"),
+        (lambda rows, count, rng: np.ones((len(rows), count), bool), "gave bool of shape (T, 2); give integers of"),
+        (
+            lambda rows, count, rng: [[1] * count for _ in rows],
+            "gave a list; give a NumPy array of integers of shape (T, 2)",
+        ),
+        (lambda rows, count, rng: None, "gave a NoneType; give a NumPy array of integers"),
+        (
+            lambda rows, count, rng: np.full((len(rows), count), -7),
+            "gave -7, which is no row of 8 items; give 0 to 7, or -1",
+        ),
+        (lambda rows, count, rng: np.full((len(rows), count), 8), "gave 8, which is no row of 8 items; give 0 to 7"),
+        (
+            lambda rows, count, rng: np.full((len(rows), count), 2**63, np.uint64),
+            "gave 9223372036854775808, which is no",
+        ),
+    ],
+)
+@pytest.mark.parametrize("given", [False, True], ids=["alone", "with features"])
+def test_what_is_drawn_is_item_rows_of_the_shape_asked_for(log_of, draw, said, given):
+    data = sasrec.split(log_of({"ada": "abcde", "bob": "defgh"}))  # four targets
+    config = sasrec.Config(epochs=1, width=8, loss="bce", negatives=2, windows="last")
+    kinds = pl.DataFrame({"item_id": data.log.items.ids, "kind": "one"})
+    features = sasrec.read_features(kinds, data.log.items, columns=["kind"]) if given else None
+
+    with pytest.raises(ConfigError) as error:
+        sasrec.train(data, config, draw=draw, features=features)
+
+    assert str(error.value).startswith(f"draw: {said.replace('(T', '(4')}")
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.int32, np.uint16, np.int64])
+def test_what_is_drawn_may_be_integers_of_any_size(log_of, kind):
+    data = sasrec.split(log_of({"ada": "abcde", "bob": "defgh"}))
+    config = sasrec.Config(epochs=1, width=8, loss="bce", negatives=2)
+
+    found, expected = (
+        sasrec.train(data, config, draw=lambda rows, count, rng, one=one: np.full((len(rows), count), 7, one))
+        for one in (kind, np.int64)
+    )
+
+    assert equal_weights(found, expected)
+
+
 def test_precision_is_that_of_exact_cross_entropy_alone(log_of, monkeypatch):
     monkeypatch.setattr(settling, "has_fast_bfloat16", lambda: True)
     train = Sequences.of([[0, 1, 2]])

@@ -72,7 +72,7 @@ def train(
         config: Settings; each "auto" is settled from the data and the machine and recorded as it was settled.
         history: A file to which a line of JSON is added after every epoch.
         draw: A sampler of negatives of one's own, in place of the one that `config.sampler` names: takes rows of T
-            training histories, a number N and a NumPy generator, and gives item rows of shape (T, N), -1 for none.
+            training histories, a number N and a NumPy generator, and gives item rows, integers of shape (T, N), -1 for none.
         features: Categories and vectors of the items, added to the items' own vectors; see `sasrec.read_features`.
         checkpoint: A `sasrec.Checkpoint`: where the state is kept meanwhile, and whether to go on from it.
         progress: True shows progress, False nothing; None shows a bar if standard error is a terminal.
@@ -82,7 +82,8 @@ def train(
 
     Raises:
         DataError: There is nothing to learn from or to validate on, or a checkpoint is of another log or split.
-        ConfigError: No split, no such device, a setting that the loss does not read, or a checkpoint of other settings.
+        ConfigError: No split, no such device, a setting that the loss does not read, a checkpoint of other settings, or
+            `draw` gives anything else.
         BundleError: There is no checkpoint to go on from, or it is damaged.
         OutputError: `history` or the checkpoint cannot be written, another training writes the checkpoint, or it would
             take the place of a stopped one.
