@@ -936,8 +936,8 @@ def nobody(rows, count, rng):
             "sampler='popularity': loss='auto', which is 'softmax' for 8 items, does not",
         ),
         ({"negatives": 50, "loss": "softmax"}, False, "negatives=50: loss='softmax' does not read it"),
-        ({"share_negatives": True}, False, "share_negatives=True: .* does not read it"),
-        ({"logq": True}, False, "logq=True: .* does not read it"),
+        ({"share_negatives": True}, False, "share_negatives=True: .* does not read it; set it to False, or set a loss"),
+        ({"logq": True}, False, "logq=True: .* does not read it; set it to False, or set a loss"),
         ({"loss": "sampled-softmax", "precision": "bfloat16"}, False, "precision='bfloat16': loss='sampled-softmax'"),
         ({}, True, "draw: loss='auto', which is 'softmax' for 8 items, draws nothing; set one that does"),
         (
@@ -953,6 +953,20 @@ def test_what_the_loss_does_not_read_is_refused(log_of, settings, drawn, named):
 
     with pytest.raises(sasrec.ConfigError, match=f"^{named}"):
         sasrec.train(data, sasrec.Config(epochs=1, width=8, **settings), draw=nobody if drawn else None)
+
+
+@pytest.mark.parametrize("name", sorted(PRESETS))
+def test_the_settings_of_a_preset_with_the_exact_loss_are_taken_or_say_how_they_are(log_of, name):
+    data = sasrec.split(log_of({"ada": "abcde", "bob": "defgh"}))
+    config = replace(sasrec.preset(name), loss="softmax", epochs=1)
+    if name == "esasrec":
+        with pytest.raises(
+            ConfigError, match=r"^negatives=256: .* does not read it; set it to 'auto', or leave it out,"
+        ):
+            sasrec.train(data, config)
+        config = replace(config, negatives="auto")
+
+    assert settling.settled(config, data.train, items=8).loss == "softmax"
 
 
 @pytest.mark.parametrize("given", [False, True], ids=["nothing", "categories"])

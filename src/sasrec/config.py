@@ -120,8 +120,8 @@ class Config:
         threads: CPU threads; "auto" takes what the machine grants this process. One is the default: on a machine that
             others use too, several threads wait for each other and can take many times as long.
         precision: Number format of the matrix products of exact cross-entropy: "bfloat16" is about twice as fast on
-            CPUs that multiply it at a higher rate than float32; "auto" takes it exactly there. The loss itself and all
-            weights are always float32, and so are the losses that draw.
+            CPUs that multiply it at a higher rate than float32; "auto" takes it exactly there. Sums over the catalogue
+            are rounded to it too; what is made of them, all weights, and the losses that draw are always float32.
         device: Where the network is trained: "cpu", "cuda" or "mps"; "auto" takes a GPU where torch finds one. A
             trained or loaded model answers on the CPU.
     """

@@ -137,7 +137,9 @@ def _check_read(asked: Config, taken: Config, *, items: int, drawn: bool) -> Non
         idle = {"sampler": ("unseen", "uniform"), "negatives": (1,), "share_negatives": (False,), "logq": (False,)}
     for name, values in idle.items():
         if (found := getattr(asked, name)) not in ("auto", *values):
-            raise ConfigError(f"{name}={found!r}: loss={loss} does not read it; leave it out, or set a loss that does")
+            # A preset names it too, and what it names is not left out by whoever sets another loss beside it.
+            out = f"set it to {values[0]}" if isinstance(values[0], bool) else "set it to 'auto', or leave it out"
+            raise ConfigError(f"{name}={found!r}: loss={loss} does not read it; {out}, or set a loss that does")
 
 
 def _filled(config: Config, values: Mapping[str, Any]) -> Config:
