@@ -71,8 +71,8 @@ def train(
     Args:
         config: Settings; each "auto" is settled from the data and the machine and recorded as it was settled.
         history: A file to which a line of JSON is added after every epoch.
-        draw: A sampler of negatives of one's own, in place of the one that `config.sampler` names: takes rows of T
-            training histories, a number N and a NumPy generator, and gives item rows, integers of shape (T, N), -1 for none.
+        draw: A sampler of one's own in place of `config.sampler`: takes rows of T training histories, a number N and a
+            NumPy generator, and gives item rows, integers of shape (T, N), -1 for none.
         features: Categories and vectors of the items, added to the items' own vectors; see `sasrec.read_features`.
         checkpoint: A `sasrec.Checkpoint`: where the state is kept meanwhile, and whether to go on from it.
         progress: True shows progress, False nothing; None shows a bar if standard error is a terminal.
@@ -82,8 +82,7 @@ def train(
 
     Raises:
         DataError: There is nothing to learn from or to validate on, or a checkpoint is of another log or split.
-        ConfigError: No split, no such device, a setting that the loss does not read, a checkpoint of other settings, or
-            `draw` gives anything else.
+        ConfigError: No split or device, a setting that nothing reads, draws of another kind, or a checkpoint of others.
         BundleError: There is no checkpoint to go on from, or it is damaged.
         OutputError: `history` or the checkpoint cannot be written, another training writes the checkpoint, or it would
             take the place of a stopped one.
@@ -95,8 +94,7 @@ def train(
     items, asked, exclude_seen = len(data.log.items), config, not has_repeats(valid)
     config = settled(asked, parts, items=items, drawn=draw is not None)
     config = config if checkpoint is None else checkpoint.continued(asked, config)
-    alone = nullcontext() if checkpoint is None else checkpoint.held()
-    with alone, torch_threads(int(config.threads)):
+    with nullcontext() if checkpoint is None else checkpoint.held(), torch_threads(int(config.threads)):
         training = begin(parts, items=items, config=config, draw=draw, features=features)
         course = Course(clock)
         keeper = None if checkpoint is None else checkpoint.keeper(training, course, data, features=features, draw=draw)
