@@ -974,10 +974,10 @@ def settings(tmp_path):
 def in_process(monkeypatch):
     """Trains in this process what a comparison would start others for, which takes seconds each."""
 
-    def run(command, *, stdout, check):
-        assert command[1:4] == ["-m", "sasrec", "train"]
+    def run(command, *, stdin, stdout, check):
+        assert (command[1:3], command[4]) == (["-m", "sasrec.commands.attached"], "train")
         with redirect_stdout(StringIO()):
-            return subprocess.CompletedProcess(command, cli.main(command[3:]))
+            return subprocess.CompletedProcess(command, cli.main(command[4:]))
 
     monkeypatch.setattr("sasrec.commands.comparison.subprocess.run", run)
 

@@ -294,3 +294,14 @@ def test_peak_memory_grows_by_what_is_held_and_does_not_shrink():
     del held
 
     assert peak_memory() >= max(before, 2**29)
+
+
+def test_a_training_that_is_interrupted_ends_the_comparison(data, configs, trained, monkeypatch):
+    half_trained = Recommender.of_log(
+        trained["deep"].scorer, data.log, record={**trained["deep"].record, "stopped": "interrupted"}
+    )
+    made = iter([trained["wide"], half_trained])
+    monkeypatch.setattr("sasrec.studies.compare.train", lambda *_, **__: next(made))
+
+    with pytest.raises(KeyboardInterrupt):
+        sasrec.compare(data, configs, progress=False)

@@ -163,6 +163,16 @@ def test_a_switch_is_true_or_false_and_off_by_default(name, value):
     ("settings", "named"),
     [
         ({"gated": True}, "gated: needs norm='pre', found norm='paper'"),
+        ({"branch_share": 0.2}, "branch_share: needs branch='identity' or 'mean' or .*, found branch='none'"),
+        *(
+            ({"shortest": 3, "windows": found}, f"shortest: needs windows='rolling', found windows='{found}'")
+            for found in ("auto", "last", "random")
+        ),
+        *(
+            ({"calibration": 0.5, "loss": found}, f"calibration: needs loss='gbce', found loss='{found}'")
+            for found in ("auto", "softmax", "sampled-softmax", "bce", "bpr")
+        ),
+        ({"warmup": 0.1}, "warmup: needs schedule='cosine' or 'one-cycle', found schedule='constant'"),
         ({"bidirectional": True}, "bidirectional: .*set learn='last'"),
         ({"network": "stamp"}, "network='stamp': .*set learn='last'"),
         (
@@ -201,6 +211,21 @@ def test_settings_that_do_not_go_together_are_refused_with_a_way_out(settings, n
         Config(**settings)
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"branch": "mean", "branch_share": 0.2},
+        {"windows": "rolling", "shortest": 3},
+        {"loss": "gbce", "calibration": 0.5},
+        {"schedule": "cosine", "warmup": 0.1},
+        {"branch_share": 0.7, "shortest": 1, "calibration": 0.75, "warmup": 0.05},  # the defaults ask for nothing
+    ],
+    ids=str,
+)
+def test_what_is_read_beside_another_setting_can_be_set_with_it(settings):
+    assert Config(**settings).to_dict().items() >= settings.items()
+
+
 OF_BLOCKS = [
     *({"norm": norm} for norm in ("pre", "post", "query", "query-only", "key")),
     {"norm": "pre", "gated": True},
@@ -211,7 +236,7 @@ OF_BLOCKS = [
     {"feed_forward": 12},
     {"activation": "gelu"},
     {"branch": "mean"},
-    {"branch_share": 0.2},
+    {"branch": "mean", "branch_share": 0.2},
     {"bidirectional": True, "learn": "last"},
 ]
 

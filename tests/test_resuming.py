@@ -290,6 +290,62 @@ def test_another_split_is_refused(log_of, config, path, cut):
         resumed(sasrec.split(timed, "time"), config, path)
 
 
+@pytest.fixture
+def fast(monkeypatch):
+    """Says what the machine is from now on: whether bfloat16 is fast, how many threads it grants, its processor."""
+
+    def install(bfloat16, threads, processor):
+        monkeypatch.setattr("sasrec.training.settling.has_fast_bfloat16", lambda: bfloat16)
+        monkeypatch.setattr("sasrec.training.settling.granted_threads", lambda: threads)
+        monkeypatch.setattr("sasrec.training.machine._processor", lambda: processor)
+
+    return install
+
+
+AUTO = {"precision": "auto", "threads": "auto", "device": "auto"}
+
+
+def test_what_the_machine_settled_stays_on_another_machine_with_a_warning(data, config, path, cut, fast):
+    config = replace(config, **AUTO, loss="softmax")
+    fast(True, 2, "one")
+    whole = sasrec.train(data, config)
+    stopped(data, config, path, cut, 5)
+    fast(False, 1, "another")
+
+    with pytest.warns(UserWarning, match="goes on") as told:
+        again = resumed(data, config, path)
+
+    settings = again.scorer.config
+    assert (settings.precision, settings.threads, settings.device) == ("bfloat16", 2, "cpu")
+    assert digest(again) == digest(whole)
+    assert [str(one.message) for one in told] == [
+        f"{path}: goes on with threads=2, which would be 1 here, precision='bfloat16', which would be 'float32' here",
+        f"{path}: goes on, perhaps not to the same bits: processor one there and another here",
+    ]
+
+
+@pytest.mark.parametrize(("name", "there", "here"), [("precision", "bfloat16", "float32"), ("threads", 2, 1)])
+def test_what_is_asked_for_in_the_place_of_what_the_machine_settled_is_refused(
+    data, config, path, cut, fast, name, there, here
+):
+    fast(True, 2, "one")
+    stopped(data, replace(config, **AUTO), path, cut, 2)
+
+    with pytest.raises(ConfigError, match=f"settings differ: {name}={there!r} there and {here!r} here"):
+        resumed(data, replace(config, **AUTO | {name: here}), path)
+
+
+def test_a_device_that_is_not_here_is_not_gone_on_with(data, config, path, cut, monkeypatch):
+    stopped(data, config, path, cut, 2)
+    there = replace(config, device="auto").to_dict() | {"device": "cuda", "threads": 3}
+    asked, taken = replace(config, **AUTO), replace(config, device="cpu")
+
+    for present, device in ((False, "cpu"), (True, "cuda")):
+        monkeypatch.setattr("sasrec.training.resuming.has_device", lambda _, present=present: present)
+        with pytest.warns(UserWarning, match="goes on with threads=3"):
+            assert resuming.as_begun(path, there, asked, taken) == replace(taken, device=device, threads=3)
+
+
 def test_other_settings_are_refused_and_named(data, config, path, cut):
     stopped(data, config, path, cut, 2)
 

@@ -10,6 +10,7 @@ import torch
 import sasrec
 from sasrec.errors import ConfigError
 from sasrec.retrieval.blend import Blend
+from sasrec.retrieval.neural import Neural
 from sasrec.training.retraining import retrain
 
 
@@ -42,6 +43,18 @@ def test_a_network_is_trained_with_the_settings_of_the_one_before(small_model, n
     assert found.items.ids.equals(newer.log.items.ids)
     assert found.record["best"]["ndcg"] == expected.record["best"]["ndcg"]
     assert found.record["data"] == newer.fingerprint
+
+
+def test_a_network_of_a_device_that_is_not_here_is_trained_on_what_is_found(small_model, data, newer, monkeypatch):
+    for kind in (torch.cuda, torch.backends.mps):
+        monkeypatch.setattr(kind, "is_available", lambda: False)
+    scorer = Neural(small_model.scorer.network, replace(small_model.scorer.config, device="cuda"))
+    model = sasrec.Recommender.of_log(scorer, data.log, record=small_model.record)
+
+    with pytest.warns(UserWarning, match="torch finds no 'cuda' here; the network is trained on 'cpu'"):
+        found = retrain(model, newer, progress=False)
+
+    assert_same(found, retrain(small_model, newer, progress=False))
 
 
 def test_an_exported_network_is_trained_with_the_settings_of_the_one_it_was_made_from(small_model, newer, tmp_path):

@@ -936,8 +936,8 @@ def nobody(rows, count, rng):
             "sampler='popularity': loss='auto', which is 'softmax' for 8 items, does not",
         ),
         ({"negatives": 50, "loss": "softmax"}, False, "negatives=50: loss='softmax' does not read it"),
-        ({"share_negatives": True}, False, "share_negatives=True: .* does not read it"),
-        ({"logq": True}, False, "logq=True: .* does not read it"),
+        ({"share_negatives": True}, False, "share_negatives=True: .* does not read it; set it to False, or set a loss"),
+        ({"logq": True}, False, "logq=True: .* does not read it; set it to False, or set a loss"),
         ({"loss": "sampled-softmax", "precision": "bfloat16"}, False, "precision='bfloat16': loss='sampled-softmax'"),
         ({}, True, "draw: loss='auto', which is 'softmax' for 8 items, draws nothing; set one that does"),
         (
@@ -955,6 +955,31 @@ def test_what_the_loss_does_not_read_is_refused(log_of, settings, drawn, named):
         sasrec.train(data, sasrec.Config(epochs=1, width=8, **settings), draw=nobody if drawn else None)
 
 
+@pytest.mark.parametrize("name", sorted(PRESETS))
+def test_the_settings_of_a_preset_with_the_exact_loss_are_taken_or_say_how_they_are(log_of, name):
+    data = sasrec.split(log_of({"ada": "abcde", "bob": "defgh"}))
+    config = replace(sasrec.preset(name), loss="softmax", epochs=1)
+    if name == "esasrec":
+        with pytest.raises(
+            ConfigError, match=r"^negatives=256: .* does not read it; set it to 'auto', or leave it out,"
+        ):
+            sasrec.train(data, config)
+        config = replace(config, negatives="auto")
+
+    assert settling.settled(config, data.train, items=8).loss == "softmax"
+
+
+@pytest.mark.parametrize("given", [False, True], ids=["nothing", "categories"])
+def test_a_start_of_given_vectors_is_refused_where_none_are_given(data, small_config, given):
+    features = None
+    if given:
+        kinds = pl.DataFrame({"item_id": data.log.items.ids, "kind": "one"})
+        features = sasrec.read_features(kinds, data.log.items, columns=["kind"])
+
+    with pytest.raises(sasrec.ConfigError, match=r"given_start=3: is of vectors that are given .*; leave it out"):
+        sasrec.train(data, dataclasses.replace(small_config, given_start=3.0), features=features)
+
+
 def test_what_the_caller_draws_is_neither_shared_nor_corrected_by_itself(log_of):
     data, shapes = sasrec.split(log_of({"ada": "abcde", "bob": "defgh"})), set()
 
@@ -967,6 +992,58 @@ def test_what_the_caller_draws_is_neither_shared_nor_corrected_by_itself(log_of)
     assert shapes == {(4, 1)}
     assert not model.scorer.config.share_negatives
     assert not model.scorer.config.logq
+
+
+@pytest.mark.parametrize(
+    ("draw", "said"),
+    [
+        (
+            lambda rows, count, rng: rng.integers(8, size=len(rows)),
+            "gave int64 of shape (T,); give integers of shape (T, 2)",
+        ),
+        (lambda rows, count, rng: rng.integers(8, size=(len(rows), 3)), "gave int64 of shape (T, 3); give integers of"),
+        (lambda rows, count, rng: rng.random((len(rows), count)), "gave float64 of shape (T, 2); give integers of"),
+        (lambda rows, count, rng: np.ones((len(rows), count), bool), "gave bool of shape (T, 2); give integers of"),
+        (
+            lambda rows, count, rng: [[1] * count for _ in rows],
+            "gave a list; give a NumPy array of integers of shape (T, 2)",
+        ),
+        (lambda rows, count, rng: None, "gave a NoneType; give a NumPy array of integers"),
+        (
+            lambda rows, count, rng: np.full((len(rows), count), -7),
+            "gave -7, which is no row of 8 items; give 0 to 7, or -1",
+        ),
+        (lambda rows, count, rng: np.full((len(rows), count), 8), "gave 8, which is no row of 8 items; give 0 to 7"),
+        (
+            lambda rows, count, rng: np.full((len(rows), count), 2**63, np.uint64),
+            "gave 9223372036854775808, which is no",
+        ),
+    ],
+)
+@pytest.mark.parametrize("given", [False, True], ids=["alone", "with features"])
+def test_what_is_drawn_is_item_rows_of_the_shape_asked_for(log_of, draw, said, given):
+    data = sasrec.split(log_of({"ada": "abcde", "bob": "defgh"}))  # four targets
+    config = sasrec.Config(epochs=1, width=8, loss="bce", negatives=2, windows="last")
+    kinds = pl.DataFrame({"item_id": data.log.items.ids, "kind": "one"})
+    features = sasrec.read_features(kinds, data.log.items, columns=["kind"]) if given else None
+
+    with pytest.raises(ConfigError) as error:
+        sasrec.train(data, config, draw=draw, features=features)
+
+    assert str(error.value).startswith(f"draw: {said.replace('(T', '(4')}")
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.int32, np.uint16, np.int64])
+def test_what_is_drawn_may_be_integers_of_any_size(log_of, kind):
+    data = sasrec.split(log_of({"ada": "abcde", "bob": "defgh"}))
+    config = sasrec.Config(epochs=1, width=8, loss="bce", negatives=2)
+
+    found, expected = (
+        sasrec.train(data, config, draw=lambda rows, count, rng, one=one: np.full((len(rows), count), 7, one))
+        for one in (kind, np.int64)
+    )
+
+    assert equal_weights(found, expected)
 
 
 def test_precision_is_that_of_exact_cross_entropy_alone(log_of, monkeypatch):

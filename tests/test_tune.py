@@ -9,7 +9,8 @@ import pytest
 import sasrec
 from sasrec.cli import main
 from sasrec.data.splits import Split
-from sasrec.errors import ConfigError, OutputError, TrainingError
+from sasrec.errors import ConfigError, OutputError, ScoreError, TrainingError
+from sasrec.locking import held
 from sasrec.studies import tune as module
 from sasrec.studies.tune import Range, Trial, Tuning, read_space, tune
 
@@ -97,6 +98,57 @@ def test_a_trial_that_cannot_be_trained_is_told_and_does_not_end_the_search(data
     assert "failed" in str(found)
 
 
+def test_a_trial_whose_scores_are_no_numbers_is_told_and_does_not_end_the_search(data, base, monkeypatch, tmp_path):
+    train = module.train
+
+    def diverging(data, config, **options):
+        if config.width == 8:
+            raise ScoreError("scores are not numbers")
+        return train(data, config, **options)
+
+    monkeypatch.setattr(module, "train", diverging)
+    found = tune(data, {"width": (4, 8)}, base=base, trials=6, study=tmp_path / "study")
+
+    failed = [one for one in found.trials if one.settings["width"] == 8]
+    assert failed
+    assert {one.failure for one in failed} == {"scores are not numbers"}
+    assert found.best.width == 4
+
+
+def test_an_error_that_speaks_of_an_interrupt_is_none(data, base, monkeypatch):
+    def broken(*_, **__):
+        raise TrainingError("a log of interrupted events")
+
+    monkeypatch.setattr(module, "train", broken)
+
+    with pytest.raises(TrainingError, match="no trial could be trained: a log of interrupted events"):
+        tune(data, {"width": (4,)}, base=base, trials=2)
+
+
+def test_one_study_is_searched_by_one_at_a_time(data, base, tmp_path):
+    with (
+        held(tmp_path / "study", doing="somebody searches"),
+        pytest.raises(OutputError, match="study: another search tries the same settings at this moment; wait until"),
+    ):
+        tune(data, {"width": (4,)}, base=base, trials=1, study=tmp_path / "study")
+
+    assert not (tmp_path / "study").exists()
+    assert len(tune(data, {"width": (4,)}, base=base, trials=1, study=tmp_path / "study").trials) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["study"]
+
+
+def test_a_search_holds_its_study_while_it_trains(data, base, monkeypatch, tmp_path):
+    def other(*_, **__):
+        with pytest.raises(OutputError, match="at this moment"), held(tmp_path / "study", doing="a second one"):
+            pass
+        raise TrainingError("ended", interrupted=True)
+
+    monkeypatch.setattr(module, "train", other)
+
+    with pytest.raises(TrainingError, match="interrupted before the first trial was done"):
+        tune(data, {"width": (4,)}, base=base, trials=1, study=tmp_path / "study")
+
+
 def test_a_search_in_which_nothing_can_be_trained_says_why(data, base):
     with pytest.raises(TrainingError, match="no trial could be trained: heads: must divide"):
         tune(data, {"heads": (3,)}, base=base, trials=2)
@@ -108,7 +160,7 @@ def test_an_interrupt_keeps_the_finished_trials(data, base, monkeypatch, tmp_pat
     def interrupted(*arguments, **options):
         calls.append(arguments)
         if len(calls) == 3:
-            raise TrainingError("interrupted before the first epoch was validated; there is nothing to keep")
+            raise TrainingError("ended before the first epoch was validated", interrupted=True)
         return train(*arguments, **options)
 
     monkeypatch.setattr(module, "train", interrupted)
@@ -165,7 +217,7 @@ def test_a_file_that_is_no_study_is_refused(data, base, tmp_path):
 
     with pytest.raises(ConfigError, match="is not a study of sasrec"):
         tune(data, SPACE, base=base, trials=1, study=tmp_path / "study")
-    with pytest.raises(OutputError, match="cannot be written"):
+    with pytest.raises(OutputError, match="does not exist or cannot be entered; make it first"):
         tune(data, SPACE, base=base, trials=1, study=tmp_path / "no" / "study")
 
 

@@ -18,6 +18,14 @@ OF_BLOCKS = (
     "heads norm epsilon projected attention_width feed_forward activation gated branch branch_share bidirectional"
 ).split()
 _OF_SASREC = [*OF_BLOCKS, *"blocks positions times unscaled similarity temperature user_width".split()]
+# Settings that are read beside some values of another one alone, none of which "auto" stands for.
+_BESIDE = {
+    "gated": ("norm", ("pre",)),
+    "branch_share": ("branch", ("identity", "mean", "convolution")),
+    "shortest": ("windows", ("rolling",)),
+    "calibration": ("loss", ("gbce",)),
+    "warmup": ("schedule", ("cosine", "one-cycle")),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,8 +120,8 @@ class Config:
         threads: CPU threads; "auto" takes what the machine grants this process. One is the default: on a machine that
             others use too, several threads wait for each other and can take many times as long.
         precision: Number format of the matrix products of exact cross-entropy: "bfloat16" is about twice as fast on
-            CPUs that multiply it at a higher rate than float32; "auto" takes it exactly there. The loss itself and all
-            weights are always float32, and so are the losses that draw.
+            CPUs that multiply it at a higher rate than float32; "auto" takes it exactly there. Sums over the catalogue
+            are rounded to it too; what is made of them, all weights, and the losses that draw are always float32.
         device: Where the network is trained: "cpu", "cuda" or "mps"; "auto" takes a GPU where torch finds one. A
             trained or loaded model answers on the CPU.
     """
@@ -197,7 +205,6 @@ class Config:
             f"heads: must divide the width of the attention, found heads={self.heads} and {inner}": (
                 isinstance(inner, int) and inner % self.heads > 0
             ),
-            f"gated: needs norm='pre', found norm={self.norm!r}": self.gated and self.norm != "pre",
             "bidirectional: a position would see its own target; set learn='last', which learns from the last alone": (
                 self.bidirectional and self.learn != "last"
             ),
@@ -232,11 +239,17 @@ class Config:
             f"item_updates='touched': needs beta2 of 0.9 or more, found {self.beta2:g}; set item_updates='all'": (
                 self.item_updates == "touched" and self.beta2 < 0.9
             ),
+            **{
+                f"{name}: needs {other}={' or '.join(map(repr, values))}, found {other}={getattr(self, other)!r}; "
+                f"set it so, or leave {name} out": (self._asks(name, width) and getattr(self, other) not in values)
+                for name, (other, values) in _BESIDE.items()
+            },
         }
 
     def _asks(self, name: str, width: int | str) -> bool:
         """Whether a setting is neither its default nor what "auto" stands for where nothing reads it."""
-        idle = {"positions": "none", "attention_width": width, "feed_forward": width}
+        # A preset has the last one, for whoever sets the loss that reads it beside.
+        idle = {"positions": "none", "attention_width": width, "feed_forward": width, "calibration": 0.2}
         return getattr(self, name) not in (getattr(type(self), name), idle.get(name))
 
     @classmethod

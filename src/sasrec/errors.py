@@ -55,9 +55,17 @@ class OutputError(SasrecError, OSError):
 
 
 class TrainingError(SasrecError, RuntimeError):
-    """Training cannot go on."""
+    """Training cannot go on.
+
+    Attributes:
+        interrupted: Somebody ended it; nothing is wrong with its settings.
+    """
 
     exit_code = 7
+
+    def __init__(self, message: str, *, interrupted: bool = False) -> None:
+        super().__init__(message)
+        self.interrupted = interrupted
 
 
 class ScoreError(SasrecError, ArithmeticError):

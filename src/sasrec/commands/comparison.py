@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 import tempfile
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -23,6 +22,8 @@ from sasrec.presets import preset
 
 if TYPE_CHECKING:
     from sasrec.retrieval.recommender import Recommender
+
+_INTERRUPTED = 130  # how `sasrec.cli` leaves where nothing was to be kept
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,10 +106,9 @@ def compare(
     if count is not None:
         rounds = study.train_rounds(splits, {**saved, **configs}, seeds=networks.seeds, progress=not quiet)
     else:
-        with nullcontext(networks.out) if networks.out else tempfile.TemporaryDirectory() as folder:
-            trainings = _Trainings(
-                Path(os.path.realpath(log)), reading, Path(folder), replace=output.replace, quiet=quiet
-            )
+        with tempfile.TemporaryDirectory(prefix="sasrec-compare-") as scratch:
+            place, kept = Path(os.path.realpath(log)), networks.out or Path(scratch)
+            trainings = _Trainings(place, reading, Path(scratch), kept, replace=output.replace, quiet=quiet)
             turns = range(networks.seeds)
             rounds = [(splits[0], saved | trainings.of(configs, turn, networks.seeds)) for turn in turns]
     found = study.compare_trained(
@@ -149,10 +149,14 @@ def _file(name: str, seed: int, seeds: int) -> str:
 
 @dataclass(frozen=True)
 class _Trainings:
-    """Runs of `sasrec train`: a process each, so that time and memory are those of one training."""
+    """Runs of `sasrec train`: a process each, so that time and memory are those of one training.
+
+    Each ends with this process, however that ends.
+    """
 
     log: Path
     reading: Reading
+    scratch: Path
     folder: Path
     replace: bool
     quiet: bool
@@ -162,6 +166,7 @@ class _Trainings:
 
         Raises:
             TrainingError: One was not trained; its process has said why.
+            KeyboardInterrupt: One was interrupted; a network that is half trained compares with nothing.
         """
         from sasrec.retrieval.loading import load
         from sasrec.studies.compare import announce
@@ -172,18 +177,26 @@ class _Trainings:
             seeded = replace(config, seed=config.seed + turn)
             self.folder.mkdir(exist_ok=True)
             out = self.folder / _file(name, seeded.seed, turns)
-            if code := self._run(seeded, out):
+            code = self._run(seeded, out)
+            if code not in (0, _INTERRUPTED):
                 raise TrainingError(f"{name}: was not trained, its process left with exit code {code}")
-            made[name] = load(out)
+            if code == _INTERRUPTED or (model := load(out)).record["stopped"] == "interrupted":
+                raise KeyboardInterrupt
+            made[name] = model
         return made
 
     def _run(self, config: Config, out: Path) -> int:
-        with tempfile.TemporaryDirectory() as folder:
-            settings = Path(folder) / "settings.toml"
-            settings.write_text(config.to_toml(), encoding="utf-8")
-            flags = ["--out", str(out.resolve()), "--config", str(settings), *(["--replace"] if self.replace else [])]
-            # Progress goes to standard error; what `train` says on standard output is not part of the comparison.
-            # A comparison starts anew: nobody would go on with one of its trainings.
-            flags += ["--checkpoint-every", "0", *(["--quiet"] if self.quiet else [])]
-            command = [sys.executable, "-m", "sasrec", "train", str(self.log), *flags, *self.reading.flags()]
-            return subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode  # noqa: S603  # our own
+        settings = self.scratch / "settings.toml"
+        settings.write_text(config.to_toml(), encoding="utf-8")
+        flags = ["--out", str(out.resolve()), "--config", str(settings), *(["--replace"] if self.replace else [])]
+        # Progress goes to standard error; what `train` says on standard output is not part of the comparison.
+        # A comparison starts anew: nobody would go on with one of its trainings.
+        flags += ["--checkpoint-every", "0", *(["--quiet"] if self.quiet else [])]
+        command = [sys.executable, "-m", "sasrec.commands.attached", str(self.scratch), "train", str(self.log)]
+        command += [*flags, *self.reading.flags()]
+        pipe, held = os.pipe()
+        try:
+            return subprocess.run(command, stdin=pipe, stdout=subprocess.DEVNULL, check=False).returncode  # noqa: S603  # our own
+        finally:
+            os.close(pipe)
+            os.close(held)

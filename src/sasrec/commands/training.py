@@ -169,6 +169,7 @@ def train(
         if not quiet:
             say(str(content.summary()), "", str(data), *([str(features)] if features else []), "")
             taken = settling.settled(config, data.train, items=len(content.items))
+            taken = taken if checkpoint is None else checkpoint.continued(config, taken)
             say(wrapped(f"settings: {chosen(taken.to_dict())}"))
             for name, reason in settling.reasons(config, taken, data.train, items=len(content.items)).items():
                 say(wrapped(f"{name}: {reason}"))

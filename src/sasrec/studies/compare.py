@@ -161,6 +161,7 @@ def compare(
             is to be compared on several splits, of which it can only have been trained on one.
         DataError: A trained model is of another catalogue.
         TrainingError: A training cannot go on.
+        KeyboardInterrupt: Ctrl-C; a network that is half trained compares with nothing.
     """
     splits = list(data) if isinstance(data, Sequence) else [data]
     if not splits:
@@ -202,6 +203,8 @@ def train_rounds(
                 else:
                     announce(name, len(rounds) + 1, len(splits) * seeds, shown=shown)
                     made[name] = train(split, replace(model, seed=model.seed + turn), progress=progress)
+                    if made[name].record["stopped"] == "interrupted":
+                        raise KeyboardInterrupt
             rounds.append((split, made))
     return rounds
 

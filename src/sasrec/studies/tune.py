@@ -2,9 +2,11 @@
 
 import json
 import math
+import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, fields, replace
 from fractions import Fraction
 from pathlib import Path
@@ -12,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from sasrec.config import Config, read_toml
 from sasrec.data.splits import Split, known_split
-from sasrec.errors import ConfigError, OutputError, TrainingError, check_whole
+from sasrec.errors import ConfigError, OutputError, ScoreError, TrainingError, check_whole
+from sasrec.locking import held
 from sasrec.training.training import train
 
 if TYPE_CHECKING:
@@ -125,20 +128,23 @@ def tune(
     Raises:
         ConfigError: The space names no setting or a value that is refused, or `study` is of another search.
         DataError: As `sasrec.train`.
-        OutputError: `study` cannot be written.
+        OutputError: `study` cannot be written, or another search goes on with it at this moment.
         TrainingError: Every trial failed, or Ctrl-C came before the first was done.
     """
     known_split(data)
     _check_space(space)
     check_whole("trials", trials, least=1)
-    search = _opened(study, {"data": data.fingerprint, "space": _plain(space), "base": base.to_dict(), "seed": seed})
+    asked = {"data": data.fingerprint, "space": _plain(space), "base": base.to_dict(), "seed": seed}
     tell = sys.stderr.isatty() if progress is None else progress
-    while (done := len(_finished(search))) < trials:
-        if not _try(search, data, space, base, seed=seed + done):
-            break
-        if tell:
-            sys.stderr.write(f"{done + 1} of {trials}: {_line(_trial(_finished(search)[-1]))}\n")
-            sys.stderr.flush()
+    alone = "another search tries the same settings"
+    with nullcontext() if study is None else held(Path(os.path.realpath(study)), doing=alone):
+        search = _opened(study, asked)
+        while (done := len(_finished(search))) < trials:
+            if not _try(search, data, space, base, seed=seed + done):
+                break
+            if tell:
+                sys.stderr.write(f"{done + 1} of {trials}: {_line(_trial(_finished(search)[-1]))}\n")
+                sys.stderr.flush()
     found = tuple(_trial(one) for one in _finished(search))
     best = max((one for one in found if one.ndcg is not None), key=lambda one: one.ndcg or 0.0, default=None)
     if best is None:
@@ -260,8 +266,8 @@ def _try(search: "Study", data: Split, space: Space, base: Config, *, seed: int)
     started = time.perf_counter()
     try:
         record = train(data, replace(base, **settings), progress=False).record
-    except (ConfigError, TrainingError) as error:
-        if "interrupted" in str(error):
+    except (ConfigError, TrainingError, ScoreError) as error:
+        if isinstance(error, TrainingError) and error.interrupted:
             return False
         trial.set_user_attr("failure", str(error))
         search.tell(trial, state=optuna.trial.TrialState.PRUNED)

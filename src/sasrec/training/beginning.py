@@ -16,7 +16,7 @@ from sasrec.training.batches import Batch, trainable
 from sasrec.training.dropout import Dropout
 from sasrec.training.losses import ExactCrossEntropy
 from sasrec.training.machine import keep_freed_memory
-from sasrec.training.negatives import Draw, NegativeSampling
+from sasrec.training.negatives import Draw, NegativeSampling, checked
 from sasrec.training.noise import swapped
 from sasrec.training.occurring import among, occurring_in
 from sasrec.training.optim import Adam
@@ -43,6 +43,7 @@ def begin(
         features: Categories and vectors of the items.
     """
     keep_freed_memory()
+    draw = None if draw is None else checked(draw, items=items)
     known, learned = np.arange(items) if features is None else occurring_in(train), features
     if features is not None and len(known) < items:
         train, draw = among(known, train, draw, items=items)

@@ -19,6 +19,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from sasrec.config import Config
 from sasrec.data.features import Features
 from sasrec.data.splits import Split
 from sasrec.errors import BundleError, ConfigError, OutputError, SasrecError
@@ -26,7 +27,7 @@ from sasrec.files import check_free, durable_file, sweep
 from sasrec.locking import held
 from sasrec.training.epochs import Course, EpochResult, Watcher
 from sasrec.training.negatives import Draw
-from sasrec.training.resuming import State, check_same, identity, restore, state_of
+from sasrec.training.resuming import State, as_begun, check_same, identity, restore, state_of
 from sasrec.training.steps import Training
 
 FORMAT = "sasrec-training"
@@ -73,6 +74,20 @@ class Checkpoint:
                 "start anew"
             )
         check_free(path, replace=self.resume)
+
+    def continued(self, asked: Config, taken: Config) -> Config:
+        """Settings without "auto" for the training that goes on here, if one does; see `as_begun`.
+
+        What is wrong with the file is for `read` to say.
+        """
+        if not (self.resume and os.path.isfile(self.path)):
+            return taken
+        try:
+            with safe_open(self.path, framework="pt") as file:  # the header alone, without what it is a header of
+                found = json.loads(file.metadata()["state"])["same"]["config"]
+            return as_begun(self.path, found, asked, taken)
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError, RecursionError):
+            return taken
 
     def keeper(
         self, training: Training, course: Course, data: Split, *, features: Features | None, draw: Draw | None

@@ -26,7 +26,7 @@ class EpochResult:
         ndcg: NDCG@10 on the validation users, whole catalogue; None where the epoch was not validated.
         hit_rate: HR@10 on the same.
         seconds: Wall seconds of training and validation.
-        best: True where no earlier epoch had a higher NDCG@10.
+        best: True where it has a higher NDCG@10 than every earlier epoch; with the same it is not.
     """
 
     epoch: int

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,6 +43,14 @@ def has_device(device: str) -> bool:
 def found_device() -> Literal["cpu", "cuda", "mps"]:
     """A GPU where torch finds one, else the CPU."""
     return "cuda" if has_device("cuda") else "mps" if has_device("mps") else "cpu"
+
+
+def device_here(device: Literal["cpu", "cuda", "mps", "auto"]) -> Literal["cpu", "cuda", "mps", "auto"]:
+    """The device of a model that was trained elsewhere, or what is found where it is not here, with a warning."""
+    if device == "auto" or has_device(device):
+        return device
+    warnings.warn(f"torch finds no '{device}' here; the network is trained on '{found_device()}'", stacklevel=2)
+    return found_device()
 
 
 def describe() -> dict[str, str]:

@@ -15,12 +15,39 @@ from torch.nn.functional import softplus
 from sasrec.config import Config
 from sasrec.data.sequences import Sequences
 from sasrec.data.unseen import Unseen
+from sasrec.errors import ConfigError
 from sasrec.training.batches import Batch, Negatives, target_shares
 from sasrec.training.losses import CHUNK, TINY
 
 Draw = Callable[[np.ndarray, int, np.random.Generator], np.ndarray]
 """A sampler of one's own: rows of T training histories, a number N and a generator in, item rows of shape (T, N) out;
 -1 where there is none to draw."""
+
+
+def checked(draw: Draw, *, items: int) -> Draw:
+    """A sampler whose every answer is looked at before it is used.
+
+    Args:
+        draw: The caller's own, of rows of a catalogue of this size.
+
+    The sampler raises ConfigError where an answer is anything but item rows of the shape that was asked for.
+    """
+
+    def draw_checked(rows: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+        drawn: object = draw(rows, count, rng)
+        wanted = f"integers of shape {(len(rows), count)}"
+        if not isinstance(drawn, np.ndarray):
+            raise ConfigError(f"draw: gave a {type(drawn).__name__}; give a NumPy array of {wanted}")
+        if drawn.dtype.kind not in "iu" or drawn.shape != (len(rows), count):
+            raise ConfigError(f"draw: gave {drawn.dtype} of shape {drawn.shape}; give {wanted}")
+        outside = drawn[(drawn < -1) | (drawn >= items)]
+        if len(outside):
+            raise ConfigError(
+                f"draw: gave {outside[0]}, which is no row of {items:,} items; give 0 to {items - 1}, or -1 for none"
+            )
+        return drawn.astype(np.int64)
+
+    return draw_checked
 
 
 class Sampler(Protocol):

@@ -1,7 +1,7 @@
 """Refitting: the chosen settings once more, with what validated them added to the training part."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sasrec.config import Config
 from sasrec.data.features import Features
@@ -16,7 +16,7 @@ from sasrec.training.beginning import begin
 from sasrec.training.costs import Clock
 from sasrec.training.counting import recounted
 from sasrec.training.epochs import EpochResult
-from sasrec.training.machine import torch_threads
+from sasrec.training.machine import device_here, torch_threads
 from sasrec.training.negatives import Draw
 from sasrec.training.parts import Part, check_features, check_nothing_added, parts_of
 from sasrec.training.progress import watched
@@ -34,7 +34,8 @@ def refit(
 
     Everything stays as it was chosen on validation: a network is trained from its first weights for as many epochs as
     the best one had, a counted model keeps its settings, a blend its weights. Nothing chooses any more, and the test
-    part is never looked at. `evaluate` names the result's figures apart, for they compare with no others.
+    part is never looked at. A network whose device is not here is trained on what is found, with a warning.
+    `evaluate` names the result's figures apart, for they compare with no others.
 
     Args:
         model: A model of the training part of `data`; it stays as it is.
@@ -100,6 +101,7 @@ class _Again:
         return Blend(parts, new)
 
     def _trained(self, config: Config, features: Features | None, *, epochs: int) -> Scorer:
+        config = replace(config, device=device_here(config.device))
         with torch_threads(int(config.threads)):
             training = begin(self.train, items=self.items, config=config, draw=self.draw, features=features)
             try:
@@ -110,7 +112,7 @@ class _Again:
                         seconds = round(time.perf_counter() - started, 3)
                         watcher.epoch(EpochResult(number, loss, None, None, seconds, best=False))
             except KeyboardInterrupt:
-                raise TrainingError("interrupted; a refit is whole or nothing") from None
+                raise TrainingError("interrupted; a refit is whole or nothing", interrupted=True) from None
         with training.judged() as network:
             weights = {name: tensor.clone() for name, tensor in network.state_dict().items()}
         network.load_state_dict(weights)

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,9 +14,11 @@ from sasrec.data.features import Features
 from sasrec.data.splits import Split
 from sasrec.errors import ConfigError, DataError
 from sasrec.training.epochs import Course, EpochResult
-from sasrec.training.machine import describe
+from sasrec.training.machine import describe, has_device
 from sasrec.training.negatives import Draw
 from sasrec.training.steps import Place, Training, drawing
+
+_OF_THE_MACHINE = ("threads", "precision", "device")  # settings whose "auto" is settled by where, not by what
 
 
 class State(NamedTuple):
@@ -111,6 +113,34 @@ def identity(config: Config, data: Split, *, features: Features | None, draw: Dr
         "own_sampler": draw is not None,
         "machine": describe(),
     }
+
+
+def as_begun(path: str | Path, found: Mapping[str, Any], asked: Config, taken: Config) -> Config:
+    """Settings of a training that goes on, perhaps on another machine than it began on.
+
+    What was asked as "auto" and is settled by the machine is as it was there, with a warning; a device that is not
+    here stays what it is here.
+
+    Args:
+        path: Where the training stands that is to go on.
+        found: Its settings.
+        asked: The settings that were asked for now.
+        taken: The same without "auto".
+
+    Raises:
+        KeyError, ConfigError: What was found are no settings.
+    """
+    auto = {name: found[name] for name in _OF_THE_MACHINE if getattr(asked, name) == "auto"}
+    kept = {name: value for name, value in auto.items() if value != getattr(taken, name)}
+    if "device" in kept and not has_device(kept["device"]):
+        del kept["device"]
+    begun = replace(taken, **kept)
+    if kept:
+        told = ", ".join(
+            f"{name}={value!r}, which would be {getattr(taken, name)!r} here" for name, value in kept.items()
+        )
+        warnings.warn(f"{path}: goes on with {told}", stacklevel=2)
+    return begun
 
 
 def check_same(path: str | Path, found: Mapping[str, Any], here: Mapping[str, Any], *, log: str) -> None:

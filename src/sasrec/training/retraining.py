@@ -1,5 +1,6 @@
 """Retraining: a model of the same kind and settings, of newer data."""
 
+from dataclasses import replace
 from typing import get_args
 
 from sasrec.data.features import Features
@@ -11,6 +12,7 @@ from sasrec.retrieval.recommender import Recommender
 from sasrec.retrieval.scorers import kind_of
 from sasrec.training.blending import blend
 from sasrec.training.counting import Countable, count
+from sasrec.training.machine import device_here
 from sasrec.training.parts import Part, parts_of
 from sasrec.training.training import train
 
@@ -21,9 +23,9 @@ def retrain(
     """Make a model like another one from other data, such as the log of a month later.
 
     A network is trained with the settings of the other one, from its first weights until validation gets no better,
-    also where the other one was exported. A model that counts is counted with the best of its settings on validation.
-    A blend is made of the parts that the other one uses, each made again, with weights found anew. Nothing else is
-    taken over.
+    also where the other one was exported, and on what is found where its device is not here, with a warning. A model
+    that counts is counted with the best of its settings on validation. A blend is made of the parts that the other one
+    uses, each made again, with weights found anew. Nothing else is taken over.
 
     Args:
         model: What to make again; it stays as it is.
@@ -51,7 +53,9 @@ def retrain(
 
 def _made(part: Part, data: Split, features: Features | None, progress: bool | None) -> Recommender:
     if isinstance(part.scorer, Neural | Exported):
-        made = train(data, part.scorer.config, features=features, progress=progress)
+        config = part.scorer.config
+        config = replace(config, device=device_here(config.device))
+        made = train(data, config, features=features, progress=progress)
         if made.record["stopped"] == "interrupted":
             raise KeyboardInterrupt
         return made

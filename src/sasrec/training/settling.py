@@ -31,13 +31,17 @@ def check(data: Split, train: Sequences, valid: Holdout, config: Config, feature
 
     Raises:
         DataError: There is nothing to learn from or to validate on, or weights, times or features do not fit.
-        ConfigError: The device is not there.
+        ConfigError: The device is not there, or a setting is of features that are not given.
     """
     check_kind("config", config, Config, advice="settings go into sasrec.Config(...)")
     check_enough(data, train, valid)
     _check_weights(data, train, config)
     _check_times(data, config)
     check_features(data, features)
+    if config.given_start != Config.given_start and (features is None or features.vectors is None):
+        raise ConfigError(
+            f"given_start={config.given_start:g}: is of vectors that are given of items, and none are; leave it out"
+        )
     if config.device != "auto" and not has_device(config.device):
         raise ConfigError(f"device: torch finds no '{config.device}' here; set device='cpu'")
 
@@ -133,7 +137,9 @@ def _check_read(asked: Config, taken: Config, *, items: int, drawn: bool) -> Non
         idle = {"sampler": ("unseen", "uniform"), "negatives": (1,), "share_negatives": (False,), "logq": (False,)}
     for name, values in idle.items():
         if (found := getattr(asked, name)) not in ("auto", *values):
-            raise ConfigError(f"{name}={found!r}: loss={loss} does not read it; leave it out, or set a loss that does")
+            # A preset names it too, and what it names is not left out by whoever sets another loss beside it.
+            out = f"set it to {values[0]}" if isinstance(values[0], bool) else "set it to 'auto', or leave it out"
+            raise ConfigError(f"{name}={found!r}: loss={loss} does not read it; {out}, or set a loss that does")
 
 
 def _filled(config: Config, values: Mapping[str, Any]) -> Config:

@@ -42,6 +42,9 @@ class Kept(Protocol):
     def held(self) -> AbstractContextManager[None]:
         """Refuse what cannot be gone on with, or would be lost; no other training has it inside the block."""
 
+    def continued(self, asked: Config, taken: Config) -> Config:
+        """The settings without "auto", as the training that is to go on has them."""
+
     def keeper(
         self, training: Training, course: Course, data: Split, *, features: Features | None, draw: Draw | None
     ) -> Keeping:
@@ -66,8 +69,8 @@ def train(
     Args:
         config: Settings; each "auto" is settled from the data and the machine and recorded as it was settled.
         history: A file to which a line of JSON is added after every epoch.
-        draw: A sampler of negatives of one's own, in place of the one that `config.sampler` names: takes rows of T
-            training histories, a number N and a NumPy generator, and gives item rows of shape (T, N), -1 for none.
+        draw: A sampler of one's own in place of `config.sampler`: takes rows of T training histories, a number N and a
+            NumPy generator, and gives item rows, integers of shape (T, N), -1 for none.
         features: Categories and vectors of the items, added to the items' own vectors; see `sasrec.read_features`.
         checkpoint: A `sasrec.Checkpoint`: where the state is kept meanwhile, and whether to go on from it.
         progress: True shows progress, False nothing; None shows a bar if standard error is a terminal.
@@ -77,26 +80,26 @@ def train(
 
     Raises:
         DataError: There is nothing to learn from or to validate on, or a checkpoint is of another log or split.
-        ConfigError: No split, no such device, a setting that the loss does not read, or a checkpoint of other settings.
+        ConfigError: No split or device, a setting that nothing reads, draws of another kind, or a checkpoint of others.
         BundleError: There is no checkpoint to go on from, or it is damaged.
         OutputError: `history` or the checkpoint cannot be written, another training writes the checkpoint, or it would
             take the place of a stopped one.
         TrainingError: The loss is no longer finite, or Ctrl-C came before the first epoch was validated.
         ScoreError: The weights of an epoch give scores that are not numbers.
     """
-    clock, parts, valid = Clock(), known_split(data).train, data.valid
-    check(data, parts, valid, config, features)
-    items, asked, exclude_seen = len(data.log.items), config, not has_repeats(valid)
-    config = settled(asked, parts, items=items, drawn=draw is not None)
+    clock, asked, parts, valid, items = Clock(), config, known_split(data).train, data.valid, len(data.log.items)
+    check(data, parts, valid, asked, features)
+    taken, exclude_seen = settled(asked, parts, items=items, drawn=draw is not None), not has_repeats(valid)
+    config = taken if checkpoint is None else checkpoint.continued(asked, taken)
     with nullcontext() if checkpoint is None else checkpoint.held(), torch_threads(int(config.threads)):
         training, course = begin(parts, items=items, config=config, draw=draw, features=features), Course(clock)
         keeper = None if checkpoint is None else checkpoint.keeper(training, course, data, features=features, draw=draw)
         if keeper is not None and keeper.resumed(log=data.log.source.name):
-            going = course.over(config) or f"going on in epoch {len(course.results) + 1}"
-            told(progress)(f"{going}, after {training.step:,} steps")
+            ahead = course.over(config) or f"going on in epoch {len(course.results) + 1}"
+            told(progress)(f"{ahead}, after {training.step:,} steps")
         bar = watched(progress, epochs=config.epochs, steps=training.steps, done=training.step, best=course.best)
-        note = noted(history, done=course.results if training.step else None)
         judge = partial(validated, valid=valid, exclude_seen=exclude_seen)
+        note = noted(history, done=course.results if training.step else None)
         with bar as watcher:
             stopped = _interruptible(training, course, judge, Together(watcher, note), keeper)
         course.put_back(training.network)
@@ -128,7 +131,8 @@ def _interruptible(training: Training, course: Course, judge: Judge, watcher: Wa
                 later = "; resume=True goes on with it"
             if not course.weights:
                 raise TrainingError(
-                    f"interrupted before the first epoch was validated; there is nothing to keep{later}"
+                    f"interrupted before the first epoch was validated; there is nothing to keep{later}",
+                    interrupted=True,
                 ) from None
             return "interrupted"
 
