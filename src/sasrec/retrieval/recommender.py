@@ -1,11 +1,9 @@
 """Raw ids in, ranked ids out: the object that training gives and that is saved, loaded and served."""
 
-import warnings
 from collections.abc import Iterator, Sequence
 from copy import copy
 from dataclasses import replace
 from functools import cached_property
-from numbers import Integral
 from pathlib import Path
 from typing import Any, final, get_args
 
@@ -18,8 +16,7 @@ from sasrec.data.log import FrameKind, Log, TimeUnit
 from sasrec.data.sequences import Sequences
 from sasrec.data.vocab import Id, Vocabulary
 from sasrec.errors import BundleError, ConfigError, UnknownIdError, check_flag, check_whole
-from sasrec.files import in_utf8
-from sasrec.retrieval.answers import Ids, Unknown, framed, listed
+from sasrec.retrieval.answers import Ids, Unknown, as_given, found, framed, listed
 from sasrec.retrieval.counting import Popularity
 from sasrec.retrieval.scorers import Scorer, kind_of
 from sasrec.retrieval.search import Ranking, Selection, Shortcut, scoring, search
@@ -135,7 +132,7 @@ class Recommender:
             ConfigError: `k` or `unknown` is out of range, or `at` is no time or does not go with the model.
         """
         raw, kind = listed(users, what="users")
-        rows = _found(self.users, raw, unknown)
+        rows = found(self.users, raw, unknown)
         if unknown in ("skip", "ignore"):
             raw, rows = [one for one, row in zip(raw, rows, strict=True) if row >= 0], rows[rows >= 0]
         known = np.flatnonzero(rows >= 0)
@@ -143,7 +140,7 @@ class Recommender:
         histories = self._asked(self.histories.take(rows[known]), at)
         answer = Ranking.joined(self._search(histories, known, selection))
         nobody = np.flatnonzero(rows < 0) if unknown == "popular" else None
-        return framed(self._answer(answer, selection, nobody, _as_given(raw, rows, self.users)), kind or self.frame)
+        return framed(self._answer(answer, selection, nobody, as_given(raw, rows, self.users)), kind or self.frame)
 
     def continue_from(
         self,
@@ -176,7 +173,7 @@ class Recommender:
         """
         raw, kind = listed(history, what="history")
         clock = self._clock(times, events=len(raw))
-        rows = _found(self.items, raw, unknown)
+        rows = found(self.items, raw, unknown)
         clock = None if clock is None else clock[rows >= 0]
         rows = rows[rows >= 0]
         if not len(rows) and unknown != "popular":
@@ -292,17 +289,17 @@ class Recommender:
     ) -> Selection:
         """What the caller's rules mean in rows; refuses a `k` that is none, and unknown items unless told otherwise."""
 
-        def rows(ids: Ids | None, what: str) -> np.ndarray | None:
-            found = _found(self.items, [] if ids is None else listed(ids, what=what)[0], unknown, depth=5)
-            return None if ids is None else found[found >= 0]
+        def rows_of(ids: Ids | None, what: str) -> np.ndarray | None:
+            rows = found(self.items, [] if ids is None else listed(ids, what=what)[0], unknown, depth=5)
+            return None if ids is None else rows[rows >= 0]
 
         check_flag("exclude_seen", exclude_seen)
         return Selection.of(
             check_whole("k", k, least=1),
             exclude_seen=self.exclude_seen if exclude_seen is None else exclude_seen,
             items=len(self.items),
-            allow=rows(allow, "allow"),
-            deny=rows(deny, "deny"),
+            allow=rows_of(allow, "allow"),
+            deny=rows_of(deny, "deny"),
         )
 
     def _asked(self, histories: Sequences, at: When | None) -> Sequences:
@@ -348,37 +345,3 @@ class Recommender:
         columns = [] if users is None else [users[pl.Series(answer.places.astype(np.uint32))].alias("user_id")]
         items = self.items.raw(answer.items).alias("item_id")
         return pl.DataFrame([*columns, items, pl.Series("score", answer.scores), pl.Series("rank", answer.ranks)])
-
-
-def _found(ids: Vocabulary, raw: list[Id], unknown: Unknown, *, depth: int = 3) -> np.ndarray:
-    """Rows of raw ids, -1 where unknown; raises or warns of those as the caller chose."""
-    if unknown not in get_args(Unknown):
-        raise ConfigError(f"unknown: expected 'raise', 'skip', 'ignore' or 'popular', found {unknown!r}")
-    if unknown == "raise":
-        return ids.known_rows(raw)
-    rows = ids.rows(raw)
-    if unknown == "skip" and (rows < 0).any():
-        missing = [one for one, row in zip(raw, rows, strict=True) if row < 0]
-        warnings.warn(f"skipped {ids.unknown_message(missing)}", stacklevel=depth)
-    return rows
-
-
-def _as_given(raw: list[Id], rows: np.ndarray, ids: Vocabulary) -> pl.Series:
-    """The model's own ids where it knows them, else the given ones; all as text where one of these does not fit."""
-    own = ids.raw(np.maximum(rows, 0))
-    unknown = np.flatnonzero(rows < 0)
-    if not len(unknown):
-        return own
-    shown: list[object] = own.to_list()
-    for place in unknown:
-        shown[place] = raw[place]
-    torn: list[Id] = [one for one in shown if isinstance(one, str) and in_utf8(one) != one]
-    if torn:
-        raise UnknownIdError(f"{ids.unknown_message(torn)}; an id is UTF-8 text, so no answer can name it")
-    fitting = Integral if ids.integer else str
-    try:
-        if all(isinstance(one, fitting) and not isinstance(one, bool) for one in shown):
-            return pl.Series(shown, dtype=ids.ids.dtype)
-    except (TypeError, OverflowError, pl.exceptions.PolarsError):  # an integer that is too large
-        pass
-    return pl.Series([str(one) for one in shown], dtype=pl.String)
