@@ -18,6 +18,7 @@ from sasrec.data.vocab import Id, Vocabulary
 from sasrec.errors import BundleError, ConfigError, UnknownIdError, check_flag, check_whole
 from sasrec.retrieval.answers import Ids, Unknown, as_given, found, framed, listed
 from sasrec.retrieval.counting import Popularity
+from sasrec.retrieval.explaining import Explanation, explain
 from sasrec.retrieval.scorers import Scorer, kind_of
 from sasrec.retrieval.search import Ranking, Selection, Shortcut, scoring, search
 from sasrec.retrieval.stream import write_frames
@@ -233,6 +234,57 @@ class Recommender:
         rank = pl.col("score").rank("min", descending=True).cast(pl.Int32)
         return framed(answer.with_columns(rank=rank), kind or self.frame)
 
+    def explain(
+        self,
+        history: Ids,
+        item: Id,
+        *,
+        user: Id | None = None,
+        exclude_seen: bool | None = None,
+        events: int = 20,
+        unknown: Unknown = "raise",
+        times: Sequence[When] | None = None,
+        at: When | None = None,
+    ) -> Explanation:
+        """Which events of a history carry an item: its score and rank without each of the latest, and attention.
+
+        Args:
+            history: Raw item ids, oldest first; with `user` what came after all that the model knows of that user.
+            item: Raw id of the item to explain; it is ranked even where it may not be recommended.
+            user: Raw id of a known user.
+            exclude_seen: Rank among what the user has not had; None does as `exclude_seen` of the model says.
+            events: How many are explained at most; each costs as much as a recommendation.
+            unknown: As that of `continue_from`; an unknown user has no history of their own.
+
+        The other arguments are those of `continue_from`; a time before the last one known of `user` counts as that.
+
+        Raises:
+            UnknownIdError: An id is unknown, or (unless "popular") there is no known event.
+            ConfigError: `events` is out of range, or as `continue_from`.
+        """
+        row, raw = int(self.items.known_rows([item])[0]), listed(history, what="history")[0]
+        owner = found(self.users, [] if user is None else [user], unknown)
+        own = self.histories.take(owner[owner >= 0])
+        clock = self._clock(times, events=len(raw))
+        rows = found(self.items, raw, unknown)
+        past = np.concatenate([own.items, rows[rows >= 0]])
+        if not len(past) and unknown != "popular":
+            raise UnknownIdError("history: no item of it is known to the model; give some that are, or a known user")
+        asked = replace(Sequences.of([past]), users=owner if len(owner) else None)
+        if clock is not None and own.times is not None:
+            clock = np.maximum.accumulate(np.concatenate([own.times, clock[rows >= 0]]))
+            asked = replace(asked, times=clock)
+        check_flag("exclude_seen", exclude_seen)
+        return explain(
+            self.scorer,
+            self._asked(asked, at) if len(past) else asked,
+            row,
+            exclude_seen=self.exclude_seen if exclude_seen is None else exclude_seen,
+            events=check_whole("events", events, least=1),
+            popularity=self._popularity,
+            ids=self.items.ids,
+        )
+
     def recommend_all(
         self,
         path: str | Path,
@@ -314,7 +366,7 @@ class Recommender:
     def _clock(self, times: Sequence[When] | None, *, events: int) -> np.ndarray | None:
         """The times of a raw history, if the model looks at them."""
         if self.reads_times and self.time_unit is not None:
-            return in_order(times, self.time_unit, events=events)
+            return in_order(() if times is None and not events else times, self.time_unit, events=events)
         if times is not None:
             raise ConfigError("times: this model does not look at times; leave them out")
         return None
