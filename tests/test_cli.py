@@ -444,6 +444,19 @@ def test_the_version_is_printed(run):
         ("recommend walk.model --user u01 --titles log.csv", 3, ["log.csv", "titles", "user_id, item_id, timestamp"]),
         ("similar walk.model", 2, ["ITEM"]),
         ("similar walk.model 99", 4, ["99"]),
+        ("explain walk.model --user u01", 2, ["--item"]),
+        ("explain walk.model --item 4", 2, ["--user", "--history"]),
+        ("explain walk.model --item 4 --user u01 --times 9", 2, ["--times goes with --history alone"]),
+        ("explain walk.model --item 4 --user u01 --at 9", 2, ["at: this model does not look at times"]),
+        ("explain walk.model --item 4 --user u01 --events 0", 2, ["events", "found 0"]),
+        ("explain walk.model --item 99 --user u01", 4, ["1 unknown item: 99", "knows 12 items"]),
+        ("explain walk.model --item x --user u01", 4, ["1 unknown item: 'x'", "integers", "such as 1"]),
+        ("explain walk.model --item 4 --user nobody", 4, ["'nobody'", "knows 60 users"]),
+        ("explain walk.model --item 4 --history 1 99", 4, ["1 unknown item: 99"]),
+        ("explain walk.model --item 4 --history 99 --unknown ignore", 4, ["history: no item of it is known"]),
+        ("explain walk.model --item 4 --user u01 --titles log.csv", 3, ["log.csv", "titles"]),
+        ("explain walk.model --itme 4 --user u01", 2, ["--itme"]),
+        ("explain missing --item 4 --user u01", 5, ["missing", "does not exist"]),
         ("serve missing --port 0", 5, ["missing", "does not exist"]),
         ("serve log.csv --port 0 --data new", 5, ["log.csv", "is not a folder"]),
         ("serve walk.model --port 0 --data log.csv/new", 6, ["log.csv/new", "cannot be written", "--data"]),
@@ -1202,6 +1215,63 @@ def test_similar_items_are_those_of_the_library(run, folder):
 
     assert code == 0
     assert pl.read_csv(out.encode(), schema=answer.schema).equals(answer)
+
+
+@pytest.mark.parametrize(
+    ("flags", "asked"),
+    [
+        ("--history 5 6 7 --item 8", {"history": [5, 6, 7], "item": 8}),
+        ("--user u03 --item 8 --events 2", {"history": [], "item": 8, "user": "u03", "events": 2}),
+        (
+            "--user u03 --history 5 6 --item 5 --no-exclude-seen",
+            {"history": [5, 6], "item": 5, "user": "u03", "exclude_seen": False},
+        ),
+        ("--history 5 --item 8", {"history": [5], "item": 8}),
+        ("--history 99 --item 8 --unknown popular", {"history": [99], "item": 8, "unknown": "popular"}),
+    ],
+)
+def test_an_explanation_is_that_of_the_library_in_every_format(run, folder, flags, asked):
+    answer = sasrec.load(folder / "walk.model").explain(**asked)
+
+    _, table, _ = run("explain", "walk.model", *flags.split())
+    _, as_json, _ = run("explain", "walk.model", *flags.split(), "--format", "json")
+    _, as_csv, _ = run("explain", "walk.model", *flags.split(), "--format", "csv")
+
+    rows = [dataclasses.asdict(one) for one in answer.events]
+    assert json.loads(as_json) == {**answer.to_dict(), "events": rows}
+    head, *lines = as_csv.splitlines()
+    assert head == "event,item_id,attention,score_without,rank_without,score,rank"
+    assert lines == [
+        ",".join("" if one is None else str(one) for one in (*row.values(), answer.score, answer.rank)) for row in rows
+    ]
+    assert [line.split() for line in table.splitlines()] == [line.split() for line in str(answer).splitlines()]
+
+
+def test_titles_stand_beside_every_item_of_an_explanation(run):
+    command = ["explain", "walk.model", "--history", 5, 6, "--item", 8, "--titles", "items.csv"]
+
+    _, table, _ = run(*command)
+    _, as_json, _ = run(*command, "--format", "json")
+    _, as_csv, _ = run(*command, "--format", "csv")
+
+    told = json.loads(as_json)
+    assert table.startswith("8  Title of 8, which goes on, ")
+    assert [line[line.index("Title") :][:10] for line in table.splitlines()[2:]] == ["Title of 5", "Title of 6"]
+    assert [one["title"].split(",")[0] for one in (told, *told["events"])] == [f"Title of {one}" for one in (8, 5, 6)]
+    assert list(told["events"][0])[:3] == ["event", "item_id", "title"]
+    assert as_csv.splitlines()[0].startswith("event,item_id,title,attention,")
+
+
+def test_a_model_that_looks_at_times_explains_with_them(run, folder, tmp_path):
+    assert run("train", "log.csv", "--out", tmp_path / "m", "--quiet", "--times", "both", *SETTINGS)[0] == 0
+    answer = sasrec.load(tmp_path / "m").explain([5, 6], 8, times=[1000, 1001], at=1003)
+
+    flags = ["--history", 5, 6, "--times", 1000, 1001, "--at", 1003, "--item", 8]
+    code, out, _ = run("explain", tmp_path / "m", *flags, "--format", "json")
+
+    assert (code, json.loads(out)["score"]) == (0, answer.score)
+    assert [one["score_without"] for one in json.loads(out)["events"]] == [one.score_without for one in answer.events]
+    assert run("explain", tmp_path / "m", "--history", 5, "--item", 8)[0] == 2
 
 
 def test_recommendations_for_everybody_are_those_of_the_library(run, folder, tmp_path):

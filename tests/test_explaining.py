@@ -1,4 +1,7 @@
-"""Explanations over HTTP, held against the model asked again by hand without each event."""
+"""Explanations over HTTP and in Python, held against the model asked again by hand without each event."""
+
+import json
+from dataclasses import astuple, replace
 
 import numpy as np
 import pytest
@@ -6,7 +9,7 @@ import torch
 
 import sasrec
 from sasrec.client import Client
-from sasrec.errors import ServingError
+from sasrec.errors import ConfigError, DataError, ScoreError, ServingError, UnknownIdError
 from sasrec.model.attention import Layout
 from sasrec.model.inspection import attention_seen
 from sasrec.retrieval.blend import Blend
@@ -233,6 +236,187 @@ def test_the_network_of_a_blend_tells_what_it_looks_at(asked, client):
 
     assert of_part.events == client.explain("i20", history=history, exclude_seen=False).events
     assert asked.explain("i20", history=history).events[0].attention is None
+
+
+# In Python
+
+
+def told(answer):
+    """What an explanation says, of Python or of the server, as plain values."""
+    events = [
+        (getattr(one, "item", None) or one.item_id, one.attention, one.score_without, one.rank_without)
+        for one in answer.events
+    ]
+    return answer.score, answer.rank, events, answer.source, answer.used_history
+
+
+@pytest.mark.parametrize("kind", ["blend", "sasrec", "rules", "markov"])
+@pytest.mark.parametrize("exclude_seen", [True, False])
+def test_python_and_the_server_give_the_same_numbers(asked, hybrid, kind, exclude_seen):
+    history = ["i03", "i04", "i05", "i04"]
+
+    over_http = asked.explain("i20", history=history, exclude_seen=exclude_seen, scorer=kind)
+    known = asked.explain("i20", "u07", history, exclude_seen=exclude_seen, scorer=kind, events=3)
+
+    in_python = hybrid[kind].explain(history, "i20", exclude_seen=exclude_seen)
+    assert told(in_python) == told(over_http)
+    assert told(hybrid[kind].explain(history, "i20", user="u07", exclude_seen=exclude_seen, events=3)) == told(known)
+    assert len(in_python.events) == 4
+
+
+def test_what_is_known_of_a_user_comes_before_the_history_that_is_given(small_model, walks):
+    before = [walks.items.ids[int(row)] for row in walks.histories[7]]
+
+    alone = small_model.explain([], "i20", user="u07", exclude_seen=False)
+    gone_on = small_model.explain(["i03", "i04"], "i20", user="u07", exclude_seen=False)
+
+    for answer, history in ((alone, before), (gone_on, [*before, "i03", "i04"])):
+        assert (answer.score, answer.rank) == standing(small_model, history, "i20")
+        assert [one.item_id for one in answer.events] == history
+        assert [one.event for one in answer.events] == [*range(1, len(history) + 1)]
+        for at, one in enumerate(answer.events):
+            rest = history[:at] + history[at + 1 :]
+            assert (one.score_without, one.rank_without) == standing(small_model, rest, "i20")
+
+
+def test_a_network_that_tells_users_apart_is_told_the_user(walks, small_config):
+    model = sasrec.train(sasrec.split(walks), replace(small_config, user_width=4), progress=False)
+    item = model.recommend(["u07"], k=1, exclude_seen=False)
+
+    own = model.explain([], item["item_id"][0], user="u07", exclude_seen=False)
+    others = model.explain([one.item_id for one in own.events], item["item_id"][0], exclude_seen=False)
+
+    assert (own.rank, own.score) == (1, pytest.approx(item["score"][0], abs=1e-5))
+    assert others.score != pytest.approx(own.score, abs=1e-5)
+
+
+def test_the_latest_events_keep_their_places_in_the_history(small_model):
+    answer = small_model.explain(["i03", "i04", "i05", "i06"], "i20", events=2)
+
+    assert [(one.event, one.item_id) for one in answer.events] == [(3, "i05"), (4, "i06")]
+    assert answer.used_history == 4
+
+
+@pytest.mark.filterwarnings("default")
+def test_items_and_users_that_are_unknown_are_refused_or_left_out_as_elsewhere(small_model):
+    for ask in (
+        lambda: small_model.explain(["i03", "what"], "i20"),
+        lambda: small_model.explain(["i03"], "what"),
+        lambda: small_model.explain(["i03"], "i20", user="nobody"),
+    ):
+        with pytest.raises(UnknownIdError, match=r"1 unknown (item: 'what'|user: 'nobody'); the model knows"):
+            ask()
+    with pytest.raises(UnknownIdError, match="unknown item: 'what'"):  # there is nothing without it
+        small_model.explain(["i03"], "what", unknown="ignore")
+
+    with pytest.warns(UserWarning, match="skipped 1 unknown item: 'what'"):
+        warned = small_model.explain(["i03", "what", "i04"], "i20", unknown="skip")
+    ignored = small_model.explain(["what", "i03", "i04"], "i20", user="nobody", unknown="ignore")
+
+    assert warned == ignored == small_model.explain(["i03", "i04"], "i20")
+
+
+@pytest.mark.parametrize("history", [[], ["nothing"]])
+def test_without_a_known_event_there_is_a_place_among_popular_items_or_an_error(client, small_model, history):
+    with pytest.raises(UnknownIdError, match="history: no item of it is known to the model; give some that are"):
+        small_model.explain(history, "i20", unknown="ignore")
+
+    answer = small_model.explain(history, "i20", unknown="popular")
+
+    assert told(answer) == told(client.explain("i20", history=history))
+    assert (answer.events, answer.source, answer.used_history) == ((), "popular", 0)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"events": 0}, ConfigError, "events: expected an integer >= 1, found 0"),
+        ({"events": 2.5}, ConfigError, "events: expected an integer >= 1, found 2.5"),
+        ({"exclude_seen": "no"}, ConfigError, "exclude_seen"),
+        ({"unknown": "drop"}, ConfigError, "unknown: expected 'raise', 'skip', 'ignore' or 'popular', found 'drop'"),
+        ({"times": [1, 2]}, ConfigError, "times: this model does not look at times; leave them out"),
+        ({"at": 3}, ConfigError, "at: this model does not look at times; leave it out"),
+        ({"history": "i03"}, DataError, r"history: expected a list of ids, found the single text 'i03'"),
+        ({"item": ["i03"]}, UnknownIdError, "unknown item"),
+    ],
+)
+def test_what_cannot_be_explained_is_said(small_model, options, error, message):
+    with pytest.raises(error, match=message):
+        small_model.explain(**{"history": ["i03", "i04"], "item": "i20"} | options)
+
+
+class Odd:
+    """Scores every item alike but the last, after histories of two events."""
+
+    kind, reads_times, items = "odd", False, 25
+
+    def scores(self, histories):
+        scores = np.ones((len(histories), self.items), np.float32)
+        scores[histories.lengths == 2, -1] = np.nan
+        return scores
+
+
+def test_scores_that_are_no_numbers_are_refused_whichever_item_has_them(small_model):
+    known = {name: getattr(small_model, name) for name in ("users", "items", "histories")}
+    model = Recommender(Odd(), **known)
+
+    with pytest.raises(ScoreError, match="NaN"):
+        model.explain(["i03", "i04", "i05"], "i20")
+
+    assert model.explain(["i03"], "i20", exclude_seen=False).rank == 21  # of equal scores
+
+
+def test_histories_are_scored_in_parts_that_stay_small(small_model, monkeypatch):
+    seen = []
+    scorer = small_model.scorer
+
+    class Watched:
+        kind, reads_times, items = "watched", False, scorer.items
+
+        def scores(self, histories):
+            seen.append(len(histories.items))
+            return scorer.scores(histories)
+
+    known = {name: getattr(small_model, name) for name in ("users", "items", "histories")}
+    history = [f"i{at % 25:02}" for at in range(40)]
+    monkeypatch.setattr("sasrec.retrieval.topk._BLOCK_BYTES", 4 * 40 * 3)  # three histories of 40 events
+
+    answer = Recommender(Watched(), **known).explain(history, "i20", exclude_seen=False, events=40)
+
+    assert max(seen) <= 3 * 40
+    for at, one in enumerate(answer.events):
+        assert one.rank_without == standing(small_model, history[:at] + history[at + 1 :], "i20")[1]
+
+
+def test_an_explanation_is_printed_as_a_table(log_of):
+    log = log_of({"ada": ["x", "y"], "bob": ["x", "y"], "cyd": ["y", "z"]})
+    model = Recommender.of_log(Markov.of(log.histories, items=3), log, record={})
+
+    # After x came y twice, after y z once; one step more is spread as x 2/6, y 3/6, z 1/6.
+    assert str(model.explain(["x", "y"], "z", exclude_seen=False)).splitlines() == [
+        "z: score 0.5833, rank 1 after 2 events",
+        "event  item_id  attention  score_without  rank_without",
+        "    1  x                          0.5833             1",
+        "    2  y                          0.0556             3",
+    ]
+    assert str(model.explain(["x"], "z")).splitlines() == [
+        "z: score 0.0556, rank 2 after 1 event",
+        "event  item_id  attention  score_without  rank_without",
+        "    1  x                                             2",
+    ]
+    assert str(model.explain([], "z", unknown="popular")) == (
+        "z: score 0.1667, rank 3 of the popular items, as nothing of the history is known"
+    )
+
+
+def test_an_explanation_is_plain_values_for_a_file(small_model, tmp_path):
+    answer = small_model.explain(["i03", "i04"], "i20")
+
+    sasrec.write_json(tmp_path / "why.json", answer)
+
+    written = json.loads((tmp_path / "why.json").read_text())
+    assert (written["item_id"], written["score"], written["rank"]) == ("i20", answer.score, answer.rank)
+    assert [tuple(one.values()) for one in written["events"]] == [astuple(one) for one in answer.events]
 
 
 # Latest events

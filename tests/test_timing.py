@@ -243,6 +243,36 @@ def test_an_event_is_left_out_with_its_time(client, timed_model):
     assert [one.attention for one in answer.events] == pytest.approx(looked.tolist(), abs=1e-5)
 
 
+def test_python_and_the_server_leave_out_the_same_events_with_their_times(client, timed_model):
+    def numbers(answer):
+        places = [(one.attention, one.score_without, one.rank_without) for one in answer.events]
+        return answer.score, answer.rank, places
+
+    history, times = ["i03", "i04"], [START, LATER - 60]  # the first is before what is known of the user
+    events = list(zip(history, times, strict=True))
+
+    unseen = client.explain("i09", history=events, time=LATER)
+    known = client.explain("i09", "u33", history=events, time=LATER, events=5)
+
+    assert numbers(timed_model.explain(history, "i09", times=times, at=LATER)) == numbers(unseen)
+    assert numbers(timed_model.explain(history, "i09", user="u33", times=times, at=LATER, events=5)) == numbers(known)
+    items, when = past(timed_model, "u33")
+    by_hand = timed_model.score([*items, *history], ["i09"], times=[*when, when[-1], LATER - 60], at=LATER)
+    assert known.score == pytest.approx(by_hand["score"][0], rel=1e-5)
+
+
+def test_times_are_asked_for_where_there_are_events_to_have_them(timed_model):
+    [item] = timed_model.recommend(["u33"], at=LATER, k=1).rows(named=True)
+
+    answer = timed_model.explain([], item["item_id"], user="u33", at=LATER)
+
+    assert (answer.rank, answer.score) == (1, pytest.approx(item["score"], rel=1e-5))
+    with pytest.raises(ConfigError, match="times: this model looks at when events happened; give the times"):
+        timed_model.explain(["i03"], "i09")
+    with pytest.raises(ConfigError, match="times: expected one for each of 0 items, found 1"):
+        timed_model.explain([], "i09", user="u33", times=[START])
+
+
 # What is refused, and what is not looked at
 
 

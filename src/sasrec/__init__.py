@@ -22,6 +22,7 @@ __all__ = [
     "ConfigError",
     "DataError",
     "Diagnosis",
+    "Explanation",
     "Features",
     "Filters",
     "Log",
@@ -87,6 +88,7 @@ if TYPE_CHECKING:
     from sasrec.report.page import write_page
     from sasrec.report.plain import write_json
     from sasrec.retrieval.additions import add_items
+    from sasrec.retrieval.explaining import Explanation
     from sasrec.retrieval.indexing import indexed
     from sasrec.retrieval.loading import load
     from sasrec.retrieval.recommender import Recommender
@@ -118,6 +120,7 @@ else:
         "export_onnx": "export.exporting",
         "preset": "presets",
         "add_items": "retrieval.additions",
+        "Explanation": "retrieval.explaining",
         "indexed": "retrieval.indexing",
         "Recommender": "retrieval.recommender",
         "load": "retrieval.loading",

@@ -43,6 +43,7 @@ COMMANDS = {
     "add-items": ("additions", "Let a trained model rank items that nobody has had yet."),
     "recommend": ("recommendation", "Recommend items to known users, after a history, or to everybody."),
     "similar": ("recommendation", "List the items most like one item."),
+    "explain": ("explanation", "Say which events of a history carry an item."),
     "info": ("information", "Say what a model or a log is."),
     "export": ("exporting", "Write a network in another format, to be served without torch."),
     "serve": ("serving", "Answer over HTTP with a model, and keep the events that come in."),

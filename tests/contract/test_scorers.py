@@ -242,6 +242,45 @@ def test_recommendations_are_the_best_allowed_items_by_brute_force(model, data):
         assert_best(answer, scores_of(model, history), allowed - hidden, k)
 
 
+def standing(model, history, item, hidden):
+    """Score and best and worst rank of an item after a history, where scores that differ by rounding may swap."""
+    scores = scores_of(model, history)
+    own, others = scores.pop(item), [score for one, score in scores.items() if one not in hidden]
+    slack = 1e-5 * abs(own) + 5e-6  # scores go up to 10
+    above = sum(score > own + slack for score in others)
+    return own, above + 1, above + 1 + sum(abs(score - own) <= slack for score in others)
+
+
+@pytest.mark.parametrize("exclude_seen", [True, False])
+@pytest.mark.parametrize("place", [0, 7, -1])
+def test_an_explanation_is_the_place_of_an_item_without_each_event_in_turn(model, exclude_seen, place):
+    ids = model.items.ids.to_list()
+    history, item = [ids[at] for at in (3, 7, 11, 7, 19, 2)], ids[place]
+    hidden = {*history} if exclude_seen else set()
+
+    answer = model.explain(history, item, exclude_seen=exclude_seen)
+
+    found = [(answer.score, answer.rank), *((one.score_without, one.rank_without) for one in answer.events)]
+    rests = [history, *(history[:at] + history[at + 1 :] for at in range(len(history)))]
+    for (score, rank), rest in zip(found, rests, strict=True):
+        own, best, worst = standing(model, rest, item, hidden)
+        assert score == pytest.approx(own, rel=1e-5, abs=5e-6)
+        assert best <= rank <= worst
+    assert [one.item_id for one in answer.events] == history
+
+
+def test_a_share_of_attention_is_told_by_those_who_pay_any_and_sums_to_one(model):
+    ids = model.items.ids.to_list()
+
+    shares = [one.attention for one in model.explain([ids[at] for at in (3, 7, 11, 7, 19, 2, 4)], ids[0]).events]
+
+    if model.kind in ("sasrec", "onnx"):
+        assert shares[:2] == [0, 0]  # beyond the network's length
+        assert sum(shares) == pytest.approx(1, abs=1e-5)
+    else:
+        assert shares == [None] * 7
+
+
 def test_a_shorter_answer_is_the_beginning_of_a_longer_one(model):
     longest = model.recommend(model.users.ids, k=ITEMS)
 

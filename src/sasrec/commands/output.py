@@ -132,7 +132,7 @@ class Shape:
 
     Attributes:
         titles: File of items with a column of titles, to be shown beside the ids.
-        format: A table for people; JSON (a list of objects) or CSV for programs.
+        format: A table for people; JSON or CSV for programs.
     """
 
     titles: Path | None = None
@@ -157,13 +157,15 @@ def titled(answer: pl.DataFrame, titles: pl.DataFrame) -> pl.DataFrame:
     return joined.select(*answer.columns[:place], "title", *answer.columns[place:])
 
 
+_NUMBERS = ("event", "rank", "attention", "score", "score_without", "rank_without")
+_ORDER = ("user_id", *_NUMBERS[:2], "item_id", "title", *_NUMBERS[2:], "source")
+
+
 def in_columns(answer: pl.DataFrame) -> str:
     """A frame as a table of plain text, the rank before what is ranked."""
-    names = sorted(answer.columns, key=["user_id", "rank", "item_id", "title", "score", "source"].index)
+    names = sorted(answer.columns, key=_ORDER.index)
     columns = [[name, *(_cell(value) for value in answer[name].to_list())] for name in names]
-    return aligned(
-        list(zip(*columns, strict=True)), numbers=[at for at, n in enumerate(names) if n in ("rank", "score")]
-    )
+    return aligned(list(zip(*columns, strict=True)), numbers=[at for at, n in enumerate(names) if n in _NUMBERS])
 
 
 def _cell(value: object) -> str:

@@ -1,15 +1,19 @@
 """What comes in as users and goes out as a frame, in the caller's own kind."""
 
+import warnings
 from collections.abc import Iterable
-from typing import Any, Literal
+from numbers import Integral
+from typing import Any, Literal, get_args
 
 import narwhals.stable.v2 as nw
+import numpy as np
 import polars as pl
 from narwhals.stable.v2.typing import IntoFrame, IntoSeries
 
 from sasrec.data.log import FrameKind
-from sasrec.data.vocab import Id
-from sasrec.errors import DataError
+from sasrec.data.vocab import Id, Vocabulary
+from sasrec.errors import ConfigError, DataError, UnknownIdError
+from sasrec.files import in_utf8
 
 Ids = Iterable[Id] | IntoSeries | IntoFrame
 """Raw ids as a list, array, series or one-column frame of polars, pandas or pyarrow."""
@@ -55,3 +59,52 @@ def framed(answer: pl.DataFrame, kind: FrameKind) -> Any:
     if kind == "pyarrow":
         return answer.to_arrow()
     return answer
+
+
+def found(ids: Vocabulary, raw: list[Id], unknown: Unknown, *, depth: int = 3) -> np.ndarray:
+    """Rows of raw ids, -1 where unknown; raises or warns of those as the caller chose.
+
+    Args:
+        depth: How many calls up a warning is laid to; 3 is whoever called the function that asks.
+
+    Raises:
+        UnknownIdError: An id is unknown (with unknown="raise").
+        ConfigError: `unknown` is none of its values.
+    """
+    if unknown not in get_args(Unknown):
+        raise ConfigError(f"unknown: expected 'raise', 'skip', 'ignore' or 'popular', found {unknown!r}")
+    if unknown == "raise":
+        return ids.known_rows(raw)
+    rows = ids.rows(raw)
+    if unknown == "skip" and (rows < 0).any():
+        missing = [one for one, row in zip(raw, rows, strict=True) if row < 0]
+        warnings.warn(f"skipped {ids.unknown_message(missing)}", stacklevel=depth)
+    return rows
+
+
+def as_given(raw: list[Id], rows: np.ndarray, ids: Vocabulary) -> pl.Series:
+    """The model's own ids where it knows them, else the given ones; all as text where one of these does not fit.
+
+    Args:
+        rows: The row of each id, -1 where it is unknown.
+
+    Raises:
+        UnknownIdError: An unknown id is no UTF-8 text.
+    """
+    own = ids.raw(np.maximum(rows, 0))
+    unknown = np.flatnonzero(rows < 0)
+    if not len(unknown):
+        return own
+    shown: list[object] = own.to_list()
+    for place in unknown:
+        shown[place] = raw[place]
+    torn: list[Id] = [one for one in shown if isinstance(one, str) and in_utf8(one) != one]
+    if torn:
+        raise UnknownIdError(f"{ids.unknown_message(torn)}; an id is UTF-8 text, so no answer can name it")
+    fitting = Integral if ids.integer else str
+    try:
+        if all(isinstance(one, fitting) and not isinstance(one, bool) for one in shown):
+            return pl.Series(shown, dtype=ids.ids.dtype)
+    except (TypeError, OverflowError, pl.exceptions.PolarsError):  # an integer that is too large
+        pass
+    return pl.Series([str(one) for one in shown], dtype=pl.String)

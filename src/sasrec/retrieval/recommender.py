@@ -1,11 +1,9 @@
 """Raw ids in, ranked ids out: the object that training gives and that is saved, loaded and served."""
 
-import warnings
 from collections.abc import Iterator, Sequence
 from copy import copy
 from dataclasses import replace
 from functools import cached_property
-from numbers import Integral
 from pathlib import Path
 from typing import Any, final, get_args
 
@@ -18,9 +16,9 @@ from sasrec.data.log import FrameKind, Log, TimeUnit
 from sasrec.data.sequences import Sequences
 from sasrec.data.vocab import Id, Vocabulary
 from sasrec.errors import BundleError, ConfigError, UnknownIdError, check_flag, check_whole
-from sasrec.files import in_utf8
-from sasrec.retrieval.answers import Ids, Unknown, framed, listed
+from sasrec.retrieval.answers import Ids, Unknown, as_given, found, framed, listed
 from sasrec.retrieval.counting import Popularity
+from sasrec.retrieval.explaining import Explanation, explain
 from sasrec.retrieval.scorers import Scorer, kind_of
 from sasrec.retrieval.search import Ranking, Selection, Shortcut, scoring, search
 from sasrec.retrieval.stream import write_frames
@@ -135,7 +133,7 @@ class Recommender:
             ConfigError: `k` or `unknown` is out of range, or `at` is no time or does not go with the model.
         """
         raw, kind = listed(users, what="users")
-        rows = _found(self.users, raw, unknown)
+        rows = found(self.users, raw, unknown)
         if unknown in ("skip", "ignore"):
             raw, rows = [one for one, row in zip(raw, rows, strict=True) if row >= 0], rows[rows >= 0]
         known = np.flatnonzero(rows >= 0)
@@ -143,7 +141,7 @@ class Recommender:
         histories = self._asked(self.histories.take(rows[known]), at)
         answer = Ranking.joined(self._search(histories, known, selection))
         nobody = np.flatnonzero(rows < 0) if unknown == "popular" else None
-        return framed(self._answer(answer, selection, nobody, _as_given(raw, rows, self.users)), kind or self.frame)
+        return framed(self._answer(answer, selection, nobody, as_given(raw, rows, self.users)), kind or self.frame)
 
     def continue_from(
         self,
@@ -176,7 +174,7 @@ class Recommender:
         """
         raw, kind = listed(history, what="history")
         clock = self._clock(times, events=len(raw))
-        rows = _found(self.items, raw, unknown)
+        rows = found(self.items, raw, unknown)
         clock = None if clock is None else clock[rows >= 0]
         rows = rows[rows >= 0]
         if not len(rows) and unknown != "popular":
@@ -236,6 +234,57 @@ class Recommender:
         rank = pl.col("score").rank("min", descending=True).cast(pl.Int32)
         return framed(answer.with_columns(rank=rank), kind or self.frame)
 
+    def explain(
+        self,
+        history: Ids,
+        item: Id,
+        *,
+        user: Id | None = None,
+        exclude_seen: bool | None = None,
+        events: int = 20,
+        unknown: Unknown = "raise",
+        times: Sequence[When] | None = None,
+        at: When | None = None,
+    ) -> Explanation:
+        """Which events of a history carry an item: its score and rank without each of the latest, and attention.
+
+        Args:
+            history: Raw item ids, oldest first; with `user` what came after all that the model knows of that user.
+            item: Raw id of the item to explain; it is ranked even where it may not be recommended.
+            user: Raw id of a known user.
+            exclude_seen: Rank among what the user has not had; None does as `exclude_seen` of the model says.
+            events: How many are explained at most; each costs as much as a recommendation.
+            unknown: As that of `continue_from`; an unknown user has no history of their own.
+
+        The other arguments are those of `continue_from`; a time before the last one known of `user` counts as that.
+
+        Raises:
+            UnknownIdError: An id is unknown, or (unless "popular") there is no known event.
+            ConfigError: `events` is out of range, or as `continue_from`.
+        """
+        row, raw = int(self.items.known_rows([item])[0]), listed(history, what="history")[0]
+        owner = found(self.users, [] if user is None else [user], unknown)
+        own = self.histories.take(owner[owner >= 0])
+        clock = self._clock(times, events=len(raw))
+        rows = found(self.items, raw, unknown)
+        past = np.concatenate([own.items, rows[rows >= 0]])
+        if not len(past) and unknown != "popular":
+            raise UnknownIdError("history: no item of it is known to the model; give some that are, or a known user")
+        asked = replace(Sequences.of([past]), users=owner if len(owner) else None)
+        if clock is not None and own.times is not None:
+            clock = np.maximum.accumulate(np.concatenate([own.times, clock[rows >= 0]]))
+            asked = replace(asked, times=clock)
+        check_flag("exclude_seen", exclude_seen)
+        return explain(
+            self.scorer,
+            self._asked(asked, at) if len(past) else asked,
+            row,
+            exclude_seen=self.exclude_seen if exclude_seen is None else exclude_seen,
+            events=check_whole("events", events, least=1),
+            popularity=self._popularity,
+            ids=self.items.ids,
+        )
+
     def recommend_all(
         self,
         path: str | Path,
@@ -292,17 +341,17 @@ class Recommender:
     ) -> Selection:
         """What the caller's rules mean in rows; refuses a `k` that is none, and unknown items unless told otherwise."""
 
-        def rows(ids: Ids | None, what: str) -> np.ndarray | None:
-            found = _found(self.items, [] if ids is None else listed(ids, what=what)[0], unknown, depth=5)
-            return None if ids is None else found[found >= 0]
+        def rows_of(ids: Ids | None, what: str) -> np.ndarray | None:
+            rows = found(self.items, [] if ids is None else listed(ids, what=what)[0], unknown, depth=5)
+            return None if ids is None else rows[rows >= 0]
 
         check_flag("exclude_seen", exclude_seen)
         return Selection.of(
             check_whole("k", k, least=1),
             exclude_seen=self.exclude_seen if exclude_seen is None else exclude_seen,
             items=len(self.items),
-            allow=rows(allow, "allow"),
-            deny=rows(deny, "deny"),
+            allow=rows_of(allow, "allow"),
+            deny=rows_of(deny, "deny"),
         )
 
     def _asked(self, histories: Sequences, at: When | None) -> Sequences:
@@ -317,7 +366,7 @@ class Recommender:
     def _clock(self, times: Sequence[When] | None, *, events: int) -> np.ndarray | None:
         """The times of a raw history, if the model looks at them."""
         if self.reads_times and self.time_unit is not None:
-            return in_order(times, self.time_unit, events=events)
+            return in_order(() if times is None and not events else times, self.time_unit, events=events)
         if times is not None:
             raise ConfigError("times: this model does not look at times; leave them out")
         return None
@@ -348,37 +397,3 @@ class Recommender:
         columns = [] if users is None else [users[pl.Series(answer.places.astype(np.uint32))].alias("user_id")]
         items = self.items.raw(answer.items).alias("item_id")
         return pl.DataFrame([*columns, items, pl.Series("score", answer.scores), pl.Series("rank", answer.ranks)])
-
-
-def _found(ids: Vocabulary, raw: list[Id], unknown: Unknown, *, depth: int = 3) -> np.ndarray:
-    """Rows of raw ids, -1 where unknown; raises or warns of those as the caller chose."""
-    if unknown not in get_args(Unknown):
-        raise ConfigError(f"unknown: expected 'raise', 'skip', 'ignore' or 'popular', found {unknown!r}")
-    if unknown == "raise":
-        return ids.known_rows(raw)
-    rows = ids.rows(raw)
-    if unknown == "skip" and (rows < 0).any():
-        missing = [one for one, row in zip(raw, rows, strict=True) if row < 0]
-        warnings.warn(f"skipped {ids.unknown_message(missing)}", stacklevel=depth)
-    return rows
-
-
-def _as_given(raw: list[Id], rows: np.ndarray, ids: Vocabulary) -> pl.Series:
-    """The model's own ids where it knows them, else the given ones; all as text where one of these does not fit."""
-    own = ids.raw(np.maximum(rows, 0))
-    unknown = np.flatnonzero(rows < 0)
-    if not len(unknown):
-        return own
-    shown: list[object] = own.to_list()
-    for place in unknown:
-        shown[place] = raw[place]
-    torn: list[Id] = [one for one in shown if isinstance(one, str) and in_utf8(one) != one]
-    if torn:
-        raise UnknownIdError(f"{ids.unknown_message(torn)}; an id is UTF-8 text, so no answer can name it")
-    fitting = Integral if ids.integer else str
-    try:
-        if all(isinstance(one, fitting) and not isinstance(one, bool) for one in shown):
-            return pl.Series(shown, dtype=ids.ids.dtype)
-    except (TypeError, OverflowError, pl.exceptions.PolarsError):  # an integer that is too large
-        pass
-    return pl.Series([str(one) for one in shown], dtype=pl.String)

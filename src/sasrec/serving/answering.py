@@ -134,8 +134,8 @@ class Served:
         # A model that was trained on events of this store says so in its record; these are part of its own histories.
         trained_on = model.record.get("events", {})
         self._through = int(trained_on.get("through", 0)) if trained_on.get("store") == store.id else 0
-        self._popularity = Popularity.of(model.histories, items=len(model.items))
-        self.finder = Finder(model, self._popularity)
+        self.popularity = Popularity.of(model.histories, items=len(model.items))
+        self.finder = Finder(model, self.popularity)
         parts = model.scorer.parts if isinstance(model.scorer, Composed) else {}
         self._parts = {model.kind: model.scorer} | {name: part for name, (_, part) in parts.items()}
         self.scorers = list(dict.fromkeys((*self._parts, Markov.kind, Popularity.kind)))
@@ -218,7 +218,7 @@ class Served:
         if name is None:
             return self.model.scorer
         # A part of a blend that counts goes before what counts the whole histories.
-        return self._parts.get(name) or (self._markov if name == Markov.kind else self._popularity)
+        return self._parts.get(name) or (self._markov if name == Markov.kind else self.popularity)
 
     def _unlisted(self, name: str | None) -> Problem | None:
         """Why nothing ranks under a name; None where something does."""

@@ -47,11 +47,6 @@ class Question:
     times: np.ndarray | None = None
     asked: int = 0
 
-    def without(self, event: int) -> "Question":
-        """The same after a history in which one event has not been; the others keep their times."""
-        times = None if self.times is None else np.delete(self.times, event)
-        return replace(self, history=np.delete(self.history, event), times=times)
-
 
 @final
 class Finder:
@@ -82,13 +77,8 @@ class Finder:
             check_finite(values)
         return [found[at] for at in range(len(questions))]
 
-    def together(self, questions: Sequence[Question]) -> Iterator[list[int]]:
-        """Places of the questions whose `scores` one scorer gives in one pass, as many as fit the cache."""
-        for places in self._members(questions).values():
-            yield from self._in_blocks(places)
-
-    def scores(self, questions: Sequence[Question]) -> Float[np.ndarray, "B V"]:
-        """Scores of all items for questions that go `together`, one row each; -inf for what may not be recommended."""
+    def _scores(self, questions: Sequence[Question]) -> Float[np.ndarray, "B V"]:
+        """Scores of all items for questions of one scorer, one row each; -inf for what may not be recommended."""
         scores = self._ranking(questions[0]).scores(histories(questions))
         for row, one in enumerate(questions):
             if one.allowed is not None:
@@ -129,7 +119,7 @@ class Finder:
                 yield some, self._by_scores
 
     def _by_scores(self, questions: Sequence[Question]) -> Iterator[Found]:
-        values, items = best(self.scores(questions), max(one.k for one in questions))
+        values, items = best(self._scores(questions), max(one.k for one in questions))
         return ((values[row, : one.k], items[row, : one.k]) for row, one in enumerate(questions))
 
 
