@@ -59,6 +59,15 @@ def run(folder, monkeypatch, capsys):
     return call
 
 
+def test_a_log_whose_rows_are_taken_in_their_order_has_a_note_and_no_warning_beside_it(run, tmp_path):
+    (tmp_path / "a.csv").write_text("user,item,when\na,x,1\na,y,2\n")
+
+    code, out, err = run("info", tmp_path / "a.csv")
+
+    assert (code, err) == (0, "")
+    assert "note: no column has a usual name of a time; not used are when" in out
+
+
 def test_a_log_whose_name_is_not_utf8_makes_a_model_that_can_be_loaded(run, tmp_path):
     log, model = tmp_path / "torn\udcff.csv", tmp_path / "rules\udcff"
     log.write_bytes(Path("log.csv").read_bytes())

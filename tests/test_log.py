@@ -1,6 +1,8 @@
 """A log keeps every id, event and order, and tells what it left out."""
 
+import datetime as dt
 import re
+import warnings
 
 import polars as pl
 import pytest
@@ -389,7 +391,7 @@ def test_rows_that_span_several_lines_are_read_and_noted(write):
 def test_a_log_of_one_line_a_row_has_no_note_on_lines(write, end, rows):
     log = sasrec.read_log(write(f'user,item,title\n\na,"x",""{end}'))
 
-    assert (log.source.rows_read, len(log.source.notes)) == (rows, 1)
+    assert (log.source.rows_read, len(log.source.notes)) == (rows, 0)
 
 
 def test_float_ids_are_noted():
@@ -417,10 +419,49 @@ def test_integers_that_a_frame_with_gaps_wrote_are_text_and_noted(write):
         ("user,item,time,a b", None, ()),
     ],
 )
+@pytest.mark.filterwarnings("ignore:.*no column has a usual name of a time")
 def test_a_column_that_might_be_the_time_is_named_where_none_was_found(write, columns, time, notes):
     log = sasrec.read_log(write(f"{columns}\nu,x,1,2\n"), time=time)
 
     assert log.source.notes == notes
+
+
+def test_rows_that_are_taken_in_their_order_unasked_are_a_warning(write):
+    path = write("user,item,when?,a b\nu,x,1,2\n")
+
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        sasrec.read_log(path)
+
+    (one,) = told
+    assert one.filename == __file__
+    assert str(one.message) == (
+        "a.csv: no column has a usual name of a time, so rows are taken in their order; not used are when?, a b; "
+        'pass time="..." with one of them, or time="" for the order of the rows'
+    )
+
+
+@pytest.mark.parametrize(
+    ("columns", "time"), [("user,item,when?,a b", ""), ("user,item,when?,a b", "when?"), ("user,item", None)]
+)
+def test_the_order_of_rows_is_no_warning_where_it_was_asked_for_or_nothing_is_left_over(write, columns, time):
+    path = write(f"{columns}\nu,x{',1,2' * ('when' in columns)}\n")
+
+    with warnings.catch_warnings(record=True) as told:
+        sasrec.read_log(path, time=time)
+
+    assert not told
+
+
+def test_a_file_with_one_column_of_dates_takes_it_for_the_time_and_says_so(tmp_path):
+    days = [dt.date(2024, 1, 3), dt.date(2024, 1, 1), dt.date(2024, 1, 2)]
+    pl.DataFrame({"user": ["a"] * 3, "item": ["x", "y", "z"], "when": days}).write_parquet(tmp_path / "a.parquet")
+
+    log = sasrec.read_log(tmp_path / "a.parquet")
+
+    assert histories(log) == {"a": ["y", "z", "x"]}
+    assert log.source.columns.time == "when"
+    assert log.source.notes == ("no column has a usual name of a time; 'when' is taken, the only column of dates",)
 
 
 def test_events_that_stand_in_several_rows_are_noted(write):

@@ -1,6 +1,7 @@
 """How the commands read a log, by one set of flags that is kept with the model, and how a model is named."""
 
 import math
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -24,8 +25,8 @@ class Reading:
     Attributes:
         user: Column of the user ids; else one of a usual name (user_id, userId, visitorid, ...).
         item: Column of the item ids; else one of a usual name (item_id, movieId, asin, ...).
-        time: Column of the times; else one of a usual name (timestamp, datetime, ...). An empty name takes none:
-            rows are in order.
+        time: Column of the times; else one of a usual name (timestamp, datetime, ...), or the only one whose type is a
+            date. An empty name takes none: rows are in order.
         weight: Column of the weights; else one of a usual name (rating, stars, ...), which is left unread where an
             event has none and no least weight is set. An empty name takes none.
         format: Format of the file (csv, tsv, parquet, jsonl, inter, pairs, histories, movielens); else by its suffix.
@@ -60,16 +61,19 @@ class Reading:
 
     def log(self, path: Path) -> Log:
         """The log in a file; errors as `read_log` and `kept`."""
-        return read_log(
-            path,
-            user=self.user,
-            item=self.item,
-            time=self.time,
-            weight=self.weight,
-            format=self.format,
-            time_unit=self.time_unit,
-            filters=self.kept(),
-        )
+        with warnings.catch_warnings():
+            # The summary has a note of the same, and says it once.
+            warnings.filterwarnings("ignore", ".*: no column has a usual name of a time")
+            return read_log(
+                path,
+                user=self.user,
+                item=self.item,
+                time=self.time,
+                weight=self.weight,
+                format=self.format,
+                time_unit=self.time_unit,
+                filters=self.kept(),
+            )
 
     def kept(self) -> Filters:
         """Which events stay; ConfigError as `Filters.named`, or where flags contradict the name."""

@@ -50,7 +50,8 @@ def choose_columns(
     Args:
         user: Name of the column; None looks for a usual name.
         item: As `user`.
-        time: As `user`; "" takes none, and the order of the rows is the order of events.
+        time: As `user`, and beyond that takes the only column of dates; "" takes none, and the order of the rows is
+            the order of events.
         weight: As `user`; "" takes none, and all events weigh the same.
     Raises:
         DataError: A column is missing, could be either of two, or would play two parts.
@@ -58,7 +59,7 @@ def choose_columns(
     chosen = Columns(
         _required(table, "user", user),
         _required(table, "item", item),
-        None if time == "" else find_column(table, "time", time),
+        None if time == "" else find_column(table, "time", time) or only_dated(table),
         None if weight == "" else find_column(table, "weight", weight),
     )
     role_of: dict[str, str] = {}
@@ -69,6 +70,11 @@ def choose_columns(
             )
         role_of[name] = role
     return chosen
+
+
+def only_dated(table: Table) -> str | None:
+    """The column whose type is a date, where there is exactly one: no more is known of it than that."""
+    return table.dated[0] if len(table.dated) == 1 else None
 
 
 def _required(table: Table, role: str, name: str | None) -> str:
@@ -112,6 +118,12 @@ def find_column(table: Table, role: str, name: str | None) -> str | None:
 
 def _plain(name: str) -> str:
     return re.sub(r"[\s._-]", "", name).lower()
+
+
+def left_over(table: Table, columns: Columns) -> list[str]:
+    """The columns that play no part and have no usual name of one: any of them may be the time that was not found."""
+    usual = {name for groups in _USUAL_NAMES.values() for group in groups for name in group}
+    return [one for one in table.columns if one not in columns.by_role().values() and _plain(one) not in usual]
 
 
 def listed(names: tuple[str, ...] | list[str]) -> str:

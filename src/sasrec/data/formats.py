@@ -72,6 +72,7 @@ class Table:
         frame: The library of the frame; None for a file.
         notes: What `read` found worth telling.
         blank: Tells which rows have no value in any column, as empty lines of a text; None where rows have types.
+        dated: The columns whose type is a date, or a date and time.
     """
 
     name: str
@@ -82,6 +83,7 @@ class Table:
     frame: FrameKind | None = None
     notes: list[str] = field(default_factory=list)
     blank: Callable[[], pl.Series] | None = None
+    dated: tuple[str, ...] = ()
 
 
 @contextmanager
@@ -189,7 +191,8 @@ def _table(
     typed: bool = False,
     notes: Callable[[int], Iterator[str]] | None = None,
 ) -> Table:
-    columns = rows.collect_schema().names()
+    schema = rows.collect_schema()
+    columns = schema.names()
     hidden = [_SURPLUS] if _SURPLUS in columns else []
 
     def read(wanted: Sequence[str]) -> pl.DataFrame:
@@ -209,7 +212,8 @@ def _table(
         return rows.select(blank=BLANK).collect()["blank"]
 
     named = tuple(one for one in columns if one not in hidden)
-    table = Table(name, format, named, typed, read, blank=None if typed else blank)  # `read` leaves its notes there
+    dated = tuple(one for one, type_ in schema.items() if type_ in (pl.Date, pl.Datetime))
+    table = Table(name, format, named, typed, read, blank=None if typed else blank, dated=dated)  # for `read` to note
     return table
 
 
