@@ -121,6 +121,14 @@ def test_a_log_knows_where_it_came_from(write):
     assert log.histories.weights.tolist() == [3.0, 4.5]
 
 
+def test_a_notebook_shows_a_log_in_one_line_and_its_summary_in_words(write):
+    log = sasrec.read_log(write("user,item\n" + "".join(f"u{row % 1200},x{row % 7}\n" for row in range(2400))))
+
+    assert repr(log) == str(log) == "Log(1,200 users, 7 items, 2,400 events)"
+    assert repr(log.summary()) == str(log.summary())
+    assert repr(log.summary()).splitlines()[1] == "1,200 users, 7 items, 2,400 events"
+
+
 def test_the_summary_counts_what_a_hand_counts(write):
     log = sasrec.read_log(
         write(

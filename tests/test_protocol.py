@@ -190,6 +190,11 @@ def test_a_metric_is_looked_up_by_its_name(report):
         report["NDCG@3"]
 
 
+def test_a_notebook_shows_the_table_of_a_report(report):
+    assert repr(report) == str(report)
+    assert repr(report).startswith(f"{report.protocol}\n")
+
+
 def test_the_table_and_the_json_say_the_same(report, tmp_path):
     sasrec.write_json(tmp_path / "report.json", report)
     saved = json.loads((tmp_path / "report.json").read_text())

@@ -88,7 +88,7 @@ class Report:
             for name, some in named.items()
         }
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         lines = [self.protocol, *_table(self.rows)]
         for name, rows in self.groups().items():
             which = "never occurs" if name == "new targets" else "occurs"
