@@ -292,6 +292,21 @@ def test_dates_that_are_written_as_numbers_are_told(write, times):
     assert any("look like dates written as numbers" in note for note in log.source.notes)
 
 
+def test_days_as_spreadsheets_count_them_are_told(write):
+    log = sasrec.read_log(write("user,item,time\na,x,45366.42\na,y,45367\n"))
+
+    assert log.source.time_unit == "steps"
+    (note,) = log.source.notes
+    assert note.startswith(
+        "times such as 45366.42 look like dates as spreadsheets count them, in days, and are read as"
+    )
+
+
+@pytest.mark.parametrize("times", [["45366", "45367"], ["19999.5", "45366.5"], ["45366.5", "60000.5"], ["0.5", "1.5"]])
+def test_other_steps_are_not_taken_for_dates(write, times):
+    assert sasrec.read_log(write("user,item,time\n" + "".join(f"a,x{one},{one}\n" for one in times))).source.notes == ()
+
+
 @pytest.mark.parametrize("times", ["20241301 20240101", "1714564800 1714564801", "1 20240101", "18991231 19000101"])
 def test_other_numbers_are_not_taken_for_dates(write, times):
     rows = "".join(f"a,{at},{time}\n" for at, time in enumerate(times.split()))

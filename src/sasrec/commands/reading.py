@@ -11,7 +11,7 @@ from cyclopts import Group, Parameter
 
 from sasrec.data import splits
 from sasrec.data.filters import Filters
-from sasrec.data.log import Log, TimeUnit
+from sasrec.data.log import DateOrder, Log, TimeUnit
 from sasrec.data.new_items import hold_out_items
 from sasrec.data.reading import read_log
 from sasrec.data.splits import How, Split
@@ -30,7 +30,8 @@ class Reading:
         weight: Column of the weights; else one of a usual name (rating, stars, ...), which is left unread where an
             event has none and no least weight is set. An empty name takes none.
         format: Format of the file (csv, tsv, parquet, jsonl, inter, pairs, histories, movielens); else by its suffix.
-        time_unit: What numbers in the time column count; else told from their size.
+        time_unit: What numbers in the time column count; else told from their size. Of dates such as 03/04/2024 whether
+            they begin with the day or the month; else told from numbers above 12.
         filters: Which events stay.
         named: The filters that a data set's name in FreeRec stands for, as in Amazon2014Beauty_550_LOU.
         split: What is held out: each user's last item, or the last period by time.
@@ -45,7 +46,7 @@ class Reading:
     time: str | None = None
     weight: str | None = None
     format: str | None = None
-    time_unit: TimeUnit | None = None
+    time_unit: TimeUnit | DateOrder | None = None
     filters: Annotated[Filters, Parameter(name="*")] = Filters()
     named: str | None = None
     split: How = "last-item"

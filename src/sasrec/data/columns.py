@@ -6,7 +6,7 @@ import re
 import polars as pl
 
 from sasrec.data.formats import Table, row_list
-from sasrec.data.log import Columns, TimeUnit
+from sasrec.data.log import Columns, DateOrder, TimeUnit
 from sasrec.data.times import BITS, MOST_BITS, read_times
 from sasrec.data.vocab import INTEGER
 from sasrec.errors import DataError
@@ -133,13 +133,13 @@ def listed(names: tuple[str, ...] | list[str]) -> str:
 
 
 def read_fields(
-    rows: pl.DataFrame, columns: Columns, *, table: Table, time_unit: TimeUnit | None
+    rows: pl.DataFrame, columns: Columns, *, table: Table, time_unit: TimeUnit | DateOrder | None
 ) -> tuple[pl.DataFrame, TimeUnit | None]:
     """The columns as `user`, `item`, `time` and `weight`, with null for what cannot be used, and the unit of the times.
 
     Args:
         table: Where the rows come from.
-        time_unit: What numbers in the time column count; None tells it from their size.
+        time_unit: What numbers in the time column count, or dates begin with; None tells it from the values.
 
     Raises:
         DataError: A whole column cannot be used.
@@ -148,15 +148,16 @@ def read_fields(
     # By the names of their roles, as polars takes one such as ^i.*$ for a pattern.
     given = {role: rows[name].alias(role) for role, name in columns.by_role().items()}
     fields = {role: read_ids(given[role], typed=table.typed, where=where[role]) for role in ("user", "item")}
+    unit: TimeUnit | None = None
     if columns.time is not None:
         if time_unit is None and _plain(columns.time) == "order":
             time_unit = "order"
-        fields["time"], time_unit = read_times(given["time"], unit=time_unit, where=where["time"])
+        fields["time"], unit = read_times(given["time"], unit=time_unit, where=where["time"])
     elif time_unit is not None:
         raise DataError(f"{table.name}: time_unit={time_unit!r} without a time column; pass time= too")
     if columns.weight is not None:
         fields["weight"] = _weights(given["weight"], where=where["weight"])
-    return pl.DataFrame(fields), time_unit
+    return pl.DataFrame(fields), unit
 
 
 def read_ids(column: pl.Series, *, typed: bool, where: str) -> pl.Series:

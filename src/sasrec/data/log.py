@@ -12,6 +12,7 @@ from sasrec.data.sequences import Sequences, pair_numbers
 from sasrec.data.vocab import Vocabulary
 
 FrameKind = Literal["polars", "pandas", "pyarrow"]
+DateOrder = Literal["day-first", "month-first"]
 
 TimeUnit = Literal["s", "ms", "us", "ns", "steps", "order"]
 """Seconds to nanoseconds since 1970, another clock that all users share, or a place in each user's own history."""
@@ -95,9 +96,8 @@ class Log:
             digest.update(f"{vocabulary.kind} {vocabulary.ids.dtype} {len(vocabulary)}\n".encode())
             # No id holds a NUL, so it ends each without doubt.
             digest.update("".join(f"{one}\0" for one in vocabulary.ids).encode())
-        histories = self.histories
         for name in ("offsets", "items", "times", "weights"):
-            if (array := getattr(histories, name)) is not None:
+            if (array := getattr(self.histories, name)) is not None:
                 digest.update(f"{name} {array.dtype.name}\n".encode())
                 digest.update(array.astype(array.dtype.newbyteorder("<")).tobytes())
         return digest.hexdigest()

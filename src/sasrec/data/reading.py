@@ -13,7 +13,7 @@ from sasrec.data.columns import choose_columns, find_column, left_over, listed, 
 from sasrec.data.filters import Events, Filters, apply_filters, without_bad_rows
 from sasrec.data.formats import BLANK, Table
 from sasrec.data.frames import opened
-from sasrec.data.log import Columns, Log, Source, TimeUnit
+from sasrec.data.log import Columns, DateOrder, Log, Source, TimeUnit
 from sasrec.data.sequences import Sequences, offsets_of, pair_numbers
 from sasrec.data.vocab import Vocabulary
 from sasrec.errors import DataError, check_kind
@@ -29,7 +29,7 @@ def read_log(
     time: str | None = None,
     weight: str | None = None,
     format: str | None = None,
-    time_unit: TimeUnit | None = None,
+    time_unit: TimeUnit | DateOrder | None = None,
     filters: Filters = _ALL_EVENTS,
 ) -> Log:
     """Read a log from a file or frame.
@@ -46,7 +46,8 @@ def read_log(
         weight: Column of the weights, as `user`; "" takes none. Where an event has none, a column that was not named
             is left unread, with a note in the summary, unless `filters` have a `min_weight`.
         format: One of `sasrec.data.formats.FORMATS`; None goes by the suffix.
-        time_unit: What numbers in the time column count; None tells it from their size.
+        time_unit: What numbers in the time column count; None tells it from their size. Of dates such as 03/04/2024
+            "day-first" or "month-first"; None tells it from numbers above 12.
         filters: Which events stay.
     Raises:
         DataError: The source cannot be read, has bad rows (unless they are to be dropped), or no event is left.
@@ -169,7 +170,14 @@ def _notes_on_times(events: Events, columns: Columns, table: Table, *, looked_fo
 
 
 def _notes_on_dates(times: np.ndarray | None, unit: TimeUnit | None) -> Iterator[str]:
-    if times is None or not len(times) or unit == "order" or times.dtype.kind != "i":
+    if times is None or not len(times) or unit == "order":
+        return
+    if times.dtype.kind != "i":
+        if unit == "steps" and times.min() >= 20_000 and times.max() < 60_000:  # 1954 to 2064
+            yield (
+                f"times such as {times[0]} look like dates as spreadsheets count them, in days, and are read as steps: "
+                "their order is right, but no date is known; save them as 2024-12-31T23:59:59"
+            )
         return
     digits = len(str(times.max()))
     days = times // 10 ** max(digits - 8, 0)
