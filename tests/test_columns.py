@@ -70,6 +70,10 @@ def test_named_columns_come_first_and_an_empty_name_takes_none():
 @pytest.mark.parametrize(
     ("columns", "named", "message"),
     [
+        ("ada film1 2024-03-01", {}, "the first line looks like data: add a header line"),
+        ("ada film1 2024-03-01T10:00:00Z", {}, "the first line looks like data: add a header line"),
+        ("ada film1 31/12/2024", {}, "the first line looks like data: add a header line"),
+        ("user_id thing", {}, "no column has a usual name of an item; columns are user_id, thing"),
         (
             "user_id movie timestamp",
             {"user": "user"},
@@ -87,6 +91,11 @@ def test_named_columns_come_first_and_an_empty_name_takes_none():
 def test_a_column_that_cannot_be_told_is_asked_for(columns, named, message):
     with pytest.raises(DataError, match=re.escape(message)):
         choose(*columns.split(), **named)
+
+
+def test_names_that_hold_a_number_beside_other_words_are_no_data():
+    with pytest.raises(DataError, match=r'pass user="\.\.\."$'):
+        choose("who2", "2024 sales", "v1.0")
 
 
 def test_a_name_that_holds_a_comma_is_told_from_two():

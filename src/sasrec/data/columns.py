@@ -5,7 +5,7 @@ import re
 
 import polars as pl
 
-from sasrec.data.formats import Table, row_list
+from sasrec.data.formats import Table, header_hint, row_list
 from sasrec.data.log import Columns, DateOrder, TimeUnit
 from sasrec.data.times import BITS, MOST_BITS, read_times
 from sasrec.data.vocab import INTEGER
@@ -80,12 +80,10 @@ def only_dated(table: Table) -> str | None:
 def _required(table: Table, role: str, name: str | None) -> str:
     found = find_column(table, role, name)
     if found is None:
-        # A first line of data taken for a header has numbers as names.
-        bare = any(re.fullmatch(r"-?\d+(\.\d+)?", one) for one in table.columns)
-        hint = "; the first line looks like data: add a header line" if bare else ""
+        article = "an" if role == "item" else "a"
         raise DataError(
-            f"{table.name}: no column has a usual name of a {role}; columns are {listed(table.columns)}; "
-            f'pass {role}="..."{hint}'
+            f"{table.name}: no column has a usual name of {article} {role}; columns are {listed(table.columns)}; "
+            f'pass {role}="..."{header_hint(table.columns)}'
         )
     return found
 

@@ -228,6 +228,13 @@ def _parquet(path: Path, name: str) -> pl.LazyFrame:
     return rows
 
 
+def header_hint(names: Sequence[str]) -> str:
+    """What to do where a first line of data was taken for a header, as numbers and dates among its names tell."""
+    value = re.compile(r"-?\d+(\.\d+)?|(\d{4}[/.-]\d\d?[/.-]\d\d?|\d\d?[/.-]\d\d?[/.-]\d{4})([T ,].*)?", re.ASCII)
+    data = any(value.fullmatch(one) for one in names)
+    return "; the first line looks like data: add a header line" if data else ""
+
+
 def row_list(rows: pl.Series) -> str:
     """Words for zero-based row numbers: the first five, counted from 1 without the header."""
     shown = ", ".join(f"{row + 1}" for row in rows.head(5))
@@ -253,7 +260,9 @@ def _delimited(path: Path, name: str, separator: str, format: str) -> pl.LazyFra
     # polars renames the second `item` to `item_duplicated_0`.
     counts = Counter(re.sub(r"_duplicated_\d+$", "", one) for one in names)
     if doubled := [one for one in names if counts[one] > 1]:
-        raise DataError(f"{name}: the header names {doubled[0]!r} more than once; rename one of them")
+        raise DataError(
+            f"{name}: the header names {doubled[0]!r} more than once; rename one of them{header_hint(doubled)}"
+        )
     # Each column costs time, so there are no more than the longest line needs.
     extra = range(len(names), min(max(most_separators(path, separator), len(names)), len(names) + _MOST_SURPLUS) + 1)
     rows = scan(dict.fromkeys((*given, *(f"{_SURPLUS}{place}" for place in extra)), pl.String))
