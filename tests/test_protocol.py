@@ -158,7 +158,9 @@ def test_a_model_trained_on_another_split_is_said(small_model, walks):
 def test_a_model_of_another_catalogue_is_refused(small_model, log_of, items):
     other = sasrec.split(log_of({"ada": items}))
 
-    with pytest.raises(DataError, match="evaluate on the log that the model was trained on"):
+    with pytest.raises(
+        DataError, match="evaluate on the log that the model was trained on, test part too, read as then"
+    ):
         sasrec.evaluate(small_model, other)
 
 
@@ -170,6 +172,11 @@ def test_validation_can_be_looked_at_instead(small_model, data):
         report.rows[0].ranks,
         rank_targets(small_model.scorer, data.valid, exclude_seen=small_model.exclude_seen).ranks,
     )
+
+
+def test_a_cut_off_that_is_none_is_named_as_it_was_typed(small_model, data):
+    with pytest.raises(ConfigError, match="k: expected an integer >= 1 or several, found 0"):
+        sasrec.evaluate(small_model, data, k=(0,))
 
 
 @pytest.mark.parametrize("k", [0, -1, True, 2.5, "10", None, [], [5, 0], [5, True], [5, "1"], {5: 1}])
