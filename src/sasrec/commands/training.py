@@ -144,6 +144,7 @@ def train(
         content = reading.log(log)
         data = reading.divided(content)
         features = categories.read(content.items)
+        settling.check(data, data.train, data.valid, config, features)
         if not quiet:
             say(str(content.summary()), "", str(data), *([str(features)] if features else []), "")
             taken = settling.settled(config, data.train, items=len(content.items))

@@ -294,8 +294,10 @@ def _require_fields(lines: pl.DataFrame, fits: pl.Expr, name: str, shape: str) -
     wrong = lines.filter(~fits)
     if len(wrong):
         number, fields = wrong.row(0)
+        parted = "" if "::" in shape else ", parted by spaces or tabs"
         raise DataError(
-            f"{name}: line {number} has {len(fields)} field{'s' * (len(fields) > 1)}, where each line should be {shape}"
+            f"{name}: line {number} has {len(fields)} field{'s' * (len(fields) > 1)}, "
+            f"where each line should be {shape}{parted}"
         )
 
 
