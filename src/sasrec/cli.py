@@ -19,6 +19,7 @@ from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
 
 from sasrec import __version__
 from sasrec.commands.defaults import fill
+from sasrec.commands.mistyped import in_words
 from sasrec.commands.terminal import harmless
 from sasrec.errors import ConfigError, OutputError, SasrecError
 from sasrec.training.interrupts import terminable
@@ -117,7 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         surplus = shlex.join(error.unused_tokens or ())
         return _refuse(f"nothing takes {surplus}; see sasrec {command} --help", ConfigError.exit_code)
     except CycloptsError as error:
-        return _refuse(str(error), ConfigError.exit_code)
+        return _refuse(in_words(error), ConfigError.exit_code)
     except SasrecError as error:
         return _refuse(str(error), error.exit_code, command)
     except KeyboardInterrupt:
