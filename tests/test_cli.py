@@ -61,7 +61,8 @@ def run(folder, monkeypatch, capsys):
 
 
 def test_a_log_whose_rows_are_taken_in_their_order_has_a_note_and_no_warning_beside_it(run, tmp_path):
-    (tmp_path / "a.csv").write_text("user,item,when\na,x,1\na,y,2\n")
+    rows = "".join(f"a,x{step},{step}\n" for step in range(5))
+    (tmp_path / "a.csv").write_text(f"user,item,when\n{rows}")
 
     code, out, err = run("info", tmp_path / "a.csv")
 
