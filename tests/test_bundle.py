@@ -684,7 +684,7 @@ def test_a_record_sets_no_flag_but_those_that_say_how_a_log_is_read_and_split(sa
 
 
 def test_a_record_may_set_every_flag_that_says_how_a_log_is_read_and_split(saved):
-    reading = {"user": "a", "item": "b", "time": "", "weight": "w", "format": "csv", "time_unit": "ms"}
+    reading = {"user": "a", "item": "b", "time": "", "weight": "w", "format": "csv", "time_unit": "day-first"}
     reading |= {"min_weight": 1, "duplicates": "last", "user_core": 5, "item_core": 0, "bad_rows": "drop"}
     reading |= {"named": "550", "split": "time", "share": 0.2, "new_items": 0.1, "new_seed": 3}
     record = json.loads((saved / "record.json").read_text()) | {"reading": reading}

@@ -18,6 +18,7 @@ import pytest
 
 import sasrec
 from sasrec import bundle, cli
+from sasrec.commands.mistyped import ELSEWHERE
 from sasrec.commands.reading import Reading
 from sasrec.retrieval.loading import read_bundle
 
@@ -57,6 +58,30 @@ def run(folder, monkeypatch, capsys):
         return code, *capsys.readouterr()
 
     return call
+
+
+def test_a_log_whose_rows_are_taken_in_their_order_has_a_note_and_no_warning_beside_it(run, tmp_path):
+    rows = "".join(f"a,x{step},{step}\n" for step in range(5))
+    (tmp_path / "a.csv").write_text(f"user,item,when\n{rows}")
+
+    code, out, err = run("info", tmp_path / "a.csv")
+
+    assert (code, err) == (0, "")
+    assert "note: no column has a usual name of a time; not used are when" in out
+
+
+def test_a_training_that_cannot_be_is_refused_before_its_choices_are_printed(run, tmp_path):
+    code, out, err = run("train", "log.csv", "--out", tmp_path / "m", "--times", "both", "--time", "")
+
+    assert (code, out) == (3, "")
+    assert "needs the time of every event" in err
+
+
+def test_every_name_of_another_system_stands_for_a_setting_of_ours():
+    settings = {field.name.replace("_", "-") for field in dataclasses.fields(sasrec.Config)}
+
+    assert set(ELSEWHERE.values()) <= settings
+    assert not settings & set(ELSEWHERE)
 
 
 def test_a_log_whose_name_is_not_utf8_makes_a_model_that_can_be_loaded(run, tmp_path):
@@ -362,7 +387,16 @@ def test_the_version_is_printed(run):
     [
         ("trian log.csv", 2, ["trian", 'Did you mean "train"']),
         ("train log.csv --out new --widht 8", 2, ["--widht", "Did you mean --width?"]),
-        ("train log.csv", 2, ["--out"]),
+        ("train log.csv", 2, ["--out is missing: folder to save the model to; see sasrec train --help"]),
+        ("train --out new", 2, ["LOG is missing: file of interactions; see sasrec train --help"]),
+        ("tune log.csv", 2, ["--space is missing: TOML file; see sasrec tune --help"]),
+        ("train log.csv --ot new", 2, ["Did you mean --out instead of --ot?"]),
+        ("train log.csv --out", 2, ["--out requires an argument"]),
+        ("train log.csv --out new --lr 0.01", 2, ["--lr", "Here it is called --learning-rate"]),
+        ("train log.csv --out new --embedding_dim=64", 2, ["--embedding_dim", "Here it is called --width"]),
+        ("count log.csv --out new --batch-size 64", 2, ["Unknown option: --batch-size"]),
+        ("recommend walk.model --user u01 --out f.csv", 2, ["--out goes with --all alone", "--format csv > FILE.csv"]),
+        ("info items.csv --format pairs", 3, ["line 1 has 1 field, where", "`user item`, parted by spaces or tabs"]),
         ("train log.csv --out new --width eight", 2, ["--width", "eight"]),
         ("train log.csv --out new --width 0", 2, ["width", "found 0"]),
         ("train log.csv --out new --width 10 --heads 3", 2, ["heads", "attention", "10"]),
@@ -388,7 +422,7 @@ def test_the_version_is_printed(run):
         ("train log.csv --out new --config space.toml", 2, ["space.toml", "sasrec tune", "--out"]),
         ("compare log.csv --config space.toml", 2, ["space.toml", "sasrec tune", "--out"]),
         ("train log.csv --out new --config missing.toml", 2, ["missing.toml", "cannot be read"]),
-        ("evaluate walk.model log.csv -k 0", 2, ["k", "found (0,)"]),
+        ("evaluate walk.model log.csv -k 0", 2, ["k: expected an integer >= 1 or several, found 0"]),
         ("evaluate walk.model log.csv --on train", 2, ["--on", "train", "valid"]),
         ("evaluate walk.model log.csv --candidates 0", 2, ["candidates", "found 0"]),
         ("evaluate walk.model log.csv --candidates some", 2, ["--candidates", "some"]),

@@ -70,6 +70,10 @@ def test_named_columns_come_first_and_an_empty_name_takes_none():
 @pytest.mark.parametrize(
     ("columns", "named", "message"),
     [
+        ("ada film1 2024-03-01", {}, "the first line looks like data: add a header line"),
+        ("ada film1 2024-03-01T10:00:00Z", {}, "the first line looks like data: add a header line"),
+        ("ada film1 31/12/2024", {}, "the first line looks like data: add a header line"),
+        ("user_id thing", {}, "no column has a usual name of an item; columns are user_id, thing"),
         (
             "user_id movie timestamp",
             {"user": "user"},
@@ -87,6 +91,11 @@ def test_named_columns_come_first_and_an_empty_name_takes_none():
 def test_a_column_that_cannot_be_told_is_asked_for(columns, named, message):
     with pytest.raises(DataError, match=re.escape(message)):
         choose(*columns.split(), **named)
+
+
+def test_names_that_hold_a_number_beside_other_words_are_no_data():
+    with pytest.raises(DataError, match=r'pass user="\.\.\."$'):
+        choose("who2", "2024 sales", "v1.0")
 
 
 def test_a_name_that_holds_a_comma_is_told_from_two():
@@ -250,6 +259,48 @@ def test_dates_of_spreadsheets_are_read_where_one_number_can_only_be_the_day(val
     assert (found, unit) == (pl.Series(expected, dtype=pl.Datetime("us")).to_physical().to_list(), "us")
 
 
+@pytest.mark.parametrize(
+    ("order", "expected"),
+    [
+        ("day-first", [dt.datetime(2024, 4, 3, 10, 5), dt.datetime(2024, 12, 1)]),
+        ("month-first", [dt.datetime(2024, 3, 4, 10, 5), dt.datetime(2024, 1, 12)]),
+    ],
+)
+@pytest.mark.parametrize("mark", ["/", ".", "-"])
+def test_a_date_without_a_number_above_12_is_read_as_it_was_said_to_begin(order, expected, mark):
+    found, unit = times([f"03{mark}04{mark}2024 10:05", f"1{mark}12{mark}2024 0:00"], unit=order)
+
+    assert (found, unit) == (pl.Series(expected, dtype=pl.Datetime("us")).to_physical().to_list(), "us")
+
+
+@pytest.mark.parametrize("order", ["day-first", "month-first"])
+def test_dates_that_begin_with_the_year_need_no_order_and_may_have_one(order):
+    assert times(["2024-03-04"], unit=order) == times(["2024/3/4"], unit=order) == times(["2024-03-04"])
+    assert times([dt.date(2024, 3, 4)], unit=order) == times(["2024-03-04"])
+
+
+def test_dates_with_the_zone_utc_behind_them_are_read():
+    given = ["2024-03-01 10:00:00 UTC", "2024-03-01 10:00:00.25 UTC", None, "now UTC"]
+
+    assert times(given) == times(["2024-03-01T10:00:00Z", "2024-03-01T10:00:00.25Z", None, "now"])
+    assert times(["31/12/2024 8:05 UTC"]) == times(["2024-12-31T08:05Z"])
+
+
+@pytest.mark.parametrize("half", [" AM| PM", " am| pm", "AM|PM"])
+def test_clocks_of_twelve_hours_are_read(half):
+    early, late = half.split("|")
+    given = [f"3/14/2024 1:05{late}", f"3/14/2024 12:00{late}", f"3/14/2024 12:59{early}", f"3/14/2024 11:05{early}"]
+
+    assert times(given) == times([f"2024-03-14 {clock}" for clock in ("13:05", "12:00", "00:59", "11:05")])
+    assert times([f"3/14/2024, 1:05:09{late}"]) == times(["2024-03-14 13:05:09"])
+
+
+def test_a_clock_of_twelve_hours_without_its_half_or_beyond_twelve_is_no_time():
+    given = ["3/14/2024 1:05 PM", "3/14/2024 1:05", "3/14/2024 13:05 PM", "3/14/2024 0:05 AM", None]
+
+    assert times(given)[0] == [*times(["2024-03-14 13:05"])[0], None, None, None, None]
+
+
 def test_a_day_that_no_month_has_is_no_time():
     assert times(["31/02/2024", "28/02/2024"])[0] == [None, 1_709_078_400_000_000]
 
@@ -275,8 +326,13 @@ def test_an_order_column_is_a_place_and_no_date():
             "'13/4/2011' begins with the day and '4/13/2011' with the month",
         ),
         (["13/4/2011", "14/4/2011 9:00"], None, "mixes forms of dates, e.g. '13/4/2011' and '14/4/2011 9:00'"),
+        (["3/4/2024"], None, 'pass time_unit="day-first" or time_unit="month-first"'),
+        (["3/4/2024 1:05 PM"], None, "'3/4/2024 1:05 PM' may begin with the day or with the month"),
+        (["13/4/2011"], "month-first", "'13/4/2011' is day-first, not month-first; leave time_unit='month-first' out"),
+        (["4/13/2011"], "day-first", "'4/13/2011' is month-first, not day-first; leave time_unit='day-first' out"),
+        ([1700000000], "day-first", "holds numbers, which begin with no day or month"),
         (["2024-01-01"], "s", "holds dates, which have no unit to choose"),
-        ([1], "min", "unknown time unit 'min'; units are s, ms, us, ns, steps, order"),
+        ([1], "min", "unknown time unit 'min'; units are s, ms, us, ns, steps, order, and of dates day"),
         ([True], None, "times must be numbers or dates, found Boolean"),
         ([dt.timedelta(1)], None, "times must be numbers or dates, found Duration"),
     ],

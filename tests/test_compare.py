@@ -204,6 +204,11 @@ def test_the_seed_of_the_candidates_is_a_choice(data, trained):
     assert first["wide"].metrics != other["wide"].metrics
 
 
+def test_a_notebook_shows_the_table_of_a_comparison(comparison):
+    assert repr(comparison) == str(comparison)
+    assert repr(comparison).startswith(f"{comparison.protocol}\n")
+
+
 def test_the_table_shows_every_model_its_difference_and_its_cost(comparison):
     lines = str(comparison).splitlines()
 

@@ -327,6 +327,11 @@ def test_nothing_is_told_unasked(walks, small_model, small_config, capsys):
     assert capsys.readouterr() == ("", "")
 
 
+def test_a_notebook_shows_the_table_of_a_diagnosis(quick):
+    assert repr(quick) == str(quick)
+    assert repr(quick).endswith("\n".join(quick.verdict))
+
+
 def test_the_table_the_json_and_the_verdict_say_the_same(quick, tmp_path):
     sasrec.write_json(tmp_path / "d.json", quick)
     saved = json.loads((tmp_path / "d.json").read_text())

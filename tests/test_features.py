@@ -43,7 +43,11 @@ def test_a_column_for_each_feature_is_read_with_lists_and_separated_texts_as_sev
         [("year", "1990")],
         [("cast", "Ann"), ("genre", "Drama"), ("genre", "War"), ("year", "1990")],
     ]
-    assert str(features) == "features: cast (2 values), genre (2 values), year (2 values); 0 of 3 items have none"
+    assert (
+        repr(features)
+        == str(features)
+        == "features: cast (2 values), genre (2 values), year (2 values); 0 of 3 items have none"
+    )
 
 
 @pytest.mark.parametrize(("columns", "expected"), [((), 3), (("genre",), 2)])

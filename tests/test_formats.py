@@ -181,6 +181,16 @@ def test_a_file_that_cannot_be_read_says_why(write, name, content, message):
     assert "\n" not in found
 
 
+@pytest.mark.parametrize(
+    ("first", "said"), [("0,1,1,1700000001", True), ("u,2024-01-05,2024-01-05", True), ("u,u", False)]
+)
+def test_a_value_that_stands_twice_in_the_header_looks_like_data(write, first, said):
+    told = refusal(write("a.csv", f"{first}\n{first}\n"))
+
+    assert "more than once; rename one of them" in told
+    assert told.endswith("; the first line looks like data: add a header line") == said
+
+
 def test_pairs_have_two_fields_a_line(write):
     assert "line 2 has 3 fields, where each line should be `user item`" in refusal(
         write("a.txt", "a b\na b c\n"), "pairs"

@@ -87,7 +87,7 @@ def test_a_pandas_column_of_strange_objects_is_refused_by_name():
 def test_columns_that_play_no_part_are_never_converted():
     frame = pd.DataFrame({"user": [1], "item": [2], "other": [object()]})
 
-    assert len(sasrec.read_log(frame).users) == 1
+    assert len(sasrec.read_log(frame, time="").users) == 1
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_columns_without_names_are_refused(names):
 def test_a_name_of_a_column_is_no_pattern(kind, name):
     frame = kind({"user": ["a"], name: ["7"], "items": ["y"]})
 
-    log = sasrec.read_log(frame, item=name)
+    log = sasrec.read_log(frame, item=name, time="")
     timed = sasrec.read_log(frame, item="items", time=name, weight="")
     weighed = sasrec.read_log(frame, item="items", time="", weight=name)
 
@@ -159,6 +159,46 @@ def test_a_file_is_read_without_pandas_and_pyarrow(tmp_path):
     found = subprocess.run(command, capture_output=True, text=True, check=True)
 
     assert found.stdout == "['a'] set()\n"
+
+
+@pytest.mark.parametrize("kind", [pl.DataFrame, pl.LazyFrame, pd.DataFrame, pa.table])
+def test_the_only_column_of_dates_is_the_time(kind):
+    rows = {"user": ["a", "a"], "item": [1, 2], "when": [dt.datetime(2024, 1, 2), dt.datetime(2024, 1, 1)]}
+
+    log = sasrec.read_log(kind(rows))
+
+    assert log.items.raw(log.histories[0]).to_list() == [2, 1]
+    assert "time 'when'" in str(log.summary())
+
+
+def test_a_usual_name_comes_before_a_type_and_of_two_dates_none_is_taken():
+    days = [dt.date(2024, 1, 2), dt.date(2024, 1, 1)]
+    rows = pd.DataFrame({"user": ["a", "a"], "item": [1, 2], "sent": pd.to_datetime(days)})
+
+    named = sasrec.read_log(rows.assign(time=[1, 2]))
+    none = sasrec.read_log(rows, time="")
+    with pytest.warns(UserWarning, match="not used are sent, received"):
+        two = sasrec.read_log(rows.assign(received=rows["sent"]))
+
+    assert (named.source.columns.time, none.source.columns.time, two.source.columns.time) == ("time", None, None)
+
+
+@pytest.mark.parametrize("levels", ["when", ["user_id", "when"], ["item_id"], ["when", "item_id", "user_id"]])
+@pytest.mark.parametrize("stay", [True, False])
+def test_named_levels_of_an_index_are_columns(levels, stay):
+    rows = pd.DataFrame({"user_id": ["a", "b", "a"], "item_id": [1, 2, 3], "when": pd.to_datetime([30, 20, 10])})
+    expected = sasrec.read_log(rows)
+
+    log = sasrec.read_log(rows.set_index(levels, drop=not stay))
+
+    assert log.content_hash == expected.content_hash
+    assert log.source.columns == expected.source.columns
+
+
+def test_a_level_without_a_name_is_no_column():
+    rows = pd.DataFrame({"user_id": ["a", "b"], "item_id": [1, 2]}, index=pd.Index([5, 3]))
+
+    assert sasrec.read_log(rows).source.notes == ()
 
 
 def test_a_wrapped_frame_counts_as_what_it_wraps():

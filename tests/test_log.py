@@ -1,6 +1,8 @@
 """A log keeps every id, event and order, and tells what it left out."""
 
+import datetime as dt
 import re
+import warnings
 
 import polars as pl
 import pytest
@@ -117,6 +119,14 @@ def test_a_log_knows_where_it_came_from(write):
     assert log.source.rows_read == 2
     assert log.source.dropped == {}
     assert log.histories.weights.tolist() == [3.0, 4.5]
+
+
+def test_a_notebook_shows_a_log_in_one_line_and_its_summary_in_words(write):
+    log = sasrec.read_log(write("user,item\n" + "".join(f"u{row % 1200},x{row % 7}\n" for row in range(2400))))
+
+    assert repr(log) == str(log) == "Log(1,200 users, 7 items, 2,400 events)"
+    assert repr(log.summary()) == str(log.summary())
+    assert repr(log.summary()).splitlines()[1] == "1,200 users, 7 items, 2,400 events"
 
 
 def test_the_summary_counts_what_a_hand_counts(write):
@@ -282,6 +292,21 @@ def test_dates_that_are_written_as_numbers_are_told(write, times):
     assert any("look like dates written as numbers" in note for note in log.source.notes)
 
 
+def test_days_as_spreadsheets_count_them_are_told(write):
+    log = sasrec.read_log(write("user,item,time\na,x,45366.42\na,y,45367\n"))
+
+    assert log.source.time_unit == "steps"
+    (note,) = log.source.notes
+    assert note.startswith(
+        "times such as 45366.42 look like dates as spreadsheets count them, in days, and are read as"
+    )
+
+
+@pytest.mark.parametrize("times", [["45366", "45367"], ["19999.5", "45366.5"], ["45366.5", "60000.5"], ["0.5", "1.5"]])
+def test_other_steps_are_not_taken_for_dates(write, times):
+    assert sasrec.read_log(write("user,item,time\n" + "".join(f"a,x{one},{one}\n" for one in times))).source.notes == ()
+
+
 @pytest.mark.parametrize("times", ["20241301 20240101", "1714564800 1714564801", "1 20240101", "18991231 19000101"])
 def test_other_numbers_are_not_taken_for_dates(write, times):
     rows = "".join(f"a,{at},{time}\n" for at, time in enumerate(times.split()))
@@ -389,7 +414,7 @@ def test_rows_that_span_several_lines_are_read_and_noted(write):
 def test_a_log_of_one_line_a_row_has_no_note_on_lines(write, end, rows):
     log = sasrec.read_log(write(f'user,item,title\n\na,"x",""{end}'))
 
-    assert (log.source.rows_read, len(log.source.notes)) == (rows, 1)
+    assert (log.source.rows_read, len(log.source.notes)) == (rows, 0)
 
 
 def test_float_ids_are_noted():
@@ -417,10 +442,49 @@ def test_integers_that_a_frame_with_gaps_wrote_are_text_and_noted(write):
         ("user,item,time,a b", None, ()),
     ],
 )
+@pytest.mark.filterwarnings("ignore:.*no column has a usual name of a time")
 def test_a_column_that_might_be_the_time_is_named_where_none_was_found(write, columns, time, notes):
     log = sasrec.read_log(write(f"{columns}\nu,x,1,2\n"), time=time)
 
     assert log.source.notes == notes
+
+
+def test_rows_that_are_taken_in_their_order_unasked_are_a_warning(write):
+    path = write("user,item,when?,a b\nu,x,1,2\n")
+
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        sasrec.read_log(path)
+
+    (one,) = told
+    assert one.filename == __file__
+    assert str(one.message) == (
+        "a.csv: no column has a usual name of a time, so rows are taken in their order; not used are when?, a b; "
+        'pass time="..." with one of them, or time="" for the order of the rows'
+    )
+
+
+@pytest.mark.parametrize(
+    ("columns", "time"), [("user,item,when?,a b", ""), ("user,item,when?,a b", "when?"), ("user,item", None)]
+)
+def test_the_order_of_rows_is_no_warning_where_it_was_asked_for_or_nothing_is_left_over(write, columns, time):
+    path = write(f"{columns}\nu,x{',1,2' * ('when' in columns)}\n")
+
+    with warnings.catch_warnings(record=True) as told:
+        sasrec.read_log(path, time=time)
+
+    assert not told
+
+
+def test_a_file_with_one_column_of_dates_takes_it_for_the_time_and_says_so(tmp_path):
+    days = [dt.date(2024, 1, 3), dt.date(2024, 1, 1), dt.date(2024, 1, 2)]
+    pl.DataFrame({"user": ["a"] * 3, "item": ["x", "y", "z"], "when": days}).write_parquet(tmp_path / "a.parquet")
+
+    log = sasrec.read_log(tmp_path / "a.parquet")
+
+    assert histories(log) == {"a": ["y", "z", "x"]}
+    assert log.source.columns.time == "when"
+    assert log.source.notes == ("no column has a usual name of a time; 'when' is taken, the only column of dates",)
 
 
 def test_events_that_stand_in_several_rows_are_noted(write):

@@ -158,7 +158,9 @@ def test_a_model_trained_on_another_split_is_said(small_model, walks):
 def test_a_model_of_another_catalogue_is_refused(small_model, log_of, items):
     other = sasrec.split(log_of({"ada": items}))
 
-    with pytest.raises(DataError, match="evaluate on the log that the model was trained on"):
+    with pytest.raises(
+        DataError, match="evaluate on the log that the model was trained on, test part too, read as then"
+    ):
         sasrec.evaluate(small_model, other)
 
 
@@ -170,6 +172,11 @@ def test_validation_can_be_looked_at_instead(small_model, data):
         report.rows[0].ranks,
         rank_targets(small_model.scorer, data.valid, exclude_seen=small_model.exclude_seen).ranks,
     )
+
+
+def test_a_cut_off_that_is_none_is_named_as_it_was_typed(small_model, data):
+    with pytest.raises(ConfigError, match="k: expected an integer >= 1 or several, found 0"):
+        sasrec.evaluate(small_model, data, k=(0,))
 
 
 @pytest.mark.parametrize("k", [0, -1, True, 2.5, "10", None, [], [5, 0], [5, True], [5, "1"], {5: 1}])
@@ -188,6 +195,11 @@ def test_a_metric_is_looked_up_by_its_name(report):
     assert report["coverage@10"] == report.rows[0].coverage["coverage@10"]
     with pytest.raises(KeyError, match=r"no metric 'NDCG@3'; the report has NDCG@1, HR@1"):
         report["NDCG@3"]
+
+
+def test_a_notebook_shows_the_table_of_a_report(report):
+    assert repr(report) == str(report)
+    assert repr(report).startswith(f"{report.protocol}\n")
 
 
 def test_the_table_and_the_json_say_the_same(report, tmp_path):

@@ -136,8 +136,8 @@ def test_a_kind_of_frame_that_is_unknown_is_refused(tmp_path):
     [
         ("ada", r"users: expected a list of ids, found the single text 'ada'; pass \['ada'\]"),
         (b"ada", "users: expected a list of ids, found the single text b'ada'"),
-        (3, "users: expected a list of ids, found 3"),
-        (None, "users: expected a list of ids, found None"),
+        (3, r"users: expected a list of ids, found 3; pass \[3\]"),
+        (None, "users: expected a list of ids, found None$"),
         (np.array("ada"), "users: expected a list of ids, found"),
         (pl.DataFrame({"a": ["ada"], "b": ["bob"]}), "users: expected one column of ids, found a, b; select one"),
         (pd.DataFrame(), "users: expected one column of ids, found"),

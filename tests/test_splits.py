@@ -62,6 +62,13 @@ def test_a_user_of_three_events_is_tested_and_a_shorter_one_lends_everything(log
     assert (0 in data.test.users) == (0 in data.valid.users) == tested
 
 
+def test_a_notebook_shows_the_text_of_a_split(log_of):
+    data = sasrec.split(log_of({"ada": ["x", "y", "z"]}))
+
+    assert repr(data) == str(data)
+    assert repr(data).startswith("split: each user's last event is the test")
+
+
 def test_the_text_of_a_split_counts_everybody(log_of):
     data = sasrec.split(log_of({"ada": ["x", "y", "z", "w"], "bob": ["x", "y"], "cyd": ["z"]}))
 

@@ -284,8 +284,16 @@ def test_times_are_asked_for_where_there_are_events_to_have_them(timed_model):
         ({"times": [START + 1, START]}, "/times/1", "is before the time before it, and the oldest event comes first"),
         ({}, "/times", "this model looks at when events happened; give the time of every item"),
         ({"times": [START, START * 1000]}, "/times/1", "Expected float <= 100000000000.0"),
-        ({"times": ["2024-05-31", START]}, "/times/0", "Expected float, got str"),
-        ({"times": [START, START], "time": "now"}, "/time", "Expected float | null, got str"),
+        (
+            {"times": ["2024-05-31", START]},
+            "/times/0",
+            "Expected float, got str; times are numbers, in seconds since 1970",
+        ),
+        (
+            {"times": [START, START], "time": "now"},
+            "/time",
+            "Expected float | null, got str; times are numbers, in seconds since 1970",
+        ),
     ],
 )
 def test_times_that_cannot_be_right_are_refused_with_their_place(post, path, asked, pointer, words):

@@ -280,6 +280,13 @@ def test_the_command_line_searches_goes_on_and_writes_settings_that_train(tmp_pa
     assert all(json.loads(line) for line in (tmp_path / "study").read_text().splitlines())
 
 
+def test_a_notebook_shows_the_trials_of_a_search(base):
+    found = Tuning(base, (Trial({"width": 9}, 0.25, 1, 0.1, ""),), "data")
+
+    assert repr(found) == str(found)
+    assert repr(found).startswith("1 trials by validation NDCG@10")
+
+
 def test_a_trial_that_found_nothing_stands_above_one_that_failed(base):
     trials = (Trial({"width": 8}, None, 0, 0.1, "no"), Trial({"width": 9}, 0.0, 1, 0.1, ""))
 

@@ -106,6 +106,14 @@ def test_an_error_says_so_where_the_type_is_the_likely_cause(ids, asked, hint):
     assert str(error.value).endswith(expected)
 
 
+@pytest.mark.parametrize(("known", "asked"), [("caf\u00e9", "cafe\u0301"), ("cafe\u0301", "caf\u00e9")])
+def test_an_error_says_so_where_an_id_is_known_in_another_unicode_form(known, asked):
+    with pytest.raises(UnknownIdError) as error:
+        Vocabulary(pl.Series(["a", known]), "item").known_rows(["b", asked])
+
+    assert str(error.value).endswith(f"and {known!a} among them, which is the same text in another Unicode form")
+
+
 def test_known_ids_give_their_rows():
     assert vocabulary(["a", "b"]).known_rows(iter(["b", "a", "b"])).tolist() == [1, 0, 1]
 

@@ -19,6 +19,7 @@ from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
 
 from sasrec import __version__
 from sasrec.commands.defaults import fill
+from sasrec.commands.mistyped import in_words
 from sasrec.commands.streams import lasting, nowhere, silence
 from sasrec.commands.terminal import harmless
 from sasrec.errors import ConfigError, OutputError, SasrecError
@@ -135,7 +136,7 @@ def _run(command: str, typed: list[str]) -> int:
         surplus = shlex.join(error.unused_tokens or ())
         return _refuse(f"nothing takes {surplus}; see sasrec {command} --help", ConfigError.exit_code)
     except CycloptsError as error:
-        return _refuse(str(error), ConfigError.exit_code)
+        return _refuse(in_words(error), ConfigError.exit_code)
     except SasrecError as error:
         return _refuse(str(error), error.exit_code, command)
     except KeyboardInterrupt:

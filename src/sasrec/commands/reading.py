@@ -1,6 +1,7 @@
 """How the commands read a log, by one set of flags that is kept with the model, and how a model is named."""
 
 import math
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from cyclopts import Group, Parameter
 
 from sasrec.data import splits
 from sasrec.data.filters import Filters
-from sasrec.data.log import Log, TimeUnit
+from sasrec.data.log import DateOrder, Log, TimeUnit
 from sasrec.data.new_items import hold_out_items
 from sasrec.data.reading import read_log
 from sasrec.data.splits import How, Split
@@ -24,12 +25,13 @@ class Reading:
     Attributes:
         user: Column of the user ids; else one of a usual name (user_id, userId, visitorid, ...).
         item: Column of the item ids; else one of a usual name (item_id, movieId, asin, ...).
-        time: Column of the times; else one of a usual name (timestamp, datetime, ...). An empty name takes none:
-            rows are in order.
+        time: Column of the times; else one of a usual name (timestamp, datetime, ...), or the only one whose type is a
+            date. An empty name takes none: rows are in order.
         weight: Column of the weights; else one of a usual name (rating, stars, ...), which is left unread where an
             event has none and no least weight is set. An empty name takes none.
         format: Format of the file (csv, tsv, parquet, jsonl, inter, pairs, histories, movielens); else by its suffix.
-        time_unit: What numbers in the time column count; else told from their size.
+        time_unit: What numbers in the time column count; else told from their size. Of dates such as 03/04/2024 whether
+            they begin with the day or the month; else told from numbers above 12.
         filters: Which events stay.
         named: The filters that a data set's name in FreeRec stands for, as in Amazon2014Beauty_550_LOU.
         split: What is held out: each user's last item, or the last period by time.
@@ -44,7 +46,7 @@ class Reading:
     time: str | None = None
     weight: str | None = None
     format: str | None = None
-    time_unit: TimeUnit | None = None
+    time_unit: TimeUnit | DateOrder | None = None
     filters: Annotated[Filters, Parameter(name="*")] = Filters()
     named: str | None = None
     split: How = "last-item"
@@ -60,16 +62,19 @@ class Reading:
 
     def log(self, path: Path) -> Log:
         """The log in a file; errors as `read_log` and `kept`."""
-        return read_log(
-            path,
-            user=self.user,
-            item=self.item,
-            time=self.time,
-            weight=self.weight,
-            format=self.format,
-            time_unit=self.time_unit,
-            filters=self.kept(),
-        )
+        with warnings.catch_warnings():
+            # The summary has a note of the same, and says it once.
+            warnings.filterwarnings("ignore", ".*: no column has a usual name of a time")
+            return read_log(
+                path,
+                user=self.user,
+                item=self.item,
+                time=self.time,
+                weight=self.weight,
+                format=self.format,
+                time_unit=self.time_unit,
+                filters=self.kept(),
+            )
 
     def kept(self) -> Filters:
         """Which events stay; ConfigError as `Filters.named`, or where flags contradict the name."""

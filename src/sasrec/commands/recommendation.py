@@ -87,7 +87,8 @@ def recommend(
         raise ConfigError("name whom to recommend to: either --user ID ..., --history ITEM ... or --all")
     if whom.everybody != (out is not None):
         raise ConfigError(
-            "--all writes to a file and needs --out FILE.parquet or FILE.csv; --out goes with --all alone"
+            "--all writes to a file and needs --out FILE.parquet or FILE.csv; --out goes with --all alone, and what is "
+            "printed for others can be kept too: --format csv > FILE.csv"
         )
     if whom.times and not whom.history:
         raise ConfigError("--times goes with --history alone; of known users the model knows the times")

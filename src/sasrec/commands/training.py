@@ -166,6 +166,7 @@ def train(
         content = reading.log(log)
         data = reading.divided(content)
         features = categories.read(content.items)
+        settling.check(data, data.train, data.valid, config, features)
         if not quiet:
             say(str(content.summary()), "", str(data), *([str(features)] if features else []), "")
             taken = settling.settled(config, data.train, items=len(content.items))
@@ -178,13 +179,12 @@ def train(
             data, config, history=written.history, features=features, checkpoint=checkpoint, progress=not quiet
         )
         model.record |= {"log": content.source.name, "reading": reading.to_dict(), "peak_memory": peak_memory()}
-        out = written.out
         written.save(model, checkpoint)
         later = _left(checkpoint, finished=model.record["stopped"] != "interrupted")
     if quiet and later:
         warnings.warn(later, stacklevel=2)
     if not quiet:
-        user, item = model.users.ids[0], model.items.ids[0]
+        out, user, item = written.out, model.users.ids[0], model.items.ids[0]
         say(outcome(model.record), f"saved to {out} ({in_bytes(out)})", later)
         suggest(
             ["evaluate", out, log],

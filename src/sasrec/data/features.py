@@ -85,7 +85,7 @@ class Features:
         known = None if self.known is None else self.known[items]
         return Features(values.items, values.offsets, vectors, known, self.recipe)
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         said = []
         if self.values:
             names: dict[str, int] = {}

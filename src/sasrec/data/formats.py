@@ -72,6 +72,7 @@ class Table:
         frame: The library of the frame; None for a file.
         notes: What `read` found worth telling.
         blank: Tells which rows have no value in any column, as empty lines of a text; None where rows have types.
+        dated: The columns whose type is a date, or a date and time.
     """
 
     name: str
@@ -82,6 +83,7 @@ class Table:
     frame: FrameKind | None = None
     notes: list[str] = field(default_factory=list)
     blank: Callable[[], pl.Series] | None = None
+    dated: tuple[str, ...] = ()
 
 
 @contextmanager
@@ -189,7 +191,8 @@ def _table(
     typed: bool = False,
     notes: Callable[[int], Iterator[str]] | None = None,
 ) -> Table:
-    columns = rows.collect_schema().names()
+    schema = rows.collect_schema()
+    columns = schema.names()
     hidden = [_SURPLUS] if _SURPLUS in columns else []
 
     def read(wanted: Sequence[str]) -> pl.DataFrame:
@@ -209,7 +212,8 @@ def _table(
         return rows.select(blank=BLANK).collect()["blank"]
 
     named = tuple(one for one in columns if one not in hidden)
-    table = Table(name, format, named, typed, read, blank=None if typed else blank)  # `read` leaves its notes there
+    dated = tuple(one for one, type_ in schema.items() if type_ in (pl.Date, pl.Datetime))
+    table = Table(name, format, named, typed, read, blank=None if typed else blank, dated=dated)  # for `read` to note
     return table
 
 
@@ -222,6 +226,13 @@ def _parquet(path: Path, name: str) -> pl.LazyFrame:
             "if that is right, split it"
         )
     return rows
+
+
+def header_hint(names: Sequence[str]) -> str:
+    """What to do where a first line of data was taken for a header, as numbers and dates among its names tell."""
+    value = re.compile(r"-?\d+(\.\d+)?|(\d{4}[/.-]\d\d?[/.-]\d\d?|\d\d?[/.-]\d\d?[/.-]\d{4})([T ,].*)?", re.ASCII)
+    data = any(value.fullmatch(one) for one in names)
+    return "; the first line looks like data: add a header line" if data else ""
 
 
 def row_list(rows: pl.Series) -> str:
@@ -249,7 +260,9 @@ def _delimited(path: Path, name: str, separator: str, format: str) -> pl.LazyFra
     # polars renames the second `item` to `item_duplicated_0`.
     counts = Counter(re.sub(r"_duplicated_\d+$", "", one) for one in names)
     if doubled := [one for one in names if counts[one] > 1]:
-        raise DataError(f"{name}: the header names {doubled[0]!r} more than once; rename one of them")
+        raise DataError(
+            f"{name}: the header names {doubled[0]!r} more than once; rename one of them{header_hint(doubled)}"
+        )
     # Each column costs time, so there are no more than the longest line needs.
     extra = range(len(names), min(max(most_separators(path, separator), len(names)), len(names) + _MOST_SURPLUS) + 1)
     rows = scan(dict.fromkeys((*given, *(f"{_SURPLUS}{place}" for place in extra)), pl.String))
@@ -281,8 +294,10 @@ def _require_fields(lines: pl.DataFrame, fits: pl.Expr, name: str, shape: str) -
     wrong = lines.filter(~fits)
     if len(wrong):
         number, fields = wrong.row(0)
+        parted = "" if "::" in shape else ", parted by spaces or tabs"
         raise DataError(
-            f"{name}: line {number} has {len(fields)} field{'s' * (len(fields) > 1)}, where each line should be {shape}"
+            f"{name}: line {number} has {len(fields)} field{'s' * (len(fields) > 1)}, "
+            f"where each line should be {shape}{parted}"
         )
 
 

@@ -28,12 +28,15 @@ def opened(source: str | os.PathLike[str] | IntoFrame, format: str | None = None
 def frame_table(frame: IntoFrame) -> Table:
     """A polars DataFrame or LazyFrame, pandas DataFrame or pyarrow Table, as a table whose columns are read on demand.
 
+    Levels of pandas' index that have a name are columns like any other.
+
     Raises:
         DataError: It is none of these, or has two columns of one name or one whose name is no text.
     """
     try:
-        wrapped = nw.from_native(frame)
-        columns = tuple(wrapped.collect_schema().names())
+        wrapped = _with_levels(nw.from_native(frame))
+        schema = wrapped.collect_schema()
+        columns = tuple(schema.names())
     except TypeError:
         wrapped = None
     except DuplicateError as error:
@@ -59,7 +62,18 @@ def frame_table(frame: IntoFrame) -> Table:
             return pl.DataFrame([_from_pandas(chosen[name]) for name in wanted])
         return chosen.to_polars()
 
-    return Table(f"{kind} frame", "frame", columns, True, read, kind)
+    dated = tuple(one for one, type_ in schema.items() if isinstance(type_, nw.Date | nw.Datetime))
+    return Table(f"{kind} frame", "frame", columns, True, read, kind, dated=dated)
+
+
+def _with_levels(frame: Any) -> Any:
+    """A frame whose index has levels with names, as pandas alone has, with these as its first columns."""
+    if frame.implementation.value != "pandas":
+        return frame
+    plain = frame.to_native()
+    # A level that was a column and stayed one holds the same once more.
+    levels = [one for one in plain.index.names if isinstance(one, str) and one not in plain.columns]
+    return nw.from_native(plain.reset_index(level=levels)) if levels else frame
 
 
 def _from_pandas(series: nw.Series[Any]) -> pl.Series:

@@ -12,6 +12,7 @@ from sasrec.data.sequences import Sequences, pair_numbers
 from sasrec.data.vocab import Vocabulary
 
 FrameKind = Literal["polars", "pandas", "pyarrow"]
+DateOrder = Literal["day-first", "month-first"]
 
 TimeUnit = Literal["s", "ms", "us", "ns", "steps", "order"]
 """Seconds to nanoseconds since 1970, another clock that all users share, or a place in each user's own history."""
@@ -79,6 +80,9 @@ class Log:
     histories: Sequences
     source: Source
 
+    def __repr__(self) -> str:
+        return f"Log({len(self.users):,} users, {len(self.items):,} items, {len(self.histories.items):,} events)"
+
     @cached_property
     def content_hash(self) -> str:
         """sha256 of ids, histories, times and weights: equal for equal logs of whatever format or row order."""
@@ -92,10 +96,8 @@ class Log:
             digest.update(f"{vocabulary.kind} {vocabulary.ids.dtype} {len(vocabulary)}\n".encode())
             # No id holds a NUL, so it ends each without doubt.
             digest.update("".join(f"{one}\0" for one in vocabulary.ids).encode())
-        histories = self.histories
         for name in ("offsets", "items", "times", "weights"):
-            array = getattr(histories, name)
-            if array is not None:
+            if (array := getattr(self.histories, name)) is not None:
                 digest.update(f"{name} {array.dtype.name}\n".encode())
                 digest.update(array.astype(array.dtype.newbyteorder("<")).tobytes())
         return digest.hexdigest()
@@ -118,8 +120,7 @@ class Log:
 
     def summary(self) -> "LogSummary":
         """The figures to look at before anything is trained."""
-        histories, lengths = self.histories, self.histories.lengths
-        times = histories.times
+        histories, lengths, times = self.histories, self.histories.lengths, self.histories.times
         same_user = np.diff(histories.owners()) == 0
         return LogSummary(
             source=self.source,
@@ -161,7 +162,7 @@ class LogSummary:
     span: tuple[str, str] | None
     content_hash: str
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         source = self.source
         columns = ", ".join(f"{role} {name!r}" for role, name in source.columns.by_role().items())
         order = "time: none, rows are taken in their order"

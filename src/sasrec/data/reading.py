@@ -1,6 +1,7 @@
 """Reading a log: from a file or frame to histories of item rows."""
 
 import os
+import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -8,11 +9,11 @@ import numpy as np
 import polars as pl
 from narwhals.stable.v2.typing import IntoFrame
 
-from sasrec.data.columns import choose_columns, listed, read_fields
+from sasrec.data.columns import choose_columns, find_column, left_over, listed, read_fields
 from sasrec.data.filters import Events, Filters, apply_filters, without_bad_rows
 from sasrec.data.formats import BLANK, Table
 from sasrec.data.frames import opened
-from sasrec.data.log import Columns, Log, Source, TimeUnit
+from sasrec.data.log import Columns, DateOrder, Log, Source, TimeUnit
 from sasrec.data.sequences import Sequences, offsets_of, pair_numbers
 from sasrec.data.vocab import Vocabulary
 from sasrec.errors import DataError, check_kind
@@ -28,7 +29,7 @@ def read_log(
     time: str | None = None,
     weight: str | None = None,
     format: str | None = None,
-    time_unit: TimeUnit | None = None,
+    time_unit: TimeUnit | DateOrder | None = None,
     filters: Filters = _ALL_EVENTS,
 ) -> Log:
     """Read a log from a file or frame.
@@ -40,11 +41,13 @@ def read_log(
         source: A path, a polars DataFrame or LazyFrame, a pandas DataFrame or a pyarrow Table.
         user: Column of the user ids; None looks for a usual name (`user_id`, `userId`, `visitorid`, ...).
         item: Column of the item ids, as `user`.
-        time: Column of the times, as `user`; "" takes none, and rows count as sorted.
+        time: Column of the times, as `user`, or else the only one whose type is a date; "" takes none, and rows count
+            as sorted. Where none is found and other columns are left over, a warning says so.
         weight: Column of the weights, as `user`; "" takes none. Where an event has none, a column that was not named
             is left unread, with a note in the summary, unless `filters` have a `min_weight`.
         format: One of `sasrec.data.formats.FORMATS`; None goes by the suffix.
-        time_unit: What numbers in the time column count; None tells it from their size.
+        time_unit: What numbers in the time column count; None tells it from their size. Of dates such as 03/04/2024
+            "day-first" or "month-first"; None tells it from numbers above 12.
         filters: Which events stay.
     Raises:
         DataError: The source cannot be read, has bad rows (unless they are to be dropped), or no event is left.
@@ -52,16 +55,11 @@ def read_log(
     check_kind("filters", filters, Filters, advice="give sasrec.Filters(...)")
     with opened(source, format) as table:
         columns = choose_columns(table, user=user, item=item, time=time, weight=weight)
-        rows = table.read(list(columns.by_role().values()))
-        blank = rows.select(BLANK if table.blank else pl.repeat(value=False, n=pl.len())).to_series()
-        # The file is read once more only where that can matter: columns that play no part may hold something.
-        if table.blank and blank.any():
-            blank = table.blank()
+        rows, blank = _rows_and_blanks(table, columns)
     if rows.is_empty():
         raise DataError(f"{table.name}: there are no rows, only column names")
     fields, unit = read_fields(rows, columns, table=table, time_unit=time_unit)
-    asked = weight is not None or filters.min_weight is not None
-    gaps = "" if asked else _gaps_in_weights(fields, blank, columns)
+    gaps = "" if weight is not None or filters.min_weight is not None else _gaps_in_weights(fields, blank, columns)
     if gaps:
         fields, columns = fields.drop("weight"), replace(columns, weight=None)
     usable, dropped = without_bad_rows(fields, blank=blank, filters=filters, name=table.name)
@@ -78,7 +76,21 @@ def read_log(
     origin = Source(table.name, table.format, table.frame, columns, unit, len(rows), dropped | filtered, notes)
     if not len(events):
         raise DataError(f"{table.name}: no event is left; {origin.left_out}; loosen the filters")
+    if time is None and columns.time is None and (others := left_over(table, columns)):
+        warnings.warn(
+            f"{table.name}: no column has a usual name of a time, so rows are taken in their order; not used are "
+            f'{listed(others)}; pass time="..." with one of them, or time="" for the order of the rows',
+            stacklevel=2,
+        )
     return assembled(events, users, items, origin)
+
+
+def _rows_and_blanks(table: Table, columns: Columns) -> tuple[pl.DataFrame, pl.Series]:
+    """The columns that play a part, and which rows hold nothing at all."""
+    rows = table.read(list(columns.by_role().values()))
+    blank = rows.select(BLANK if table.blank else pl.repeat(value=False, n=pl.len())).to_series()
+    # The file is read once more only where that can matter: columns that play no part may hold something.
+    return rows, table.blank() if table.blank and blank.any() else blank
 
 
 def encoded(fields: pl.DataFrame) -> tuple[Events, pl.Series, pl.Series]:
@@ -147,10 +159,11 @@ def _notes(ids: pl.Series, column: pl.Series, kind: str) -> Iterator[str]:
 
 def _notes_on_times(events: Events, columns: Columns, table: Table, *, looked_for: bool) -> Iterator[str]:
     if events.times is None:
-        others = [name for name in table.columns if name not in columns.by_role().values()]
-        if looked_for and others:
+        if looked_for and (others := left_over(table, columns)):
             yield f"no column has a usual name of a time; not used are {listed(others)}"
         return
+    if looked_for and find_column(table, "time", None) is None:
+        yield f"no column has a usual name of a time; {columns.time!r} is taken, the only column of dates"
     # Events are sorted by user and time, so those that a second row tells of are among neighbours of one time.
     tied = (np.diff(events.users) == 0) & (np.diff(events.times) == 0)
     moments = np.append(0, np.cumsum(~tied))[: len(events)]
@@ -160,7 +173,14 @@ def _notes_on_times(events: Events, columns: Columns, table: Table, *, looked_fo
 
 
 def _notes_on_dates(times: np.ndarray | None, unit: TimeUnit | None) -> Iterator[str]:
-    if times is None or not len(times) or unit == "order" or times.dtype.kind != "i":
+    if times is None or not len(times) or unit == "order":
+        return
+    if times.dtype.kind != "i":
+        if unit == "steps" and times.min() >= 20_000 and times.max() < 60_000:  # 1954 to 2064
+            yield (
+                f"times such as {times[0]} look like dates as spreadsheets count them, in days, and are read as steps: "
+                "their order is right, but no date is known; save them as 2024-12-31T23:59:59"
+            )
         return
     digits = len(str(times.max()))
     days = times // 10 ** max(digits - 8, 0)

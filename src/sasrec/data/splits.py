@@ -125,7 +125,7 @@ class Split:
         found = Holdout(users, replace(before, users=users, asked=asked), histories.items[held])
         return found.take(np.flatnonzero(before.lengths)) if len(self.new) else found
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         users, tested, validated, train = len(self.log.users), len(self.test), len(self.valid), self.train
         why = "too short; they still train" if self.how == "last-item" else "no test event, or none before it"
         return (

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from unicodedata import normalize
 
 import numpy as np
 import polars as pl
@@ -64,11 +65,7 @@ class Vocabulary:
             return -1
 
     def known_rows(self, raw: Iterable[Id]) -> np.ndarray:
-        """As `rows`, int64 of shape (ids,), but an unknown id is an error that names the first five.
-
-        Raises:
-            UnknownIdError: An id is not in the vocabulary.
-        """
+        """As `rows`, int64 of shape (ids,); UnknownIdError, which names the first five, where an id is unknown."""
         raw = list(raw)
         rows = self.rows(raw)
         if (rows < 0).any():
@@ -88,6 +85,9 @@ class Vocabulary:
         message = f"{len(unknown)} unknown {self.kind}{plural}: {shown}; the model knows {len(self):,} {self.kind}s"
         if not any(isinstance(_plain(one), int if self.integer else str) for one in unknown):
             message += f", whose ids are {'integers' if self.integer else 'text'}"
+        forms = (normalize(form, one) for one in unknown[:5] if isinstance(one, str) for form in ("NFC", "NFD"))
+        if near := next((one for one in forms if self._row(one) >= 0), None):
+            return f"{message}, and {near!a} among them, which is the same text in another Unicode form"
         return f"{message}, such as {self.ids[0]!r}" if len(self) else message
 
     def raw(self, rows: np.ndarray) -> pl.Series:

@@ -88,7 +88,7 @@ class Report:
             for name, some in named.items()
         }
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         lines = [self.protocol, *_table(self.rows)]
         for name, rows in self.groups().items():
             which = "never occurs" if name == "new targets" else "occurs"
@@ -166,7 +166,7 @@ def evaluate_all(
     if not first.items.ids.equals(data.log.items.ids):
         raise DataError(
             f"the {len(first.items):,} items of the model are not the {len(data.log.items):,} of the log "
-            f"{data.log.source.name}; evaluate on the log that the model was trained on, read as then"
+            f"{data.log.source.name}; evaluate on the log that the model was trained on, test part too, read as then"
         )
     holdout = data.test if on == "test" else data.valid
     if not all(model.users.ids.equals(data.log.users.ids) for model in models.values()):
@@ -233,7 +233,7 @@ def check_protocol(
     check_flag("exclude_seen", exclude_seen)
     cuts = tuple(k) if isinstance(k, Sequence) else (k,)
     if not cuts or not all(is_whole(one, least=1) for one in cuts):
-        raise ConfigError(f"k: expected an integer >= 1 or several, found {k!r}")
+        raise ConfigError(f"k: expected an integer >= 1 or several, found {', '.join(map(repr, cuts)) or 'none'}")
     if on not in get_args(Part):
         raise ConfigError(f"on: expected 'test' or 'valid', found {on!r}")
     holdout = data.test if on == "test" else data.valid

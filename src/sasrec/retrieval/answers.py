@@ -45,7 +45,8 @@ def listed(ids: Ids, *, what: str) -> tuple[list[Id], FrameKind | None]:
     # Arrays of NumPy and pyarrow hold values of their own kind, which no id equals; the list has Python's.
     values = ids.tolist() if hasattr(ids, "tolist") else ids
     if not isinstance(values, Iterable) or isinstance(values, str | bytes):
-        raise DataError(f"{what}: expected a list of ids, found {ids!r}")
+        advice = f"; pass [{ids!r}]" if isinstance(ids, int) else ""
+        raise DataError(f"{what}: expected a list of ids, found {ids!r}{advice}")
     return list(values), None
 
 

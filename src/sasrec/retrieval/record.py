@@ -6,7 +6,7 @@ import msgspec
 from msgspec import Meta
 
 from sasrec.data.filters import BadRows, Duplicates
-from sasrec.data.log import TimeUnit
+from sasrec.data.log import DateOrder, TimeUnit
 from sasrec.data.splits import How
 from sasrec.errors import BundleError
 
@@ -72,7 +72,7 @@ class _Reading(msgspec.Struct, forbid_unknown_fields=True):
     time: str = ""
     weight: str = ""
     format: str = ""
-    time_unit: TimeUnit = "s"
+    time_unit: TimeUnit | DateOrder = "s"
     min_weight: float = 0.0
     duplicates: Duplicates = "keep"
     user_core: _Count = 0

@@ -157,4 +157,6 @@ def invalid(message: str) -> Problem:
     if field := re.search(r"(?:required|unknown) field `([^`~/]*)`", detail):
         pointer += f"/{field[1]}"
     detail = detail.replace("`", "")
+    if re.search(r"/times?(/|$)", pointer) and detail.startswith("Expected float"):
+        detail += "; times are numbers, in seconds since 1970"
     return Problem(INVALID, f"{pointer or 'the request'}: {detail}", errors=(Fault(pointer, detail),))

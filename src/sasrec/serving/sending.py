@@ -82,7 +82,8 @@ def _several(name: str, given: object) -> list[object]:
     if isinstance(given, str | bytes):
         raise ConfigError(f"{name}: expected a list of ids, found the single text {given!r}; pass [{given!r}]")
     if not isinstance(given, Iterable) or isinstance(given, Mapping):
-        raise ConfigError(f"{name}: expected a list of ids, found {given!r}")
+        advice = f"; pass [{given!r}]" if isinstance(given, int) else ""
+        raise ConfigError(f"{name}: expected a list of ids, found {given!r}{advice}")
     return list(given)
 
 

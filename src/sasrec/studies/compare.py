@@ -92,7 +92,7 @@ class Comparison:
             raise KeyError(f"no model {name!r}; compared were {', '.join(found)}")
         return found[name]
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         first = self.contestants[0]
         spread = any(one.spread for one in self.contestants)
         rows = [["", "", *first.metrics, *(["sd of runs"] if spread else [])]]

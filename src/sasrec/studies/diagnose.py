@@ -55,7 +55,7 @@ class Diagnosis:
     notes: tuple[str, ...]
     verdict: tuple[str, ...]
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         whole = self.lines[0].metrics
         width = max(len(line.name) for line in self.lines)
         rows = ["  ".join([" " * width, *(f"{name:>7}  {'change in %':<24}" for name in whole)]).rstrip()]

@@ -50,7 +50,7 @@ class Facts:
             unique={length: share_of_unique(test.histories, length) for length in lengths},
         )
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         ties = "no times" if self.ties is None else f"{self.ties:.1%} of steps are ties in time"
         unique = ", ".join(f"{share:.1%} at {length}" for length, share in self.unique.items())
         return (

@@ -84,7 +84,7 @@ class Tuning:
     trials: tuple[Trial, ...]
     data: str
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         ranked = sorted(enumerate(self.trials, start=1), key=lambda one: 1.0 if one[1].ndcg is None else -one[1].ndcg)
         lines = [f"{len(self.trials)} trials by validation NDCG@10 (the test part was not looked at)"]
         for number, trial in ranked:
