@@ -77,11 +77,9 @@ def read_log(
     if not len(events):
         raise DataError(f"{table.name}: no event is left; {origin.left_out}; loosen the filters")
     if time is None and columns.time is None and (others := left_over(table, columns)):
-        warnings.warn(
-            f"{table.name}: no column has a usual name of a time, so rows are taken in their order; not used are "
-            f'{listed(others)}; pass time="..." with one of them, or time="" for the order of the rows',
-            stacklevel=2,
-        )
+        found = f"{table.name}: no column has a usual name of a time, so rows are taken in their order; not used are "
+        told = f'{listed(others)}; pass time="..." with one of them, or time="" for the order of the rows'
+        warnings.warn(found + told, stacklevel=2)
     return assembled(events, users, items, origin)
 
 
