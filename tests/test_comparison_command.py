@@ -50,6 +50,7 @@ def interrupt_at(monkeypatch, number):
     monkeypatch.setattr(Training, "_step", step)
 
 
+@pytest.mark.filterwarnings("ignore:interrupted, with no state to go on from")  # what the training itself says
 @pytest.mark.parametrize("flags", [(), ("--out", "kept")], ids=" ".join)
 def test_a_training_that_was_interrupted_is_not_measured_as_if_it_were_finished(
     folder, in_process, monkeypatch, capsys, flags
