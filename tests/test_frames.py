@@ -162,37 +162,51 @@ def test_a_file_is_read_without_pandas_and_pyarrow(tmp_path):
 
 
 @pytest.mark.parametrize("kind", [pl.DataFrame, pl.LazyFrame, pd.DataFrame, pa.table])
-def test_the_only_column_of_dates_is_the_time(kind):
+def test_a_column_of_dates_that_nobody_named_is_named_and_not_taken(kind):
     rows = {"user": ["a", "a"], "item": [1, 2], "when": [dt.datetime(2024, 1, 2), dt.datetime(2024, 1, 1)]}
 
-    log = sasrec.read_log(kind(rows))
+    with pytest.warns(UserWarning, match='pass time="when", which holds dates, or time="" for the order of the rows'):
+        log = sasrec.read_log(kind(rows))
 
-    assert log.items.raw(log.histories[0]).to_list() == [2, 1]
-    assert "time 'when'" in str(log.summary())
-
-
-def test_a_usual_name_comes_before_a_type_and_of_two_dates_none_is_taken():
-    days = [dt.date(2024, 1, 2), dt.date(2024, 1, 1)]
-    rows = pd.DataFrame({"user": ["a", "a"], "item": [1, 2], "sent": pd.to_datetime(days)})
-
-    named = sasrec.read_log(rows.assign(time=[1, 2]))
-    none = sasrec.read_log(rows, time="")
-    with pytest.warns(UserWarning, match="not used are sent, received"):
-        two = sasrec.read_log(rows.assign(received=rows["sent"]))
-
-    assert (named.source.columns.time, none.source.columns.time, two.source.columns.time) == ("time", None, None)
+    assert log.items.raw(log.histories[0]).to_list() == [1, 2]
+    assert sasrec.read_log(kind(rows), time="").source.columns.time is None
 
 
 @pytest.mark.parametrize("levels", ["when", ["user_id", "when"], ["item_id"], ["when", "item_id", "user_id"]])
 @pytest.mark.parametrize("stay", [True, False])
 def test_named_levels_of_an_index_are_columns(levels, stay):
     rows = pd.DataFrame({"user_id": ["a", "b", "a"], "item_id": [1, 2, 3], "when": pd.to_datetime([30, 20, 10])})
-    expected = sasrec.read_log(rows)
+    expected = sasrec.read_log(rows, time="when")
 
-    log = sasrec.read_log(rows.set_index(levels, drop=not stay))
+    log = sasrec.read_log(rows.set_index(levels, drop=not stay), time="when")
 
     assert log.content_hash == expected.content_hash
     assert log.source.columns == expected.source.columns
+
+
+def test_a_level_of_dates_that_nobody_named_is_named():
+    rows = pd.DataFrame({"user_id": ["a", "b"], "item_id": [1, 2], "when": pd.to_datetime([30, 20])})
+
+    with pytest.warns(UserWarning, match='pass time="when", which holds dates'):
+        sasrec.read_log(rows.set_index("when"))
+
+
+@pytest.mark.parametrize("name", ["date", "item", "user", "id"])
+def test_a_column_comes_before_a_level_that_could_be_the_same(name):
+    rows = pd.DataFrame({"user_id": ["a", "b"], "item_id": [1, 2], "timestamp": [1, 2]})
+
+    log = sasrec.read_log(rows.set_index(pd.Index([5, 3], name=name)))
+
+    assert log.source.columns == sasrec.read_log(rows).source.columns
+    assert log.source.notes == ()
+
+
+def test_levels_of_one_name_are_no_columns():
+    rows = pd.DataFrame({"user_id": ["a", "b"], "item_id": [1, 2]})
+
+    log = sasrec.read_log(rows.set_index([pd.Index([1, 2], name="q"), pd.Index([1, 2], name="q")]))
+
+    assert len(log.users) == 2
 
 
 def test_a_level_without_a_name_is_no_column():

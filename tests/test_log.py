@@ -436,7 +436,14 @@ def test_integers_that_a_frame_with_gaps_wrote_are_text_and_noted(write):
 @pytest.mark.parametrize(
     ("columns", "time", "notes"),
     [
-        ("user,item,when?,a b", None, ("no column has a usual name of a time; not used are when?, a b",)),
+        (
+            "user,item,when?,a b",
+            None,
+            (
+                "no column has a usual name of a time, so rows are taken in their order; not used are when?, a b; pass "
+                'time="..." with one of them, or time="" for the order of the rows',
+            ),
+        ),
         ("user,item,when?,a b", "", ()),
         ("user,item,when?,a b", "when?", ()),
         ("user,item,time,a b", None, ()),
@@ -476,15 +483,24 @@ def test_the_order_of_rows_is_no_warning_where_it_was_asked_for_or_nothing_is_le
     assert not told
 
 
-def test_a_file_with_one_column_of_dates_takes_it_for_the_time_and_says_so(tmp_path):
+def test_a_column_of_dates_that_nobody_named_is_named_and_not_taken(tmp_path):
     days = [dt.date(2024, 1, 3), dt.date(2024, 1, 1), dt.date(2024, 1, 2)]
-    pl.DataFrame({"user": ["a"] * 3, "item": ["x", "y", "z"], "when": days}).write_parquet(tmp_path / "a.parquet")
+    rows = {"user": ["a"] * 3, "item": ["x", "y", "z"], "mood": ["good"] * 3, "released": days}
+    pl.DataFrame(rows).write_parquet(tmp_path / "a.parquet")
 
-    log = sasrec.read_log(tmp_path / "a.parquet")
+    with pytest.warns(UserWarning, match='not used are mood, released; pass time="released", which holds dates, or'):
+        log = sasrec.read_log(tmp_path / "a.parquet")
 
-    assert histories(log) == {"a": ["y", "z", "x"]}
-    assert log.source.columns.time == "when"
-    assert log.source.notes == ("no column has a usual name of a time; 'when' is taken, the only column of dates",)
+    assert histories(log) == {"a": ["x", "y", "z"]}
+    assert histories(sasrec.read_log(tmp_path / "a.parquet", time="released")) == {"a": ["y", "z", "x"]}
+
+
+def test_the_numbers_of_rows_that_pandas_saves_are_no_time(write):
+    with warnings.catch_warnings(record=True) as told:
+        sasrec.read_log(write(",user,item,rating\n0,a,x,1\n1,a,y,2\n"))
+        sasrec.read_log(write("Unnamed: 0,user,item\n0,a,x\n1,a,y\n"))
+
+    assert not told
 
 
 def test_events_that_stand_in_several_rows_are_noted(write):

@@ -92,7 +92,10 @@ def _show(found: Explanation, items: Vocabulary, shape: Shape) -> None:
         plain = about.to_dicts()[0] | found.to_dict() | {"events": listed.to_dicts()}
         hand_over(json.dumps(plain, indent=1, ensure_ascii=False))
     elif shape.format == "csv":
-        placed = listed.with_columns(score=pl.lit(found.score), rank=pl.lit(found.rank))
+        empty = pl.DataFrame({name: [None] for name in listed.columns}, schema=listed.schema)
+        placed = (empty if listed.is_empty() else listed).with_columns(
+            score=pl.lit(found.score), rank=pl.lit(found.rank)
+        )
         hand_over(placed.write_csv().rstrip("\n"))
     else:
         named = "  ".join(str(one) for one in about.row(0) if one is not None)

@@ -25,8 +25,8 @@ class Reading:
     Attributes:
         user: Column of the user ids; else one of a usual name (user_id, userId, visitorid, ...).
         item: Column of the item ids; else one of a usual name (item_id, movieId, asin, ...).
-        time: Column of the times; else one of a usual name (timestamp, datetime, ...), or the only one whose type is a
-            date. An empty name takes none: rows are in order.
+        time: Column of the times; else one of a usual name (timestamp, datetime, ...).
+            An empty name takes none: rows are in order.
         weight: Column of the weights; else one of a usual name (rating, stars, ...), which is left unread where an
             event has none and no least weight is set. An empty name takes none.
         format: Format of the file (csv, tsv, parquet, jsonl, inter, pairs, histories, movielens); else by its suffix.

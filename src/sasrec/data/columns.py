@@ -13,6 +13,7 @@ from sasrec.errors import DataError
 
 # Names in the first group that matches win; two matches in one group are ambiguous.
 # Case, spaces, dots, hyphens and underscores are left out of the comparison.
+_COUNTS_ROWS = r"^$|Unnamed: \d+$|__index_level_\d+__$"
 _USUAL_NAMES: dict[str, tuple[tuple[str, ...], ...]] = {
     "user": (
         ("userid", "user", "uid"),
@@ -50,8 +51,7 @@ def choose_columns(
     Args:
         user: Name of the column; None looks for a usual name.
         item: As `user`.
-        time: As `user`, and beyond that takes the only column of dates; "" takes none, and the order of the rows is
-            the order of events.
+        time: As `user`; "" takes none, and the order of the rows is the order of events.
         weight: As `user`; "" takes none, and all events weigh the same.
     Raises:
         DataError: A column is missing, could be either of two, or would play two parts.
@@ -59,7 +59,7 @@ def choose_columns(
     chosen = Columns(
         _required(table, "user", user),
         _required(table, "item", item),
-        None if time == "" else find_column(table, "time", time) or only_dated(table),
+        None if time == "" else find_column(table, "time", time),
         None if weight == "" else find_column(table, "weight", weight),
     )
     role_of: dict[str, str] = {}
@@ -70,11 +70,6 @@ def choose_columns(
             )
         role_of[name] = role
     return chosen
-
-
-def only_dated(table: Table) -> str | None:
-    """The column whose type is a date, where there is exactly one: no more is known of it than that."""
-    return table.dated[0] if len(table.dated) == 1 else None
 
 
 def _required(table: Table, role: str, name: str | None) -> str:
@@ -104,13 +99,15 @@ def find_column(table: Table, role: str, name: str | None) -> str | None:
             hint = f'; pass {role}="{near[close[0]]}"' if close else f'; pass {role}="..." with one of them'
             raise DataError(f"{table.name}: no column {name!r}; columns are {listed(table.columns)}{hint}")
         return name
-    for group in _USUAL_NAMES[role]:
-        found = [one for one in table.columns if _plain(one) in group]
-        if len(found) > 1:
-            choice = " or ".join(f'{role}="{one}"' for one in found)
-            raise DataError(f"{table.name}: {listed(found)} could each be the {role}; pass {choice}")
-        if found:
-            return found[0]
+    # Levels of an index come last: most are there for other reasons.
+    for columns in ([one for one in table.columns if one not in table.levels], table.levels):
+        for group in _USUAL_NAMES[role]:
+            found = [one for one in columns if _plain(one) in group]
+            if len(found) > 1:
+                choice = " or ".join(f'{role}="{one}"' for one in found)
+                raise DataError(f"{table.name}: {listed(found)} could each be the {role}; pass {choice}")
+            if found:
+                return found[0]
     return None
 
 
@@ -118,10 +115,20 @@ def _plain(name: str) -> str:
     return re.sub(r"[\s._-]", "", name).lower()
 
 
-def left_over(table: Table, columns: Columns) -> list[str]:
-    """The columns that play no part and have no usual name of one: any of them may be the time that was not found."""
+def without_time(table: Table, columns: Columns) -> str:
+    """That no time was found among columns that may be one, and what to do; "" where nothing may be."""
     usual = {name for groups in _USUAL_NAMES.values() for group in groups for name in group}
-    return [one for one in table.columns if one not in columns.by_role().values() and _plain(one) not in usual]
+    idle = [one for one in table.columns if one not in columns.by_role().values() and _plain(one) not in usual]
+    # Indexes and the columns that they are saved as count rows, unless they hold dates.
+    left = [one for one in idle if one in table.dated or not (one in table.levels or re.match(_COUNTS_ROWS, one))]
+    if not left:
+        return ""
+    dated = [one for one in left if one in table.dated]
+    advice = f'time="{dated[0]}", which holds dates' if dated else 'time="..." with one of them'
+    return (
+        f"no column has a usual name of a time, so rows are taken in their order; not used are {listed(left)}; pass "
+        f'{advice}, or time="" for the order of the rows'
+    )
 
 
 def listed(names: tuple[str, ...] | list[str]) -> str:

@@ -73,6 +73,7 @@ class Table:
         notes: What `read` found worth telling.
         blank: Tells which rows have no value in any column, as empty lines of a text; None where rows have types.
         dated: The columns whose type is a date, or a date and time.
+        levels: Those of `columns` that are levels of an index.
     """
 
     name: str
@@ -84,6 +85,7 @@ class Table:
     notes: list[str] = field(default_factory=list)
     blank: Callable[[], pl.Series] | None = None
     dated: tuple[str, ...] = ()
+    levels: tuple[str, ...] = ()
 
 
 @contextmanager

@@ -34,7 +34,7 @@ def frame_table(frame: IntoFrame) -> Table:
         DataError: It is none of these, or has two columns of one name or one whose name is no text.
     """
     try:
-        wrapped = _with_levels(nw.from_native(frame))
+        wrapped, levels = _with_levels(nw.from_native(frame))
         schema = wrapped.collect_schema()
         columns = tuple(schema.names())
     except TypeError:
@@ -63,17 +63,18 @@ def frame_table(frame: IntoFrame) -> Table:
         return chosen.to_polars()
 
     dated = tuple(one for one, type_ in schema.items() if isinstance(type_, nw.Date | nw.Datetime))
-    return Table(f"{kind} frame", "frame", columns, True, read, kind, dated=dated)
+    return Table(f"{kind} frame", "frame", columns, True, read, kind, dated=dated, levels=levels)
 
 
-def _with_levels(frame: Any) -> Any:
-    """A frame whose index has levels with names, as pandas alone has, with these as its first columns."""
+def _with_levels(frame: Any) -> tuple[Any, tuple[str, ...]]:
+    """A frame with the levels of its index that have a name, as pandas alone has, as first columns; and their names."""
     if frame.implementation.value != "pandas":
-        return frame
+        return frame, ()
     plain = frame.to_native()
+    names = [*plain.index.names]
     # A level that was a column and stayed one holds the same once more.
-    levels = [one for one in plain.index.names if isinstance(one, str) and one not in plain.columns]
-    return nw.from_native(plain.reset_index(level=levels)) if levels else frame
+    levels = [one for one in names if isinstance(one, str) and one not in plain.columns and names.count(one) == 1]
+    return (nw.from_native(plain.reset_index(level=levels)) if levels else frame), tuple(levels)
 
 
 def _from_pandas(series: nw.Series[Any]) -> pl.Series:

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 from narwhals.stable.v2.typing import IntoFrame
 
-from sasrec.data.columns import choose_columns, find_column, left_over, listed, read_fields
+from sasrec.data.columns import choose_columns, read_fields, without_time
 from sasrec.data.filters import Events, Filters, apply_filters, without_bad_rows
 from sasrec.data.formats import BLANK, Table
 from sasrec.data.frames import opened
@@ -41,8 +41,8 @@ def read_log(
         source: A path, a polars DataFrame or LazyFrame, a pandas DataFrame or a pyarrow Table.
         user: Column of the user ids; None looks for a usual name (`user_id`, `userId`, `visitorid`, ...).
         item: Column of the item ids, as `user`.
-        time: Column of the times, as `user`, or else the only one whose type is a date; "" takes none, and rows count
-            as sorted. Where none is found and other columns are left over, a warning says so.
+        time: Column of the times, as `user`; "" takes none, and rows count as sorted. Where none is found and other
+            columns are left over, a warning says so.
         weight: Column of the weights, as `user`; "" takes none. Where an event has none, a column that was not named
             is left unread, with a note in the summary, unless `filters` have a `min_weight`.
         format: One of `sasrec.data.formats.FORMATS`; None goes by the suffix.
@@ -65,21 +65,20 @@ def read_log(
     usable, dropped = without_bad_rows(fields, blank=blank, filters=filters, name=table.name)
     events, users, items = encoded(usable)
     events, filtered = apply_filters(events, filters, name=table.name)
+    untimed = without_time(table, columns) if time is None and columns.time is None else ""
     notes = (
         *table.notes,
         *([gaps] if gaps else []),
         *_notes(users, rows[columns.user], "user"),
         *_notes(items, rows[columns.item], "item"),
-        *_notes_on_times(events, columns, table, looked_for=time is None),
+        *([untimed] if untimed else _repeated(events)),
         *_notes_on_dates(events.times, unit),
     )
     origin = Source(table.name, table.format, table.frame, columns, unit, len(rows), dropped | filtered, notes)
     if not len(events):
         raise DataError(f"{table.name}: no event is left; {origin.left_out}; loosen the filters")
-    if time is None and columns.time is None and (others := left_over(table, columns)):
-        found = f"{table.name}: no column has a usual name of a time, so rows are taken in their order; not used are "
-        told = f'{listed(others)}; pass time="..." with one of them, or time="" for the order of the rows'
-        warnings.warn(found + told, stacklevel=2)
+    if untimed:
+        warnings.warn(f"{table.name}: {untimed}", stacklevel=2)
     return assembled(events, users, items, origin)
 
 
@@ -155,13 +154,9 @@ def _notes(ids: pl.Series, column: pl.Series, kind: str) -> Iterator[str]:
             yield f"{kind} ids that differ from another one only in outer spaces or Unicode form: {alike:,}"
 
 
-def _notes_on_times(events: Events, columns: Columns, table: Table, *, looked_for: bool) -> Iterator[str]:
+def _repeated(events: Events) -> Iterator[str]:
     if events.times is None:
-        if looked_for and (others := left_over(table, columns)):
-            yield f"no column has a usual name of a time; not used are {listed(others)}"
         return
-    if looked_for and find_column(table, "time", None) is None:
-        yield f"no column has a usual name of a time; {columns.time!r} is taken, the only column of dates"
     # Events are sorted by user and time, so those that a second row tells of are among neighbours of one time.
     tied = (np.diff(events.users) == 0) & (np.diff(events.times) == 0)
     moments = np.append(0, np.cumsum(~tied))[: len(events)]

@@ -46,7 +46,9 @@ def read_times(column: pl.Series, *, unit: TimeUnit | DateOrder | None, where: s
     if not column.dtype.is_numeric() and column.dtype != pl.Null:
         raise DataError(f"{where}: times must be numbers or dates, found {column.dtype}")
     if unit == "day-first" or unit == "month-first":  # noqa: PLR1714  # which mypy alone understands
-        raise DataError(f"{where}: holds numbers, which begin with no day or month; leave time_unit={unit!r} out")
+        if column.null_count() < len(column):
+            raise DataError(f"{where}: holds numbers, which begin with no day or month; leave time_unit={unit!r} out")
+        unit = None
     times, bits = _numbers(column), BITS.get(str(column.dtype))
     if bits and (times.cast(pl.Float64).abs() >= 2.0**bits).any():
         found = f"{column.dtype} beyond 2^{bits}, where it has one number for several times"
@@ -77,7 +79,7 @@ def _text_times(text: pl.Series, where: str, order: DateOrder | None) -> pl.Seri
         return integers if integers.is_not_null().sum() == usable.sum() else numbers
     if usable.any():
         raise DataError(
-            f"{where}: mixes dates and numbers, e.g. {text.filter(dates)[0]!r} and {text.filter(usable)[0]!r}; "
+            f"{where}: mixes dates and numbers, e.g. {given.filter(dates)[0]!r} and {given.filter(usable)[0]!r}; "
             "save all as one or the other"
         )
     iso = text.set(~dates, None)

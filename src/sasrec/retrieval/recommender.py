@@ -277,7 +277,7 @@ class Recommender:
         check_flag("exclude_seen", exclude_seen)
         return explain(
             self.scorer,
-            self._asked(asked, at) if len(past) else asked,
+            self._asked(asked, at) if len(past) or not self.reads_times else asked,
             row,
             exclude_seen=self.exclude_seen if exclude_seen is None else exclude_seen,
             events=check_whole("events", events, least=1),
