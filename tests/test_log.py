@@ -433,16 +433,17 @@ def test_integers_that_a_frame_with_gaps_wrote_are_text_and_noted(write):
     )
 
 
+UNTIMED = "no column has a usual name of a time, so rows are taken in their order"
+ADVICE = 'pass time="..." with one of them, or time="" for the order of the rows'
+
+
 @pytest.mark.parametrize(
     ("columns", "time", "notes"),
     [
         (
             "user,item,when?,a b",
             None,
-            (
-                "no column has a usual name of a time, so rows are taken in their order; not used are when?, a b; pass "
-                'time="..." with one of them, or time="" for the order of the rows',
-            ),
+            (f"{UNTIMED}; not used are when?, a b; {ADVICE}",),
         ),
         ("user,item,when?,a b", "", ()),
         ("user,item,when?,a b", "when?", ()),

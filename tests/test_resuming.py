@@ -396,7 +396,8 @@ def test_a_stopped_training_is_never_overwritten_by_a_new_one(data, config, path
     before = path.read_bytes()
 
     with pytest.raises(
-        sasrec.OutputError, match=r"holds a training that was stopped; pass resume=True to go on with it"
+        sasrec.OutputError,
+        match=r"holds a training that was stopped, or whose model was not saved; pass resume=True to go on with it",
     ):
         sasrec.train(data, config, checkpoint=sasrec.Checkpoint(path))
 

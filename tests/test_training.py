@@ -969,31 +969,6 @@ def test_the_settings_of_a_preset_with_the_exact_loss_are_taken_or_say_how_they_
     assert settling.settled(config, data.train, items=8).loss == "softmax"
 
 
-@pytest.mark.parametrize("given", [False, True], ids=["nothing", "categories"])
-def test_a_start_of_given_vectors_is_refused_where_none_are_given(data, small_config, given):
-    features = None
-    if given:
-        kinds = pl.DataFrame({"item_id": data.log.items.ids, "kind": "one"})
-        features = sasrec.read_features(kinds, data.log.items, columns=["kind"])
-
-    with pytest.raises(sasrec.ConfigError, match=r"given_start=3: is of vectors that are given .*; leave it out"):
-        sasrec.train(data, dataclasses.replace(small_config, given_start=3.0), features=features)
-
-
-def test_what_the_caller_draws_is_neither_shared_nor_corrected_by_itself(log_of):
-    data, shapes = sasrec.split(log_of({"ada": "abcde", "bob": "defgh"})), set()
-
-    def own(rows, count, rng):
-        shapes.add((len(rows), count))
-        return rng.integers(8, size=(len(rows), count))
-
-    model = sasrec.train(data, sasrec.Config(epochs=1, width=8, loss="sampled-softmax"), draw=own)
-
-    assert shapes == {(4, 1)}
-    assert not model.scorer.config.share_negatives
-    assert not model.scorer.config.logq
-
-
 @pytest.mark.parametrize(
     ("draw", "said"),
     [

@@ -134,7 +134,8 @@ def test_the_training_that_was_stopped_is_in_nobodys_way_but_its_own(run, folder
 
     assert code == 6
     assert err.startswith(
-        "error: m.training: holds a training that was stopped; pass --resume to go on with it, or remove"
+        "error: m.training: holds a training that was stopped, or whose model was not saved; pass --resume to go on "
+        "with it, or remove"
     )
     assert run(*TRAIN[:3], "other", *TRAIN[4:])[0] == 0
 

@@ -18,9 +18,9 @@ OF_BLOCKS = (
     "heads norm epsilon projected attention_width feed_forward activation gated branch branch_share bidirectional"
 ).split()
 _OF_SASREC = [*OF_BLOCKS, *"blocks positions times unscaled similarity temperature user_width".split()]
-# Settings that are read beside some values of another one alone, none of which "auto" stands for.
-_BESIDE = {
-    "gated": ("norm", ("pre",)),
+# Settings that are read beside some values of another one alone, none of which "auto" stands for. Saved models and
+# searches may have them beside others all the same; only who types one there is told.
+READ_BESIDE = {
     "branch_share": ("branch", ("identity", "mean", "convolution")),
     "shortest": ("windows", ("rolling",)),
     "calibration": ("loss", ("gbce",)),
@@ -239,17 +239,14 @@ class Config:
             f"item_updates='touched': needs beta2 of 0.9 or more, found {self.beta2:g}; set item_updates='all'": (
                 self.item_updates == "touched" and self.beta2 < 0.9
             ),
-            **{
-                f"{name}: needs {other}={' or '.join(map(repr, values))}, found {other}={getattr(self, other)!r}; "
-                f"set it so, or leave {name} out": (self._asks(name, width) and getattr(self, other) not in values)
-                for name, (other, values) in _BESIDE.items()
-            },
+            f"gated: needs norm='pre', found norm={self.norm!r}; set it so, or leave gated out": (
+                self.gated and self.norm != "pre"
+            ),
         }
 
     def _asks(self, name: str, width: int | str) -> bool:
         """Whether a setting is neither its default nor what "auto" stands for where nothing reads it."""
-        # A preset has the last one, for whoever sets the loss that reads it beside.
-        idle = {"positions": "none", "attention_width": width, "feed_forward": width, "calibration": 0.2}
+        idle = {"positions": "none", "attention_width": width, "feed_forward": width}
         return getattr(self, name) not in (getattr(type(self), name), idle.get(name))
 
     @classmethod

@@ -31,6 +31,16 @@ def check_idle(commands: tuple[str, ...], arguments: ArgumentCollection) -> None
     ):
         if idle and _typed(arguments, flag):
             raise ConfigError(f"{flag} {advice}")
+    from sasrec.config import READ_BESIDE, Config  # which help alone need not load
+
+    for name, (other, values) in READ_BESIDE.items():
+        flag, beside = (f"--{one.replace('_', '-')}" for one in (name, other))
+        found = _value(arguments, beside) or getattr(Config, other)
+        if found not in values and _typed(arguments, flag):
+            choice = " or ".join(f"{beside} {one}" for one in values)
+            raise ConfigError(
+                f"{flag} is read beside {choice} alone, found {beside} {found}; set it so, or leave it out"
+            )
 
 
 def _value(arguments: ArgumentCollection, flag: str) -> str:

@@ -70,8 +70,8 @@ class Checkpoint:
             raise BundleError(f"{path}: there is no stopped training to go on with; start one without resume=True")
         if os.path.lexists(path) and not self.resume:
             raise OutputError(
-                f"{path}: holds a training that was stopped; pass resume=True to go on with it, or remove the file to "
-                "start anew"
+                f"{path}: holds a training that was stopped, or whose model was not saved; pass resume=True to go on "
+                "with it, or remove the file to start anew"
             )
         check_free(path, replace=self.resume)
 

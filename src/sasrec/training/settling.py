@@ -31,17 +31,13 @@ def check(data: Split, train: Sequences, valid: Holdout, config: Config, feature
 
     Raises:
         DataError: There is nothing to learn from or to validate on, or weights, times or features do not fit.
-        ConfigError: The device is not there, or a setting is of features that are not given.
+        ConfigError: The device is not there.
     """
     check_kind("config", config, Config, advice="settings go into sasrec.Config(...)")
     check_enough(data, train, valid)
     _check_weights(data, train, config)
     _check_times(data, config)
     check_features(data, features)
-    if config.given_start != Config.given_start and (features is None or features.vectors is None):
-        raise ConfigError(
-            f"given_start={config.given_start:g}: is of vectors that are given of items, and none are; leave it out"
-        )
     if config.device != "auto" and not has_device(config.device):
         raise ConfigError(f"device: torch finds no '{config.device}' here; set device='cpu'")
 
