@@ -1,6 +1,6 @@
 """Results as the pictures of docs/accuracy.md: a dot for every figure, a bar for what it may be off by."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 from xml.etree.ElementTree import Element, tostring
@@ -8,7 +8,7 @@ from xml.etree.ElementTree import Element, tostring
 from benchmarks.accuracy.published import PUBLISHED
 from benchmarks.accuracy.results import Result
 from benchmarks.accuracy.rows import LOGS, ROWS
-from benchmarks.accuracy.table import by_row, compared, figures, named
+from benchmarks.accuracy.table import by_log, by_row, compared, figures, named
 from sasrec.report.axes import linear_axis
 from sasrec.report.elements import number, tag
 
@@ -49,7 +49,7 @@ class Dot:
 def choices(found: Iterable[Result]) -> str:
     """SVG of what each choice is worth: NDCG@10 beside the row that it is compared with, 95 % intervals."""
     panels = []
-    for log, runs in by_log(found):
+    for log, runs in by_log(found).items():
         grouped = by_row(runs)
         dots = []
         for row in ROWS:
@@ -64,7 +64,7 @@ def choices(found: Iterable[Result]) -> str:
 def standing(found: Iterable[Result]) -> str:
     """SVG of NDCG@10 beside what is published: filled where both can be compared."""
     panels = []
-    for log, runs in by_log(found):
+    for log, runs in by_log(found).items():
         theirs = [
             Dot(f"{one.model}: {one.source}", one.ndcg, (one.ndcg, one.ndcg), "theirs", not one.differs)
             for one in PUBLISHED
@@ -85,14 +85,6 @@ def standing(found: Iterable[Result]) -> str:
         "NDCG@10 beside what is published (open where it cannot be compared); bars are two standard errors over users",
         panels,
     )
-
-
-def by_log(found: Iterable[Result]) -> Iterator[tuple[str, list[Result]]]:
-    """Results of each log, in the order of `LOGS`."""
-    results = list(found)
-    for log in LOGS:
-        if runs := [one for one in results if one.log == log]:
-            yield log, runs
 
 
 def _picture(words: str, panels: Sequence[tuple[str, Sequence[Dot]]], *, zero: bool = False) -> str:

@@ -49,10 +49,7 @@ COUNTS_SHOWN: tuple[What, ...] = ("rules", "markov", "popularity")
 
 def tables(found: Iterable[Result]) -> str:
     """Markdown: a table for every log that there are results of."""
-    logs: dict[str, list[Result]] = defaultdict(list)
-    for one in found:
-        logs[one.log].append(one)
-    return "\n\n".join(_table(log, logs[log]) for log in LOGS if log in logs)
+    return "\n\n".join(_table(log, runs) for log, runs in by_log(found).items())
 
 
 def _table(log: str, found: Sequence[Result]) -> str:
@@ -88,9 +85,7 @@ def _rows(found: Sequence[Result]) -> Iterator[tuple[str, ...]]:
 
 def measured(found: Iterable[Result]) -> str:
     """Markdown: the rows of README, with what only counts beside each; errors are of the mean over users."""
-    logs: dict[str, list[Result]] = defaultdict(list)
-    for one in found:
-        logs[one.log].append(one)
+    logs = by_log(found)
     lines = [
         "| log | users tested | settings | seeds | NDCG@10 | HR@10 | rules | Markov | popularity |",
         "|---|---|---|---|---|---|---|---|---|",
@@ -116,12 +111,8 @@ def _flags(settings: Mapping[str, Any]) -> str:
 
 def beside_published(found: Iterable[Result]) -> str:
     """Markdown: for every log that others have published figures of, these and ours, the best first."""
-    logs: dict[str, list[Result]] = defaultdict(list)
-    for one in found:
-        logs[one.log].append(one)
-    return "\n\n".join(
-        _beside(log, logs[log]) for log in LOGS if log in logs and any(one.log == log for one in PUBLISHED)
-    )
+    told = {one.log for one in PUBLISHED}
+    return "\n\n".join(_beside(log, runs) for log, runs in by_log(found).items() if log in told)
 
 
 def _beside(log: str, found: Sequence[Result]) -> str:
@@ -178,6 +169,14 @@ def figures(found: Sequence[Result]) -> Iterator[Figure]:
             name = TITLES[what] if row == COUNTED else f"{TITLES[what]}, {named(row)}{seeds}"
             times = any(one.config.get("times", "none") != "none" for one in runs.values())
             yield Figure(name, float(users.mean()), mean(one.hits for one in runs.values()), error, times)
+
+
+def by_log(found: Iterable[Result]) -> dict[str, list[Result]]:
+    """Results of each log that has some, in the order of `LOGS`."""
+    grouped: dict[str, list[Result]] = {log: [] for log in LOGS}
+    for one in found:
+        grouped[one.log].append(one)
+    return {log: runs for log, runs in grouped.items() if runs}
 
 
 def by_row(found: Iterable[Result]) -> dict[tuple[str, What], dict[int, Result]]:
