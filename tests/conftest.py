@@ -86,6 +86,22 @@ def small_model(walks, small_config):
     return sasrec.train(sasrec.split(walks), small_config)
 
 
+@pytest.fixture
+def model_of_a_gpu(small_model, walks, monkeypatch):
+    """`small_model` as if it had been trained on a GPU, where there is none."""
+    from dataclasses import replace
+
+    import torch
+
+    import sasrec
+    from sasrec.retrieval.neural import Neural
+
+    for kind in (torch.cuda, torch.backends.mps):
+        monkeypatch.setattr(kind, "is_available", lambda: False)
+    scorer = Neural(small_model.scorer.network, replace(small_model.scorer.config, device="cuda"))
+    return sasrec.Recommender.of_log(scorer, walks, record=small_model.record)
+
+
 @pytest.fixture(scope="session")
 def timed_rows():
     """Events of 40 users and 15 items since 2001, in seconds, with gaps from no time to months; a frame."""

@@ -15,7 +15,6 @@ from sasrec.retrieval.blend import Blend
 from sasrec.retrieval.counting import Markov, Popularity
 from sasrec.retrieval.ease import ease
 from sasrec.retrieval.linked import Linked
-from sasrec.retrieval.neural import Neural
 from sasrec.training.beginning import begin
 from sasrec.training.counting import recently_popular
 from sasrec.training.steps import Training
@@ -53,14 +52,9 @@ def test_a_network_is_trained_from_its_start_for_the_chosen_number_of_epochs(sma
     assert again.scorer.config == config
 
 
-def test_a_network_of_a_device_that_is_not_here_is_trained_on_what_is_found(small_model, again, data, monkeypatch):
-    for kind in (torch.cuda, torch.backends.mps):
-        monkeypatch.setattr(kind, "is_available", lambda: False)
-    scorer = Neural(small_model.scorer.network, replace(small_model.scorer.config, device="cuda"))
-    model = sasrec.Recommender.of_log(scorer, data.log, record=small_model.record)
-
+def test_a_network_of_a_device_that_is_not_here_is_trained_on_what_is_found(model_of_a_gpu, again, data):
     with pytest.warns(UserWarning, match="torch finds no 'cuda' here; the network is trained on 'cpu'"):
-        found = sasrec.refit(model, data, progress=False)
+        found = sasrec.refit(model_of_a_gpu, data, progress=False)
 
     assert_equal(weights(found), weights(again))
 

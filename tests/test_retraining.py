@@ -10,7 +10,6 @@ import torch
 import sasrec
 from sasrec.errors import ConfigError
 from sasrec.retrieval.blend import Blend
-from sasrec.retrieval.neural import Neural
 from sasrec.training.retraining import retrain
 
 
@@ -45,14 +44,9 @@ def test_a_network_is_trained_with_the_settings_of_the_one_before(small_model, n
     assert found.record["data"] == newer.fingerprint
 
 
-def test_a_network_of_a_device_that_is_not_here_is_trained_on_what_is_found(small_model, data, newer, monkeypatch):
-    for kind in (torch.cuda, torch.backends.mps):
-        monkeypatch.setattr(kind, "is_available", lambda: False)
-    scorer = Neural(small_model.scorer.network, replace(small_model.scorer.config, device="cuda"))
-    model = sasrec.Recommender.of_log(scorer, data.log, record=small_model.record)
-
+def test_a_network_of_a_device_that_is_not_here_is_trained_on_what_is_found(model_of_a_gpu, small_model, newer):
     with pytest.warns(UserWarning, match="torch finds no 'cuda' here; the network is trained on 'cpu'"):
-        found = retrain(model, newer, progress=False)
+        found = retrain(model_of_a_gpu, newer, progress=False)
 
     assert_same(found, retrain(small_model, newer, progress=False))
 

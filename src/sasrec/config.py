@@ -205,6 +205,9 @@ class Config:
             f"heads: must divide the width of the attention, found heads={self.heads} and {inner}": (
                 isinstance(inner, int) and inner % self.heads > 0
             ),
+            f"gated: needs norm='pre', found norm={self.norm!r}; set it so, or leave gated out": (
+                self.gated and self.norm != "pre"
+            ),
             "bidirectional: a position would see its own target; set learn='last', which learns from the last alone": (
                 self.bidirectional and self.learn != "last"
             ),
@@ -238,9 +241,6 @@ class Config:
             ),
             f"item_updates='touched': needs beta2 of 0.9 or more, found {self.beta2:g}; set item_updates='all'": (
                 self.item_updates == "touched" and self.beta2 < 0.9
-            ),
-            f"gated: needs norm='pre', found norm={self.norm!r}; set it so, or leave gated out": (
-                self.gated and self.norm != "pre"
             ),
         }
 

@@ -170,6 +170,7 @@ class _Trainings:
         """
         from sasrec.retrieval.loading import load
         from sasrec.studies.compare import announce
+        from sasrec.training.training import whole
 
         made = {}
         for name, config in configs.items():
@@ -180,9 +181,9 @@ class _Trainings:
             code = self._run(seeded, out)
             if code not in (0, _INTERRUPTED):
                 raise TrainingError(f"{name}: was not trained, its process left with exit code {code}")
-            if code == _INTERRUPTED or (model := load(out)).record["stopped"] == "interrupted":
+            if code == _INTERRUPTED:
                 raise KeyboardInterrupt
-            made[name] = model
+            made[name] = whole(load(out))
         return made
 
     def _run(self, config: Config, out: Path) -> int:

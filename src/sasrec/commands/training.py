@@ -64,9 +64,8 @@ class Written:
 
         path, checkpoint = self.out.with_name(f"{self.out.name}.training"), None
         check_apart(self.history, self.out, path)
-        files = [
-            one for one in read if one is not None and not os.path.isdir(one)
-        ]  # that a folder is none, reading it says
+        # That a folder is no file, reading it says.
+        files = [one for one in read if one is not None and not os.path.isdir(one)]
         check_kept(self.history, self.out, path, read=files)
         if not self.checkpoint_every >= 0:
             raise ConfigError(f"--checkpoint-every: expected minutes >= 0, found {self.checkpoint_every:g}")

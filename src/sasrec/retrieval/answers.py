@@ -1,7 +1,7 @@
-"""What comes in as users and goes out as a frame, in the caller's own kind."""
+"""What comes in as users and goes out as a frame, in the caller's own kind, or as text."""
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from numbers import Integral
 from typing import Any, Literal, get_args
 
@@ -109,3 +109,15 @@ def as_given(raw: list[Id], rows: np.ndarray, ids: Vocabulary) -> pl.Series:
     except (TypeError, OverflowError, pl.exceptions.PolarsError):  # an integer that is too large
         pass
     return pl.Series([str(one) for one in shown], dtype=pl.String)
+
+
+def columns(rows: Sequence[Sequence[str]], *, left: Collection[int]) -> list[str]:
+    """Rows of cells as lines of text, those of the columns at some places flush left and all others flush right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(width) if at in left else cell.rjust(width)
+            for at, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]

@@ -16,6 +16,7 @@ from jaxtyping import Float
 
 from sasrec.data.sequences import Sequences, offsets_of
 from sasrec.data.vocab import Id
+from sasrec.retrieval.answers import columns
 from sasrec.retrieval.scorers import Scorer
 from sasrec.retrieval.topk import blocks, check_finite
 
@@ -86,12 +87,7 @@ class Explanation:
         for one in self.events:
             numbers = ("" if value is None else f"{value:.4f}" for value in (one.attention, one.score_without))
             rows.append([f"{one.event}", f"{one.item_id}", *numbers, f"{one.rank_without}"])
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = (
-            "  ".join(cell.ljust(width) if at == 1 else cell.rjust(width) for at, (cell, width) in enumerate(cells))
-            for cells in (list(zip(row, widths, strict=True)) for row in rows)
-        )
-        return "\n".join([f"{self.item_id}: {self.summary()}", *(lines if self.events else ())])
+        return "\n".join([f"{self.item_id}: {self.summary()}", *(columns(rows, left=(1,)) if self.events else ())])
 
     def to_dict(self) -> dict[str, object]:
         """Plain values."""

@@ -13,8 +13,9 @@ from sasrec.evaluation.candidates import Candidates
 from sasrec.evaluation.intervals import Interval, paired_interval
 from sasrec.evaluation.metrics import METRICS, mean_and_error, mean_in_words
 from sasrec.evaluation.protocol import Report, check_protocol, evaluate_all, title
+from sasrec.retrieval.answers import columns
 from sasrec.retrieval.recommender import Recommender
-from sasrec.training.training import train
+from sasrec.training.training import train, whole
 
 COUNTED = ("Content", "Rules", "Markov", "Popularity")
 _SHOWN = ("NDCG", "HR")
@@ -98,15 +99,7 @@ class Comparison:
         rows = [["", "", *first.metrics, *(["sd of runs"] if spread else [])]]
         rows[0] += [f"{next(iter(first.metrics))} - {first.name}", "epochs", "seconds", "CPU s", "peak MB"]
         rows += [_cells(one, spread=spread) for one in self.contestants]
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = [
-            "  ".join(
-                cell.ljust(width) if place < 2 else cell.rjust(width)
-                for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-            ).rstrip()
-            for row in rows
-        ]
-        return "\n".join([self.protocol, *lines, *(f"note: {note}" for note in self.notes)])
+        return "\n".join([self.protocol, *columns(rows, left=(0, 1)), *(f"note: {note}" for note in self.notes)])
 
     def to_dict(self) -> dict[str, object]:
         """Plain values; the error of a single user is None."""
@@ -202,9 +195,7 @@ def train_rounds(
                     made[name] = model
                 else:
                     announce(name, len(rounds) + 1, len(splits) * seeds, shown=shown)
-                    made[name] = train(split, replace(model, seed=model.seed + turn), progress=progress)
-                    if made[name].record["stopped"] == "interrupted":
-                        raise KeyboardInterrupt
+                    made[name] = whole(train(split, replace(model, seed=model.seed + turn), progress=progress))
             rounds.append((split, made))
     return rounds
 

@@ -28,7 +28,7 @@ from sasrec.training.machine import torch_threads
 from sasrec.training.parts import check_features, check_nothing_added
 from sasrec.training.progress import Tell, told
 from sasrec.training.settling import settled
-from sasrec.training.training import train
+from sasrec.training.training import train, whole
 
 LENGTHS = (1, 2, 3, 5, 10, 20, 50)
 """Numbers of recent items that are tried."""
@@ -186,9 +186,7 @@ def _trained(
     data: Split, config: Config, features: Features | None, name: str, tell: Tell, progress: bool | None
 ) -> Recommender:
     tell(f"training: {name}")
-    model = train(data, config, features=features, progress=progress)
-    if model.record["stopped"] == "interrupted":
-        raise KeyboardInterrupt
+    model = whole(train(data, config, features=features, progress=progress))
     tell("trained {epochs} epochs in {seconds:,.0f} s, {stopped}".format_map(model.record))
     return model
 

@@ -14,7 +14,7 @@ from sasrec.training.blending import blend
 from sasrec.training.counting import Countable, count
 from sasrec.training.machine import device_here
 from sasrec.training.parts import Part, parts_of
-from sasrec.training.training import train
+from sasrec.training.training import train, whole
 
 
 def retrain(
@@ -55,10 +55,7 @@ def _made(part: Part, data: Split, features: Features | None, progress: bool | N
     if isinstance(part.scorer, Neural | Exported):
         config = part.scorer.config
         config = replace(config, device=device_here(config.device))
-        made = train(data, config, features=features, progress=progress)
-        if made.record["stopped"] == "interrupted":
-            raise KeyboardInterrupt
-        return made
+        return whole(train(data, config, features=features, progress=progress))
     name = kind_of(part.scorer, part.chosen)
     for countable in get_args(Countable):
         if name == countable:

@@ -113,6 +113,13 @@ def train(
     return Recommender.of_log(training.scorer(), data.log, record=record)
 
 
+def whole(model: Recommender) -> Recommender:
+    """The model, or KeyboardInterrupt where its training was interrupted: half a network compares with nothing."""
+    if model.record["stopped"] == "interrupted":
+        raise KeyboardInterrupt
+    return model
+
+
 def _interruptible(training: Training, course: Course, judge: Judge, watcher: Watcher, keeper: Keeping | None) -> str:
     """Train until nothing gets better or somebody interrupts, and keep what there is; why it ended."""
     with held_back() as interrupts:
