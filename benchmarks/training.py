@@ -1,14 +1,16 @@
 """An epoch of training, and what it costs to be able to go on."""
 
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING
 
 from benchmarks.inputs import NETWORK, read
-from benchmarks.measure import Case, Sample, timed
+from benchmarks.measure import Case, Sample, Stopwatch, timed
 from benchmarks.run import Run
 
 if TYPE_CHECKING:
     from sasrec import Split
+    from sasrec.training.steps import Training
 
 # Of Beauty at length 50: every event of a user's training part but the first, at most 50 a user.
 BEAUTY_TARGETS = 128_031
@@ -29,6 +31,7 @@ CASES = [
         ("epoch-bce", "bce", "float32", "binary cross-entropy", {"cpu_s": 2.5}),
     )
 ] + [
+    Case("second-thread", "two threads, in turns with one", "training:second_thread", {}, {"of_one": 0.6}),
     Case("checkpoint", "the state of a training, to the disk", "training:checkpoint"),
     Case("checkpoint-million", "the same, of a million items", "training:checkpoint", {"items": 1_000_000}),
 ]
@@ -39,28 +42,63 @@ def epoch(run: Run, *, loss: str, precision: str) -> Sample:
     import sasrec
     from sasrec.evaluation.ranking import rank_targets
     from sasrec.retrieval.neural import Neural
-    from sasrec.training.beginning import begin
     from sasrec.training.machine import torch_threads
-    from sasrec.training.settling import settled
 
     data = sasrec.split(read(run))
-    config = settled(
-        sasrec.Config(**NETWORK, threads=run.threads, loss=loss, precision=precision),
-        data.train,
-        items=len(data.log.items),
-    )
     targets = real_targets(data, run)
     with torch_threads(run.threads):
-        training = begin(data.train, items=len(data.log.items), config=config)
-        training.epoch(1)
-        rank_targets(Neural(training.network, config), data.valid, exclude_seen=True)
-        epochs = []
-        for number in range(run.epochs):
-            with timed() as watch:
-                training.epoch(2 + number)
-            epochs.append(watch)
-    middle = sorted(epochs, key=lambda one: one.cpu_s)[(run.epochs - 1) // 2]
+        training = _warm(data, threads=run.threads, loss=loss, precision=precision)
+        rank_targets(Neural(training.network, training.config), data.valid, exclude_seen=True)
+        epochs = [_epoch(training, 2 + number) for number in range(run.epochs)]
+    middle = _middle(epochs)
     return middle.sample(targets=targets, us_per_target=1e6 * middle.cpu_s / targets)
+
+
+def second_thread(run: Run) -> Sample:
+    """The middle epoch of two threads, and what its seconds are of those of one thread: pairs of epochs, in turns.
+
+    Where others use the host of a virtual machine, two threads lose more than one, for minutes on end: the middle of
+    the pairs' ratios is told, and the spread over processes shows how quiet it was.
+    """
+    import sasrec
+    from sasrec.training.machine import torch_threads
+
+    data = sasrec.split(read(run))
+    trainings, pairs = {}, []
+    for threads in (1, 2):
+        with torch_threads(threads):
+            trainings[threads] = _warm(data, threads=threads, loss="softmax", precision="auto")
+    for number in range(run.epochs):
+        pair = []
+        for threads, training in trainings.items():
+            with torch_threads(threads):
+                pair.append(_epoch(training, 2 + number))
+        pairs.append(pair)
+    return _middle([two for _, two in pairs]).sample(of_one=median(two.wall_s / one.wall_s for one, two in pairs))
+
+
+def _warm(data: "Split", *, threads: int, loss: str, precision: str) -> "Training":
+    """A training with an epoch behind it."""
+    import sasrec
+    from sasrec.training.beginning import begin
+    from sasrec.training.settling import settled
+
+    items = len(data.log.items)
+    asked = sasrec.Config(**NETWORK, threads=threads, loss=loss, precision=precision)
+    training = begin(data.train, items=items, config=settled(asked, data.train, items=items))
+    training.epoch(1)
+    return training
+
+
+def _epoch(training: "Training", number: int) -> Stopwatch:
+    with timed() as watch:
+        training.epoch(number)
+    return watch
+
+
+def _middle(watches: list[Stopwatch]) -> Stopwatch:
+    """The one in the middle by CPU seconds; of two the lower."""
+    return sorted(watches, key=lambda one: one.cpu_s)[(len(watches) - 1) // 2]
 
 
 def checkpoint(run: Run, *, items: int = 0) -> Sample:
@@ -95,8 +133,7 @@ def checkpoint(run: Run, *, items: int = 0) -> Sample:
         writings.append(watch)
     size = path.stat().st_size
     path.unlink()
-    middle = sorted(writings, key=lambda one: one.cpu_s)[2]
-    return middle.sample(file_mb=size / 1e6)
+    return _middle(writings).sample(file_mb=size / 1e6)
 
 
 def real_targets(data: "Split", run: Run) -> int:

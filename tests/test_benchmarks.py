@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 import numpy as np
 import polars as pl
 import pytest
+import torch
 from benchmarks import __main__ as command
 from benchmarks import child, growth, guard, inputs, measure, million, plot, startup, training, turns
 from benchmarks.measure import Case, Sample
@@ -113,6 +114,25 @@ def test_every_case_names_a_function_that_exists():
 
     assert all(callable(getattr(sys.modules[f"benchmarks.{module}"], name)) for module, name in functions)
     assert all(hasattr(inputs, case.inputs) for case in command.CASES.values() if case.inputs)
+
+
+def test_epochs_of_one_thread_and_of_two_take_turns_and_the_middle_ratio_by_the_clock_is_told(monkeypatch, tmp_path):
+    run = Run(str(tmp_path), str(tmp_path / "log.txt"), False, threads=1, epochs=3)
+    Path(run.log).write_text("".join(f"{user} {10 + (user + place) % 7}\n" for user in range(9) for place in range(5)))
+    made, walls = [], iter([4.0, 2.0, 4.0, 3.0, 5.0, 3.0])
+
+    def epoch(trained, number):
+        made.append((trained.config.threads, torch.get_num_threads(), number))
+        watch = measure.Stopwatch()
+        watch.wall_s = next(walls)
+        return watch
+
+    monkeypatch.setattr(training, "_epoch", epoch)
+
+    found = training.second_thread(run)
+
+    assert made == [(threads, threads, number) for number in (2, 3, 4) for threads in (1, 2)]
+    assert found.facts == {"of_one": 0.6}
 
 
 def test_cases_take_turns_and_their_inputs_are_made_once(asked, tmp_path):
