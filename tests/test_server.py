@@ -130,6 +130,16 @@ def test_a_mistyped_model_leaves_no_data_folder_behind(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
+def test_a_server_that_cannot_take_commands_leaves_no_thread_behind(saved, tmp_path):
+    (tmp_path / "data" / "control.sock").mkdir(parents=True)
+    before = threading.enumerate()
+
+    with pytest.raises(OutputError, match=r"control\.sock"):
+        sasrec.serve(saved, sasrec.Place(port=0, data=tmp_path / "data"))
+
+    assert not [one.name for one in threading.enumerate() if one not in before]
+
+
 def test_a_server_leaves_the_search_for_garbage_as_it_was(saved, tmp_path):
     gc.unfreeze()
     before = gc.isenabled(), gc.get_threshold(), gc.get_freeze_count()

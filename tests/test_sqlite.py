@@ -5,6 +5,7 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 
@@ -213,3 +214,31 @@ def test_a_user_is_not_forgotten_until_nothing_is_left_on_the_disk(store, path):
 
     assert during == []
     assert b"somebody" not in b"".join(file.read_bytes() for file in path.parent.iterdir())
+
+
+def test_a_reader_refuses_a_place_of_the_forgotten_that_was_changed(store, path):
+    store.add([Event("1", "ada", "book", 1)]).result()
+    store.forget("ada").result()
+    store.add([Event("2", "ada", "film", 2)]).result()
+    store.close()
+    with sqlite3.connect(path) as changed:
+        changed.execute("UPDATE forgotten SET place = place + 64")
+    changed.close()
+
+    reader = SqliteStore(path, writable=False)
+
+    with pytest.raises(ServingError, match="is damaged: a place does not match its checksum"):
+        reader.forgotten("ada")
+    reader.close()
+
+
+def test_a_file_that_is_refused_is_not_held_open(path):
+    other = sqlite3.connect(path)
+    other.execute("CREATE TABLE other (one)")
+    other.close()
+
+    with pytest.raises(ServingError, match="is a database of something else") as refused:
+        SqliteStore(path)
+
+    assert refused.value, "the error, and with it the frame of the refusal, is alive"
+    assert not [one for one in Path("/proc/self/fd").iterdir() if one.exists() and one.resolve() == path.resolve()]

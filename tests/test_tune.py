@@ -1,6 +1,8 @@
 """A search by validation alone, the same whether it is stopped and gone on with or not."""
 
 import dataclasses
+import errno
+import io
 import json
 import shlex
 
@@ -152,6 +154,37 @@ def test_a_search_holds_its_study_while_it_trains(data, base, monkeypatch, tmp_p
 def test_a_search_in_which_nothing_can_be_trained_says_why(data, base):
     with pytest.raises(TrainingError, match="no trial could be trained: heads: must divide"):
         tune(data, {"heads": (3,)}, base=base, trials=2)
+
+
+def test_an_interrupt_before_the_first_step_of_a_trial_keeps_the_finished_trials(data, base, monkeypatch):
+    trained = []
+
+    def interrupted(*arguments, **options):
+        if len(trained) == 2:
+            raise KeyboardInterrupt
+        trained.append(sasrec.train(*arguments, **options))
+        return trained[-1]
+
+    monkeypatch.setattr(module, "train", interrupted)
+
+    assert len(tune(data, SPACE, base=base, trials=5).trials) == 2
+
+
+def test_what_nobody_can_read_any_more_ends_no_search(data, base, monkeypatch):
+    class Gone(io.StringIO):
+        def write(self, text):
+            raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    monkeypatch.setattr("sys.stderr", Gone())
+
+    assert len(tune(data, SPACE, base=base, trials=1, progress=True).trials) == 1
+
+
+def test_a_seed_below_0_is_refused_and_a_large_one_is_none_too_large(data, base):
+    with pytest.raises(ConfigError, match="seed: expected an integer >= 0, found -1"):
+        tune(data, SPACE, base=base, trials=1, seed=-1)
+
+    assert len(tune(data, SPACE, base=base, trials=2, seed=2**32 - 1).trials) == 2
 
 
 def test_an_interrupt_keeps_the_finished_trials(data, base, monkeypatch, tmp_path):

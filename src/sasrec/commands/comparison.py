@@ -170,11 +170,12 @@ class _Trainings:
         """
         from sasrec.retrieval.loading import load
         from sasrec.studies.compare import announce
+        from sasrec.training.progress import told
         from sasrec.training.training import whole
 
         made = {}
         for name, config in configs.items():
-            announce(name, turn + 1, turns, shown=not self.quiet)
+            announce(told(not self.quiet), name, turn + 1, turns)
             seeded = replace(config, seed=config.seed + turn)
             self.folder.mkdir(exist_ok=True)
             out = self.folder / _file(name, seeded.seed, turns)

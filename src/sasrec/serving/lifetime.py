@@ -76,7 +76,9 @@ class Lifetime:
         self.service.store.close()
 
     async def _serve(self, listening: socket.socket, started: Callable[[], None]) -> None:
-        metrics, batcher = Metrics(), Batcher(self.service.answer)
+        metrics = Metrics()
+        commands = await listen(self.service, metrics)  # before there is a thread to end where it cannot be
+        batcher = Batcher(self.service.answer)
         desk = Desk(self.service, batcher, metrics)
         config = uvicorn.Config(
             Application(desk, names_of(listening.getsockname()[0], self._host, self._known_as)),
@@ -90,7 +92,6 @@ class Lifetime:
             proxy_headers=False,
             timeout_graceful_shutdown=_GRACE,
         )
-        commands = await listen(self.service, metrics)
         self._server = _Server(config, self.service, drain=self._drain, started=started)
         try:
             await self._server.serve(sockets=[listening])

@@ -1,6 +1,7 @@
 """Counts and times for Prometheus, in its text format. No label holds an id, so the series are always the same few."""
 
 import bisect
+import resource
 from collections.abc import Sequence
 from pathlib import Path
 from typing import final
@@ -95,6 +96,6 @@ def _labelled(names: tuple[str, ...], values: tuple[str, ...]) -> str:
 def _resident_memory() -> int:
     """Bytes; 0 where the system does not tell."""
     try:
-        return 4096 * int(Path("/proc/self/statm").read_text().split()[1])
+        return resource.getpagesize() * int(Path("/proc/self/statm").read_text().split()[1])
     except (OSError, ValueError, IndexError):
         return 0

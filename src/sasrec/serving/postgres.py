@@ -11,7 +11,19 @@ from psycopg import errors
 
 from sasrec.errors import ServingError
 from sasrec.serving.database import Connection, Link, parameters, shown, understood
-from sasrec.serving.store import HISTORY, Event, Known, Outcome, Row, Stored, arrivals, checksum, hashed, paged
+from sasrec.serving.store import (
+    HISTORY,
+    Event,
+    Known,
+    Outcome,
+    Row,
+    Stored,
+    arrivals,
+    checked_place,
+    checksum,
+    hashed,
+    paged,
+)
 from sasrec.serving.writing import Forget, Write, Writer
 
 _FORMAT = 1
@@ -106,8 +118,7 @@ class PostgresStore:
         found = self._read("SELECT place, checksum FROM sasrec.forgotten WHERE person = %s", (person,))
         if not found:
             return None
-        _check_place(person, *found[0], name=self.name)
-        return int(found[0][0])
+        return checked_place(person.hex(), *found[0], name=self.name)
 
     def known(self, asked: Sequence[tuple[str, int]]) -> list[Known | ServingError]:
         """See `EventStore`. One question for all of them, however many they are."""
@@ -116,7 +127,7 @@ class PostgresStore:
         for of_one in (list(group) for _, group in groupby(rows, key=itemgetter(0))):
             person, place, expected = of_one[0][1:4]
             try:
-                _check_place(person, place, expected, name=self.name)
+                place = None if place is None else checked_place(person.hex(), place, expected, name=self.name)
                 found.append((place, [Row(*row[4:]).checked(self.name) for row in of_one if row[4] is not None]))
             except ServingError as error:
                 found.append(error)
@@ -201,11 +212,6 @@ class PostgresStore:
     def _person(self, user: str) -> bytes:
         # An index of PostgreSQL takes about 2,700 bytes, and an id may be longer.
         return hashed(user, self.id)[:16]
-
-
-def _check_place(person: bytes, place: int | None, expected: int | None, *, name: str) -> None:
-    if place is not None and checksum(person.hex(), place) != expected:
-        raise ServingError(f"{name}: is damaged: a place does not match its checksum; restore it from a copy")
 
 
 def _prepare(connection: Connection, name: str) -> None:

@@ -12,7 +12,19 @@ from pathlib import Path
 from typing import Any, final
 
 from sasrec.errors import ServingError
-from sasrec.serving.store import HISTORY, Event, Known, Outcome, Row, Stored, arrivals, checksum, hashed, paged
+from sasrec.serving.store import (
+    HISTORY,
+    Event,
+    Known,
+    Outcome,
+    Row,
+    Stored,
+    arrivals,
+    checked_place,
+    checksum,
+    hashed,
+    paged,
+)
 from sasrec.serving.writeahead import is_damaged
 from sasrec.serving.writing import Forget, Write, Writer
 
@@ -71,7 +83,11 @@ class SqliteStore:
             if writable:
                 _check(connection, path)
             self.id = str(connection.execute("SELECT id FROM facts").fetchone()[0])
+        except ServingError:
+            self._disconnect()
+            raise
         except (sqlite3.Error, UnicodeError) as error:  # the latter: SQLite tells of damage by damaged text
+            self._disconnect()
             raise ServingError(f"{path}: events cannot be read: {error}; restore the file or move it away") from None
         self._writer = Writer(self._commit, name=self.name, closed=not writable)
 
@@ -94,8 +110,9 @@ class SqliteStore:
 
     def forgotten(self, user: str) -> int | None:
         """See `EventStore`."""
-        found = self._read("SELECT place FROM forgotten WHERE user = ?", (hashed(user, self.id).hex(),))
-        return int(found[0][0]) if found else None
+        person = hashed(user, self.id).hex()
+        found = self._read("SELECT place, checksum FROM forgotten WHERE user = ?", (person,))
+        return checked_place(person, *found[0], name=self.name) if found else None
 
     def known(self, asked: Sequence[tuple[str, int]]) -> list[Known | ServingError]:
         """See `EventStore`."""
@@ -132,6 +149,9 @@ class SqliteStore:
     def close(self) -> None:
         """See `EventStore`."""
         self._writer.close()
+        self._disconnect()
+
+    def _disconnect(self) -> None:
         for connection in self._connections:
             connection.close()
         self._connections.clear()

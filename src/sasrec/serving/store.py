@@ -185,6 +185,19 @@ def checksum(*row: str | int) -> int:
     return zlib.crc32("\0".join([str(one) for one in row]).encode())
 
 
+def checked_place(person: str, place: int, expected: int, *, name: str) -> int:
+    """The place at which somebody was forgotten; ServingError where it is not what was written.
+
+    Args:
+        person: What the store calls the user.
+        expected: The checksum that was written beside it.
+        name: Of the store.
+    """
+    if checksum(person, place) != expected:
+        raise ServingError(f"{name}: is damaged: a place does not match its checksum; restore it from a copy")
+    return int(place)
+
+
 def hashed(user: str, store: str) -> bytes:
     """What a store with this id may keep of a user who is forgotten: 64 bytes that are different in every store."""
     return hashlib.blake2b(user.encode(), key=bytes.fromhex(store)).digest()

@@ -1,6 +1,5 @@
 """Several models on one split, in one table: how good, how far apart, how sure that is, and at what cost."""
 
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
@@ -15,6 +14,7 @@ from sasrec.evaluation.metrics import METRICS, mean_and_error, mean_in_words
 from sasrec.evaluation.protocol import Report, check_protocol, evaluate_all, title
 from sasrec.retrieval.answers import columns
 from sasrec.retrieval.recommender import Recommender
+from sasrec.training.progress import Tell, told
 from sasrec.training.training import train, whole
 
 COUNTED = ("Content", "Rules", "Markov", "Popularity")
@@ -185,7 +185,7 @@ def train_rounds(
         check_trainable(models)
     elif seeds > 1:
         raise ConfigError(f"seeds: nothing is trained here, found {seeds}; give a Config, or leave seeds out")
-    shown = sys.stderr.isatty() if progress is None else progress
+    tell = told(progress)
     rounds: list[Round] = []
     for split in splits:
         for turn in range(seeds):
@@ -194,7 +194,7 @@ def train_rounds(
                 if isinstance(model, Recommender):
                     made[name] = model
                 else:
-                    announce(name, len(rounds) + 1, len(splits) * seeds, shown=shown)
+                    announce(tell, name, len(rounds) + 1, len(splits) * seeds)
                     made[name] = whole(train(split, replace(model, seed=model.seed + turn), progress=progress))
             rounds.append((split, made))
     return rounds
@@ -268,11 +268,9 @@ def check_trainable(models: Mapping[str, Config | Recommender]) -> None:
         )
 
 
-def announce(name: str, number: int, rounds: int, *, shown: bool) -> None:
-    """Say on standard error what is trained next."""
-    if shown:
-        sys.stderr.write(f"training {name}{f', {number} of {rounds}' if rounds > 1 else ''}\n")
-        sys.stderr.flush()
+def announce(tell: Tell, name: str, number: int, rounds: int) -> None:
+    """Say what is trained next."""
+    tell(f"training {name}{f', {number} of {rounds}' if rounds > 1 else ''}")
 
 
 def _of_users(reports: Sequence[tuple[Split, Report]], name: str, metric: str) -> np.ndarray:

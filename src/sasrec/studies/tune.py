@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -16,6 +15,7 @@ from sasrec.config import Config, read_toml
 from sasrec.data.splits import Split, known_split
 from sasrec.errors import ConfigError, OutputError, ScoreError, TrainingError, check_whole
 from sasrec.locking import held
+from sasrec.training.progress import told
 from sasrec.training.training import train
 
 if TYPE_CHECKING:
@@ -134,17 +134,16 @@ def tune(
     known_split(data)
     _check_space(space)
     check_whole("trials", trials, least=1)
+    check_whole("seed", seed, least=0)
     asked = {"data": data.fingerprint, "space": _plain(space), "base": base.to_dict(), "seed": seed}
-    tell = sys.stderr.isatty() if progress is None else progress
+    tell = told(progress)
     alone = "another search tries the same settings"
     with nullcontext() if study is None else held(Path(os.path.realpath(study)), doing=alone):
         search = _opened(study, asked)
         while (done := len(_finished(search))) < trials:
             if not _try(search, data, space, base, seed=seed + done):
                 break
-            if tell:
-                sys.stderr.write(f"{done + 1} of {trials}: {_line(_trial(_finished(search)[-1]))}\n")
-                sys.stderr.flush()
+            tell(f"{done + 1} of {trials}: {_line(_trial(_finished(search)[-1]))}")
     found = tuple(_trial(one) for one in _finished(search))
     best = max((one for one in found if one.ndcg is not None), key=lambda one: one.ndcg or 0.0, default=None)
     if best is None:
@@ -255,17 +254,19 @@ def _opened(path: str | Path | None, asked: dict[str, Any]) -> "Study":
 
 
 def _try(search: "Study", data: Split, space: Space, base: Config, *, seed: int) -> bool:
-    """One trial; False where it was interrupted, which leaves no trace in the study."""
+    """One trial; False where it was interrupted: what has begun is no finished trial of the study."""
     import optuna
 
     # A sampler of its own for each trial: what it draws must not depend on what ran in this process before.
-    search.sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=_FIRST_TRIALS)
+    search.sampler = optuna.samplers.TPESampler(seed=seed % 2**32, n_startup_trials=_FIRST_TRIALS)
     trial = search.ask()
     settings = {name: _suggest(trial, name, values) for name, values in space.items()}
     trial.set_user_attr("settings", settings)
     started = time.perf_counter()
     try:
         record = train(data, replace(base, **settings), progress=False).record
+    except KeyboardInterrupt:  # before the first step nothing holds it back
+        return False
     except (ConfigError, TrainingError, ScoreError) as error:
         if isinstance(error, TrainingError) and error.interrupted:
             return False
