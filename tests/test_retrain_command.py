@@ -267,6 +267,28 @@ def test_a_model_that_is_worse_is_saved_and_not_activated(folder, serving, capsy
     assert sasrec.load("bad").scorer.kind == "sasrec"
 
 
+def test_what_a_running_server_answers_with_is_compared_whatever_takes_the_place_of_its_model(folder, serving, capsys):
+    save_a_good_one_that_trains_badly("good", reading={"user": "who", "item": "what"})
+    with serving("good", data=folder / "data") as running, Client(running.url) as client:
+        client.add("u01", "i03")
+        flags = ["--user", "who", "--item", "what", "--quiet", "--replace"]
+        assert cli.main(["count", "log.csv", "--model", "popularity", "--out", "good", *flags]) == 0
+        code = cli.main(["retrain", "good", "log.csv", "--out", "bad", "--data", "data", "--activate", "--quiet"])
+        still = client.model().model_version
+
+    assert (code, still) == (9, running.version)
+    assert "bad: NDCG@10 is lower than that of the model that is served" in capsys.readouterr().err
+    assert sasrec.load("bad").scorer.kind == "sasrec"
+
+
+def test_nothing_is_taken_for_what_is_served_where_that_is_unknown(folder, events, capsys):
+    events(("u03", "i07"))
+    (folder / "walk.sasrec.data" / "current.json").write_text("{")
+
+    assert cli.main(["retrain", "walk.sasrec", "log.csv", "--out", "new", "--quiet"]) == 9
+    assert "current.json: is damaged, so which version is served is unknown" in capsys.readouterr().err
+
+
 @pytest.fixture
 def light(folder):
     """A log whose users end with an event of little weight, which `--min-weight 4` leaves out."""

@@ -353,6 +353,24 @@ def test_a_damaged_copy_is_stepped_over_where_its_model_is_gone(open_service, mo
         assert open_service(tmp_path / "gone").served.version == first
 
 
+@pytest.mark.parametrize("lost", [False, True])
+def test_where_no_copy_can_be_used_the_whole_model_of_the_start_answers(open_service, models, tmp_path, caplog, lost):
+    service = open_service(models / "one")
+    folder, versions = tmp_path / "data" / "models", [service.served.version, service.activate(models / "two")]
+    for version in versions:
+        damaged = damage(folder / version, tmp_path / version)
+        shutil.rmtree(folder / version)
+        if not lost:
+            shutil.copytree(damaged, folder / version)
+
+    with caplog.at_level(logging.ERROR):
+        again = open_service(models / "one")
+
+    assert (again.served.version, best(again)) == (versions[0], offline(models / "one"))
+    assert f"{models / 'one'} goes on instead" in caplog.text
+    assert offline(folder / versions[0]) == offline(models / "one")
+
+
 @pytest.mark.parametrize("name", ["weights.safetensors", "manifest.json"])
 @pytest.mark.parametrize("earlier", [True, False])
 def test_a_damaged_copy_is_made_again_at_the_start_from_a_model_that_is_whole(

@@ -1,6 +1,5 @@
 """`sasrec retrain`: from a log and what a server was told since to the next version of its model."""
 
-import os
 import warnings
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -75,15 +74,16 @@ def retrain(
         quiet: Print nothing but warnings and errors.
     """
     from sasrec.retrieval.loading import load
-    from sasrec.serving.administration import SOCKET
+    from sasrec.serving.administration import answers
     from sasrec.serving.versions import served
     from sasrec.training.costs import peak_memory
 
     with saved.held():
         data = server.data or data_of(model)
-        if server.activate and not os.path.exists(data / SOCKET):
+        running = answers(data)
+        if server.activate and not running:
             raise ServingError(f"{data}: no server runs on this data folder; start it, or leave --activate out")
-        before = load(served(data, model))
+        before = load(served(data, model, running=running))
         alike = _alike(before, reading)
         content, snapshot = _content(reading, log, server.events or data / "events.sqlite", before)
         split, features = reading.divided(content), categories.read(content.items)

@@ -21,6 +21,7 @@ from sasrec.errors import BundleError, ConfigError, DataError
 from sasrec.retrieval.blend import Blend, NewItems
 from sasrec.retrieval.content import Content, FeatureTensors, feature_tensors
 from sasrec.retrieval.counting import Markov, Popularity
+from sasrec.retrieval.exported import Exported
 from sasrec.retrieval.linked import Linked
 from sasrec.retrieval.neural import Neural, widened
 from sasrec.retrieval.recommender import Recommender
@@ -76,6 +77,8 @@ def _told(scorer: Scorer) -> FeatureTensors:
         if scorer.content is not None:
             return scorer.content.told
         raise ConfigError("model: a blend ranks new items by content alone; blend the same with 'content' among them")
+    if isinstance(scorer, Exported):
+        raise ConfigError("model: is exported; add the items to the network that it was made from, and export that")
     if not isinstance(scorer, Neural | Content):
         raise ConfigError(f"model: a {scorer.kind} knows items by who had them alone; give a network with features")
     if scorer.told is None:

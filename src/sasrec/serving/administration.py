@@ -78,6 +78,17 @@ async def listen(service: Service, metrics: Metrics) -> asyncio.Server:
         return await asyncio.start_unix_server(answer, sock=_bound(place, service.folder.path), limit=_LINE)
 
 
+def answers(folder: Path) -> bool:
+    """Whether the server of a data folder takes commands at this moment."""
+    try:
+        with socket.socket(socket.AF_UNIX) as connection, _short(folder) as place:
+            connection.settimeout(_PATIENCE)
+            connection.connect(place)
+    except OSError:
+        return False
+    return True
+
+
 def send(command: Command, folder: Path) -> str:
     """Give a command to the server of a data folder; gives the version that answers afterwards.
 

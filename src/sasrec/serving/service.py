@@ -122,7 +122,7 @@ class Service:
         return Served(_quick(model, self._overlap), version, self.store, titles=self._titles)
 
     def _begin(self, model: Path) -> tuple[Served, Course]:
-        course = self.folder.course()
+        course, begun = self.folder.course(), None
         try:
             given = fingerprint(model)
             if given != course.given or course.version is None:
@@ -130,16 +130,17 @@ class Service:
                 course = course.forward(given, given=given)
                 self.folder.keep(course)
                 return served, course
-            begun = (self._taken(model), course) if given == course.version else self._last_good(course)
+            if given == course.version:
+                begun = self._taken(model), course
         except SasrecError as error:
             # Titles are a flag of this start: another version would be refused for them, too.
             if course.version is None or isinstance(error, DataError):
                 raise
             LOGGER.error("%s; version %s goes on instead", error, course.version)
-            begun = self._last_good(course)
+        served, now = begun or self._last_good(course, model)
         # Only now: until something could be loaded, what the folder has may be needed.
-        self.folder.sweep(course)
-        return begun
+        self.folder.sweep(course if now.version in (course.version, *course.before) else now)
+        return served, now
 
     def _taken(self, model: Path) -> Served:
         """A model as a version of the folder; copied anew where a copy that was there already is damaged."""
@@ -158,14 +159,18 @@ class Service:
             LOGGER.warning("%s; copied again from %s", error, model)
         return self._taken(model)
 
-    def _last_good(self, course: Course) -> tuple[Served, Course]:
-        """What was served last; where its copy cannot be used, the latest version before it whose copy can."""
+    def _last_good(self, course: Course, model: Path) -> tuple[Served, Course]:
+        """What was served last; where its copy cannot be used, the latest version before it whose copy can.
+
+        Where none can, the model that the start names.
+        """
         while True:
             try:
                 return self._load(str(course.version)), course
             except (BundleError, ScoreError) as error:
                 if not course.before:
-                    raise
+                    LOGGER.error("%s; %s goes on instead", error, model)
+                    return self._taken(model), course.forward(fingerprint(model))
                 course = course.back()
                 LOGGER.error("%s; version %s goes on instead", error, course.version)
 

@@ -209,14 +209,23 @@ def _close_to_others(path: Path) -> None:
             path.chmod(mode & ~0o077)
 
 
-def served(data: Path, model: Path) -> Path:
+def served(data: Path, model: Path, *, running: bool) -> Path:
     """The model that a server of a data folder answers with, or would if it were started with a model.
+
+    Args:
+        running: A server of the folder answers at this moment; whatever it was started with.
 
     Raises:
         BundleError: As `fingerprint`.
+        ServingError: What is served is not known.
     """
-    course = _course(data) or Course()
-    if course.version is None or course.given != fingerprint(model):
+    course = _course(data)
+    if course is None:
+        raise ServingError(
+            f"{data / 'current.json'}: is damaged, so which version is served is unknown; start a server on the folder "
+            "again, which writes it anew"
+        )
+    if course.version is None or not (running or course.given == fingerprint(model)):
         return model
     return data / "models" / course.version
 
@@ -248,14 +257,10 @@ def fingerprint(model: Path) -> str:
 
 
 def _copy(model: Path, path: Path) -> None:
-    """The same files in another place, all or none; they are checked when they are loaded from there."""
+    """The same files in another place, all or none, and never in memory; they are checked when they are loaded."""
 
-    def writing(name: str) -> Callable[[Path], None]:
-        data = bundle.read(model, name)
+    def copied(name: str) -> Callable[[Path], object]:
+        file = bundle.regular(model, name)
+        return lambda draft: shutil.copyfile(file, draft)
 
-        def write(draft: Path) -> None:
-            draft.write_bytes(data)
-
-        return write
-
-    write_folder(path, {name: writing(name) for name in (*manifest(model).files, "manifest.json")}, replace=False)
+    write_folder(path, {name: copied(name) for name in (*manifest(model).files, "manifest.json")}, replace=False)
