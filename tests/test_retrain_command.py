@@ -290,6 +290,46 @@ def test_nothing_is_taken_for_what_is_served_where_that_is_unknown(folder, event
 
 
 @pytest.fixture
+def described(folder, events):
+    """A content model of the walk's items, with three more that nobody has had; events are there to be taken."""
+    rows = [(f"i{item:02}", "odd" if item % 2 else "even") for item in range(15)]
+    pl.DataFrame(rows, schema=["item_id", "kind"], orient="row").write_csv("items.csv")
+    flags = "--user who --item what --model content --features items.csv --feature kind --out walk --quiet".split()
+    assert cli.main(["count", "log.csv", *flags]) == 0
+    assert cli.main(["add-items", "walk", "items.csv", "--out", "wide", "--quiet"]) == 0
+    (folder / "walk.sasrec.data").rename(folder / "wide.data")
+    SqliteStore(folder / "wide.data" / "events.sqlite").close()
+
+
+def test_items_that_were_added_to_what_is_served_are_in_the_new_model_too(described, capsys):
+    flags = ["--features", "items.csv", "--feature", "kind", "--quiet"]
+    assert cli.main(["retrain", "wide", "log.csv", "--out", "new", *flags]) == 0
+
+    new = sasrec.load("new")
+    assert len(new.items) == 15
+    assert new.record["added"] == 3
+    assert "i14" in new.continue_from(["i02"], k=15, exclude_seen=False)["item_id"].to_list()
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.filterwarnings("default")
+def test_items_that_are_served_and_not_in_the_new_model_are_named(described, capsys):
+    pl.read_csv("items.csv").filter(pl.col("item_id") != "i13").write_csv("fewer.csv")
+
+    flags = ["--features", "fewer.csv", "--feature", "kind", "--quiet"]
+    assert cli.main(["retrain", "wide", "log.csv", "--out", "new", *flags]) == 0
+
+    said = capsys.readouterr().err
+    assert "1 of the 15 items that are served until now are not in the new model, such as 'i13'" in said
+    assert len(sasrec.load("new").items) == 14
+
+
+def test_a_model_that_knows_features_asks_for_them_by_the_flags_of_its_table(described, capsys):
+    assert cli.main(["retrain", "wide", "missing.csv", "--out", "new", "--quiet"]) == 2
+    assert "a table of the items there are now: --features FILE --feature kind" in capsys.readouterr().err
+
+
+@pytest.fixture
 def light(folder):
     """A log whose users end with an event of little weight, which `--min-weight 4` leaves out."""
     rows = [

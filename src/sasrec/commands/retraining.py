@@ -1,6 +1,8 @@
 """`sasrec retrain`: from a log and what a server was told since to the next version of its model."""
 
+import shlex
 import warnings
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,7 +14,7 @@ from sasrec.commands.information import outcome
 from sasrec.commands.output import in_bytes, say, suggest
 from sasrec.commands.reading import LogFlagsAsTrained, Reading
 from sasrec.commands.training import FeatureFlags
-from sasrec.errors import ServingError
+from sasrec.errors import ConfigError, DataError, ServingError
 from sasrec.evaluation.intervals import Interval, paired_interval
 from sasrec.evaluation.metrics import ndcg
 from sasrec.serving.opening import open_store
@@ -84,6 +86,7 @@ def retrain(
         if server.activate and not running:
             raise ServingError(f"{data}: no server runs on this data folder; start it, or leave --activate out")
         before = load(served(data, model, running=running))
+        _check_features(before, categories)
         alike = _alike(before, reading)
         content, snapshot = _content(reading, log, server.events or data / "events.sqlite", before)
         split, features = reading.divided(content), categories.read(content.items)
@@ -93,6 +96,7 @@ def retrain(
         report = report if alike else replace(report, notes=(*report.notes, f"{_UNTIL_NOW!r} {_MAY_HAVE_SEEN}"))
         made.record |= {"log": content.source.name, "reading": reading.to_dict(), "events": snapshot.to_dict()}
         made.record["peak_memory"] = peak_memory()
+        made = _with_items_of(before, made, categories)
         made.save(saved.out, replace=saved.replace)
         gain = paired_interval(*(ndcg(row.ranks, 10) for row in report.rows[:2]))
         if not quiet:
@@ -103,6 +107,36 @@ def retrain(
             _activate(saved.out, data, gain if alike else None, quiet=quiet)
         elif not quiet:
             suggest(["activate", data, saved.out])
+
+
+def _check_features(before: "Recommender", categories: FeatureFlags) -> None:
+    """Refuse a model that knows features where no table of them is given, before anything is read; ConfigError."""
+    if categories.features is not None or before.record.get("features") is None:
+        return
+    table = before.record.get("item_table") or {}
+    flags = ["--features", "FILE", *(["--feature", *table["columns"]] if table.get("columns") else [])]
+    flags += [f"--{name}={table[name]}" for name in ("separator", "vector") if table.get(name)]
+    raise ConfigError(
+        f"features: the model that is served was trained with them ({before.record['features']}); pass a table of the "
+        f"items there are now: {shlex.join(flags)}"
+    )
+
+
+def _with_items_of(before: "Recommender", made: "Recommender", categories: FeatureFlags) -> "Recommender":
+    """The new model, with what the table tells of items that were added to the one before; warns of others it lacks."""
+    from sasrec.retrieval.additions import add_items
+
+    if before.record.get("added") and categories.features is not None:
+        with suppress(ConfigError, DataError):  # what it cannot rank, or the table has no longer, is named below
+            made = add_items(made, categories.features)
+    known = {*map(str, made.items.ids)}  # an event of a text id makes text of integers
+    if left := [one for one in before.items.ids if str(one) not in known]:
+        warnings.warn(
+            f"{len(left):,} of the {len(before.items):,} items that are served until now are not in the new model, "
+            f"such as {left[0]!r}: nobody had them in the log or in an event, or filters left them out",
+            stacklevel=2,
+        )
+    return made
 
 
 def _alike(before: "Recommender", reading: Reading) -> bool:
