@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 import sasrec
+from sasrec import bundle
 from sasrec.client import Client
 from sasrec.data.vocab import Vocabulary
 from sasrec.errors import BundleError, ConfigError, DataError, OutputError, ScoreError, ServingError
@@ -290,6 +291,16 @@ def test_a_broken_model_is_refused_and_the_last_good_one_goes_on(open_service, m
 
     assert (service.served.version, best(service)) == (before, offline(models / "one"))
     assert os.listdir(tmp_path / "data" / "models") == [before]
+
+
+def test_a_model_that_cannot_be_read_is_named_and_no_copy_of_it_is_left(open_service, models, tmp_path, monkeypatch):
+    service = open_service(models / "one")
+    monkeypatch.setattr(bundle, "regular", lambda path, name: path / f"{name} of no one")
+
+    with pytest.raises(BundleError, match="of no one: cannot be read: No such file or directory"):
+        service.folder.take(models / "two")
+
+    assert os.listdir(tmp_path / "data" / "models") == [service.served.version]
 
 
 def test_a_model_whose_files_do_not_fit_is_refused_under_its_own_name(open_service, models, tmp_path, small_model):

@@ -81,12 +81,10 @@ async def listen(service: Service, metrics: Metrics) -> asyncio.Server:
 def answers(folder: Path) -> bool:
     """Whether the server of a data folder takes commands at this moment."""
     try:
-        with socket.socket(socket.AF_UNIX) as connection, _short(folder) as place:
-            connection.settimeout(_PATIENCE)
-            connection.connect(place)
+        with _connected(folder):
+            return True
     except OSError:
         return False
-    return True
 
 
 def send(command: Command, folder: Path) -> str:
@@ -102,9 +100,7 @@ def send(command: Command, folder: Path) -> str:
     except UnicodeEncodeError:
         raise ConfigError(f"{in_utf8(command.model)}: a path of bytes that are no UTF-8; rename the folder") from None
     try:
-        with socket.socket(socket.AF_UNIX) as connection, _short(folder) as place:
-            connection.settimeout(_PATIENCE)
-            connection.connect(place)
+        with _connected(folder) as connection:
             connection.sendall(line)
             with connection.makefile("rb") as answers:
                 told = answers.readline()
@@ -146,6 +142,15 @@ async def _obeyed(line: bytes, service: Service) -> Reply:
             service.served.version,
             f"the command failed ({type(error).__name__}: {error}), which the log of the server has in full",
         )
+
+
+@contextmanager
+def _connected(folder: Path) -> Iterator[socket.socket]:
+    """A connection to the server of a data folder; OSError where none listens."""
+    with socket.socket(socket.AF_UNIX) as connection, _short(folder) as place:
+        connection.settimeout(_PATIENCE)
+        connection.connect(place)
+        yield connection
 
 
 @contextmanager

@@ -11,19 +11,7 @@ from psycopg import errors
 
 from sasrec.errors import ServingError
 from sasrec.serving.database import Connection, Link, parameters, shown, understood
-from sasrec.serving.store import (
-    HISTORY,
-    Event,
-    Known,
-    Outcome,
-    Row,
-    Stored,
-    arrivals,
-    checked_place,
-    checksum,
-    hashed,
-    paged,
-)
+from sasrec.serving.store import HISTORY, Event, Gone, Known, Outcome, Row, Stored, arrivals, checksum, hashed, paged
 from sasrec.serving.writing import Forget, Write, Writer
 
 _FORMAT = 1
@@ -116,9 +104,7 @@ class PostgresStore:
         """See `EventStore`."""
         person = self._person(user)
         found = self._read("SELECT place, checksum FROM sasrec.forgotten WHERE person = %s", (person,))
-        if not found:
-            return None
-        return checked_place(person.hex(), *found[0], name=self.name)
+        return Gone(person.hex(), *found[0]).checked(self.name) if found else None
 
     def known(self, asked: Sequence[tuple[str, int]]) -> list[Known | ServingError]:
         """See `EventStore`. One question for all of them, however many they are."""
@@ -127,8 +113,8 @@ class PostgresStore:
         for of_one in (list(group) for _, group in groupby(rows, key=itemgetter(0))):
             person, place, expected = of_one[0][1:4]
             try:
-                place = None if place is None else checked_place(person.hex(), place, expected, name=self.name)
-                found.append((place, [Row(*row[4:]).checked(self.name) for row in of_one if row[4] is not None]))
+                gone = None if place is None else Gone(person.hex(), place, expected).checked(self.name)
+                found.append((gone, [Row(*row[4:]).checked(self.name) for row in of_one if row[4] is not None]))
             except ServingError as error:
                 found.append(error)
         return found

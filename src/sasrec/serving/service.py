@@ -139,7 +139,7 @@ class Service:
             LOGGER.error("%s; version %s goes on instead", error, course.version)
         served, now = begun or self._last_good(course, model)
         # Only now: until something could be loaded, what the folder has may be needed.
-        self.folder.sweep(course if now.version in (course.version, *course.before) else now)
+        self.folder.sweep(course.forward(served.version))
         return served, now
 
     def _taken(self, model: Path) -> Served:
@@ -170,7 +170,8 @@ class Service:
             except (BundleError, ScoreError) as error:
                 if not course.before:
                     LOGGER.error("%s; %s goes on instead", error, model)
-                    return self._taken(model), course.forward(fingerprint(model))
+                    served = self._taken(model)
+                    return served, course.forward(served.version)
                 course = course.back()
                 LOGGER.error("%s; version %s goes on instead", error, course.version)
 

@@ -12,19 +12,7 @@ from pathlib import Path
 from typing import Any, final
 
 from sasrec.errors import ServingError
-from sasrec.serving.store import (
-    HISTORY,
-    Event,
-    Known,
-    Outcome,
-    Row,
-    Stored,
-    arrivals,
-    checked_place,
-    checksum,
-    hashed,
-    paged,
-)
+from sasrec.serving.store import HISTORY, Event, Gone, Known, Outcome, Row, Stored, arrivals, checksum, hashed, paged
 from sasrec.serving.writeahead import is_damaged
 from sasrec.serving.writing import Forget, Write, Writer
 
@@ -83,11 +71,11 @@ class SqliteStore:
             if writable:
                 _check(connection, path)
             self.id = str(connection.execute("SELECT id FROM facts").fetchone()[0])
-        except ServingError:
+        except BaseException as error:
             self._disconnect()
-            raise
-        except (sqlite3.Error, UnicodeError) as error:  # the latter: SQLite tells of damage by damaged text
-            self._disconnect()
+            # The latter: SQLite tells of damage by damaged text.
+            if not isinstance(error, sqlite3.Error | UnicodeError):
+                raise
             raise ServingError(f"{path}: events cannot be read: {error}; restore the file or move it away") from None
         self._writer = Writer(self._commit, name=self.name, closed=not writable)
 
@@ -112,7 +100,7 @@ class SqliteStore:
         """See `EventStore`."""
         person = hashed(user, self.id).hex()
         found = self._read("SELECT place, checksum FROM forgotten WHERE user = ?", (person,))
-        return checked_place(person, *found[0], name=self.name) if found else None
+        return Gone(person, *found[0]).checked(self.name) if found else None
 
     def known(self, asked: Sequence[tuple[str, int]]) -> list[Known | ServingError]:
         """See `EventStore`."""

@@ -136,6 +136,26 @@ class Row(NamedTuple):
         return Stored(*self[:5])
 
 
+class Gone(NamedTuple):
+    """That somebody was forgotten, as both databases have it.
+
+    Attributes:
+        person: What the store calls the user, in hex digits.
+        place: The place at which it was.
+        checksum: Of both.
+    """
+
+    person: str
+    place: int
+    checksum: int
+
+    def checked(self, name: str) -> int:
+        """The place; otherwise as `Row.checked`."""
+        if checksum(self.person, self.place) != self.checksum:
+            raise ServingError(f"{name}: is damaged: a place does not match its checksum; restore it from a copy")
+        return self.place
+
+
 def arrivals(
     events: Sequence[Event], last: int, now: int, *, known: Callable[[str], Row | None]
 ) -> tuple[list[Outcome], list[Row]]:
@@ -183,19 +203,6 @@ def checksum(*row: str | int) -> int:
     """Tells a row from one of which a bit has flipped."""
     # No id holds a NUL, so it parts the values without doubt.
     return zlib.crc32("\0".join([str(one) for one in row]).encode())
-
-
-def checked_place(person: str, place: int, expected: int, *, name: str) -> int:
-    """The place at which somebody was forgotten; ServingError where it is not what was written.
-
-    Args:
-        person: What the store calls the user.
-        expected: The checksum that was written beside it.
-        name: Of the store.
-    """
-    if checksum(person, place) != expected:
-        raise ServingError(f"{name}: is damaged: a place does not match its checksum; restore it from a copy")
-    return int(place)
 
 
 def hashed(user: str, store: str) -> bytes:

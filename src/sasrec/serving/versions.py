@@ -15,8 +15,8 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 from typing import Annotated, final
 
@@ -259,8 +259,14 @@ def fingerprint(model: Path) -> str:
 def _copy(model: Path, path: Path) -> None:
     """The same files in another place, all or none, and never in memory; they are checked when they are loaded."""
 
-    def copied(name: str) -> Callable[[Path], object]:
-        file = bundle.regular(model, name)
-        return lambda draft: shutil.copyfile(file, draft)
+    def copied(name: str, draft: Path) -> None:
+        with ExitStack() as opened:
+            file = bundle.regular(model, name)
+            try:
+                source = opened.enter_context(open(file, "rb"))
+            except OSError as error:  # of the model, where those that come later are of the copy
+                raise BundleError(f"{file}: cannot be read: {error.strerror}") from None
+            shutil.copyfileobj(source, opened.enter_context(open(draft, "wb")))
 
-    write_folder(path, {name: copied(name) for name in (*manifest(model).files, "manifest.json")}, replace=False)
+    files = (*manifest(model).files, "manifest.json")
+    write_folder(path, {name: partial(copied, name) for name in files}, replace=False)

@@ -16,7 +16,7 @@ from sasrec.data.splits import Split, known_split
 from sasrec.errors import ConfigError, OutputError, ScoreError, TrainingError, check_whole
 from sasrec.locking import held
 from sasrec.training.progress import told
-from sasrec.training.training import train
+from sasrec.training.training import train, whole
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -140,11 +140,11 @@ def tune(
     alone = "another search tries the same settings"
     with nullcontext() if study is None else held(Path(os.path.realpath(study)), doing=alone):
         search = _opened(study, asked)
-        while (done := len(_finished(search))) < trials:
-            if not _try(search, data, space, base, seed=seed + done):
-                break
-            tell(f"{done + 1} of {trials}: {_line(_trial(_finished(search)[-1]))}")
-    found = tuple(_trial(one) for one in _finished(search))
+        done = _finished(search)
+        while len(done) < trials and _try(search, data, space, base, seed=seed + len(done)):
+            done = _finished(search)
+            tell(f"{len(done)} of {trials}: {_line(_trial(done[-1]))}")
+    found = tuple(map(_trial, done))
     best = max((one for one in found if one.ndcg is not None), key=lambda one: one.ndcg or 0.0, default=None)
     if best is None:
         why = found[-1].failure if found else "interrupted before the first trial was done"
@@ -264,8 +264,8 @@ def _try(search: "Study", data: Split, space: Space, base: Config, *, seed: int)
     trial.set_user_attr("settings", settings)
     started = time.perf_counter()
     try:
-        record = train(data, replace(base, **settings), progress=False).record
-    except KeyboardInterrupt:  # before the first step nothing holds it back
+        record = whole(train(data, replace(base, **settings), progress=False)).record
+    except KeyboardInterrupt:
         return False
     except (ConfigError, TrainingError, ScoreError) as error:
         if isinstance(error, TrainingError) and error.interrupted:
@@ -273,8 +273,6 @@ def _try(search: "Study", data: Split, space: Space, base: Config, *, seed: int)
         trial.set_user_attr("failure", str(error))
         search.tell(trial, state=optuna.trial.TrialState.PRUNED)
         return True
-    if record["stopped"] == "interrupted":
-        return False
     trial.set_user_attr("epochs", record["epochs"])
     trial.set_user_attr("seconds", round(time.perf_counter() - started, 3))
     search.tell(trial, record["best"]["ndcg"])
