@@ -1,5 +1,7 @@
 """An argument of another type, or beyond what it may be, is refused with what to do before anything is done with it."""
 
+import re
+
 import numpy as np
 import polars as pl
 import pytest
@@ -39,7 +41,7 @@ def test_a_log_in_the_place_of_a_split_is_refused_with_what_to_do(walks, use):
 
 @pytest.mark.parametrize("wrong", ["ratings.csv", pl.DataFrame({"user": [1]}), None])
 def test_what_is_no_log_cannot_be_split(wrong):
-    with pytest.raises(ConfigError, match=r"log: expected a Log, found a \w+; read one with sasrec\.read_log"):
+    with pytest.raises(ConfigError, match=r"log: expected a Log, found (a \w+|None); read one with sasrec\.read_log"):
         sasrec.split(wrong)
 
 
@@ -56,7 +58,7 @@ def test_what_is_no_log_cannot_be_split(wrong):
     ids=["evaluate", "refit", "indexed", "compare", "blend"],
 )
 def test_what_is_no_model_is_refused_by_its_type_or_name(data, use, wrong):
-    with pytest.raises(ConfigError, match=r"expected (a|one of) .*, found (a \w+|'model.sasrec')"):
+    with pytest.raises(ConfigError, match=r"expected (a|one of) .*, found (a \w+|None|'model.sasrec')"):
         use(wrong, data)
 
 
@@ -75,6 +77,64 @@ def test_models_to_compare_have_names(data, rules):
 def test_a_misspelt_model_that_counts_is_named_before_anything_is_counted(data):
     with pytest.raises(ConfigError, match=r"expected one of popularity, .*, found 'ruels'"):
         sasrec.blend(data, ["ruels"])
+
+
+@pytest.mark.parametrize(
+    ("use", "words"),
+    [
+        (
+            lambda data, model: sasrec.train(data, features="items.csv"),
+            "features: expected a Features, found a str; read",
+        ),
+        (
+            lambda data, model: sasrec.train(data, checkpoint="a.state"),
+            "checkpoint: expected a Checkpoint, found a str",
+        ),
+        (lambda data, model: sasrec.train(data, history=5), "history: expected a path, found a"),
+        (lambda data, model: sasrec.Checkpoint(5), "path: expected a path, found a int"),
+        (lambda data, model: sasrec.Checkpoint("a.state", every="5"), "every: expected a number of minutes above 0, "),
+        (lambda data, model: sasrec.Checkpoint("a.state", every=float("nan")), "every: expected a number of minutes"),
+        (lambda data, model: sasrec.retrain("a.model", data), "model: expected a Recommender, found a str; train one"),
+        (
+            lambda data, model: sasrec.retrain(model, data, features="items.csv"),
+            "features: expected a Features, found a",
+        ),
+        (
+            lambda data, model: sasrec.refit(model, data, features="items.csv"),
+            "features: expected a Features, found a",
+        ),
+        (lambda data, model: sasrec.add_items("a.model", "items.csv"), "model: expected a Recommender, found a str"),
+        (lambda data, model: sasrec.export_onnx("a.model", "a.onnx"), "model: expected a Recommender, found a str"),
+        (lambda data, model: sasrec.load(model), "path: expected a path, found a Recommender"),
+        (lambda data, model: model.save(None), "path: expected a path, found None; give"),
+        (lambda data, model: sasrec.write_json(model, "a.json"), "result: expected a result, found a str; give what"),
+        (lambda data, model: sasrec.folds(data), "log: expected a Log, found a Split; read one with sasrec.read_log"),
+        (lambda data, model: sasrec.hold_out_items(data.log), "data: expected a split, found a Log; make one with"),
+        (lambda data, model: sasrec.compare(data, {1: model}), "models: expected a name, found a int; call each as"),
+        (lambda data, model: sasrec.tune(data, {"width": [8]}, base="a"), "base: expected a Config, found a str; sett"),
+        (lambda data, model: sasrec.tune(data, ["width"]), "space: expected a dict, found a list; give values or"),
+        (
+            lambda data, model: sasrec.tune(data, {"width": [8]}, study=5),
+            "study: expected a path, found a int; give",
+        ),
+        (lambda data, model: sasrec.preset(5), "preset: expected a name, found a int; known are paper, "),
+        (lambda data, model: sasrec.read_log("a.csv", user=3), "user: expected a name, found a int; pass that of one"),
+        (lambda data, model: sasrec.serve(model, "shop"), "place: expected a Place, found a str; give sasrec.Place"),
+        (lambda data, model: sasrec.serve(5), "model: expected a path, found a int; give the"),
+        (lambda data, model: sasrec.Place(port="80"), "port: expected 0 to 65535, found '80'"),
+        (lambda data, model: sasrec.Place(drain="1"), "drain: expected 0 to 3600 seconds, found '1'"),
+        (lambda data, model: sasrec.Place(threads=1.5), "threads: expected 1 to 1024, found 1.5"),
+        (lambda data, model: sasrec.Place(overlap="1"), "overlap: expected a share above 0 and at most 1, found '1'"),
+        (lambda data, model: sasrec.Place(known_as="shop"), "known_as: expected names of hosts, as ('shop.example',)"),
+        (lambda data, model: sasrec.Place(known_as=(80,)), "known_as: expected names of hosts, as ('shop.example',)"),
+    ],
+)
+def test_an_argument_of_another_kind_is_told_from_the_right_one(tmp_path, monkeypatch, data, rules, use, words):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.csv").write_text("user,item\n1,2\n")
+
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        use(data, rules)
 
 
 @pytest.mark.parametrize("wrong", ["False", "no", 0, 1])

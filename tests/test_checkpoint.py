@@ -157,5 +157,5 @@ def test_a_checkpoint_that_is_removed_is_gone_and_may_be_gone_already(written):
 
 @pytest.mark.parametrize("every", [0, -1.0, float("nan")])
 def test_an_interval_that_is_none_is_refused(tmp_path, every):
-    with pytest.raises(ConfigError, match="every: must be more than 0 minutes, found"):
+    with pytest.raises(ConfigError, match="every: expected a number of minutes above 0, found"):
         sasrec.Checkpoint(tmp_path / "books.training", every=every)

@@ -224,6 +224,27 @@ def test_the_table_shows_every_model_its_difference_and_its_cost(comparison):
     assert lines[-1] == f"note: {comparison.notes[-1]}"
 
 
+def test_models_that_count_are_called_what_they_are_beside_others(data):
+    chosen = {
+        "mine": sasrec.count(data, "rules", progress=False),
+        "yours": sasrec.count(data, "recent", progress=False),
+    }
+
+    comparison = sasrec.compare(data, chosen)
+
+    assert [comparison[name].kind for name in chosen] == ["Rules", "Recent popularity"]
+
+
+def test_wide_letters_of_a_name_leave_the_columns_straight(data, trained):
+    names = ["推薦", "é", "plain"]  # the first takes four places of a terminal
+
+    lines = str(sasrec.compare(data, dict.fromkeys(names, trained["wide"]))).splitlines()[2:5]
+
+    assert [line.split("  ")[0] for line in lines] == names
+    before = [line[: line.index("SASRec")] for line in lines]
+    assert [len(one) + 2 * (one[0] == "推") for one in before] == [len(before[2])] * 3
+
+
 def test_the_json_holds_every_figure(comparison, tmp_path):
     sasrec.write_json(tmp_path / "found.json", comparison)
     saved = json.loads((tmp_path / "found.json").read_text())

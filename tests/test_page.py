@@ -421,7 +421,9 @@ def test_users_of_another_log_are_shown_as_people_that_the_model_does_not_know(
 
 
 def test_what_is_no_result_is_refused(tmp_path, small_model):
-    with pytest.raises(ConfigError, match="result: expected a Diagnosis, found a Recommender; give what evaluate"):
+    with pytest.raises(
+        ConfigError, match="result: expected a Report, Comparison or Diagnosis, found a Recommender; give what"
+    ):
         sasrec.write_page(tmp_path / "page.html", small_model)
 
 

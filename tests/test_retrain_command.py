@@ -324,6 +324,22 @@ def test_items_that_are_served_and_not_in_the_new_model_are_named(described, cap
     assert len(sasrec.load("new").items) == 14
 
 
+def test_how_many_items_of_the_table_were_added_is_told(described, capsys):
+    capsys.readouterr()
+
+    assert cli.main("retrain wide log.csv --out new --features items.csv --feature kind".split()) == 0
+
+    assert "\nadded 3 items of items.csv that nobody has had yet\n" in capsys.readouterr().out
+
+
+def test_a_table_for_a_model_without_features_is_refused_before_anything_is_read(folder, events, capsys):
+    flags = ["--features", "missing.csv", "--feature", "kind", "--out", "new"]
+
+    assert cli.main(["retrain", "walk.sasrec", "missing.csv", *flags]) == 2
+
+    assert "--features: the model that is served was trained without; leave the table out" in capsys.readouterr().err
+
+
 def test_a_model_that_knows_features_asks_for_them_by_the_flags_of_its_table(described, capsys):
     assert cli.main(["retrain", "wide", "missing.csv", "--out", "new", "--quiet"]) == 2
     assert "a table of the items there are now: --features FILE --feature kind" in capsys.readouterr().err

@@ -15,6 +15,7 @@ command line prints it as one line and leaves with the class's `exit_code`.
 """
 
 from numbers import Integral, Real
+from types import UnionType
 from typing import TypeGuard
 
 
@@ -89,10 +90,11 @@ class ServingError(SasrecError, RuntimeError):
         self.status, self.told = status, told
 
 
-def check_kind(name: str, value: object, kind: type, *, advice: str) -> None:
-    """Refuse an argument of another type, with what to do; ConfigError."""
+def check_kind(name: str, value: object, kind: type | UnionType, *, advice: str, called: str = "") -> None:
+    """Refuse an argument of another type, which users know as `called` or by its name, with what to do; ConfigError."""
     if not isinstance(value, kind):
-        raise ConfigError(f"{name}: expected a {kind.__name__}, found a {type(value).__name__}; {advice}")
+        found = "None" if value is None else f"a {type(value).__name__}"
+        raise ConfigError(f"{name}: expected a {called or getattr(kind, '__name__', kind)}, found {found}; {advice}")
 
 
 def check_flag(name: str, value: object) -> None:
@@ -106,6 +108,11 @@ def is_whole(value: object, *, least: int) -> TypeGuard[int]:
     return not isinstance(value, bool) and isinstance(value, Integral) and int(value) >= least
 
 
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether an argument is a number, of Python or NumPy, and not nan; bool is one to Python alone."""
+    return not isinstance(value, bool) and isinstance(value, Real) and value == value  # noqa: PLR0124  # nan
+
+
 def check_whole(name: str, value: object, *, least: int) -> int:
     """The argument as an int; ConfigError where it is no integer, or less than it may be."""
     if not is_whole(value, least=least):
@@ -115,5 +122,5 @@ def check_whole(name: str, value: object, *, least: int) -> int:
 
 def check_share(name: str, share: object, *, below: float = 1.0) -> None:
     """Refuse what is no number above 0 and below so much; ConfigError."""
-    if isinstance(share, bool) or not isinstance(share, Real) or not 0.0 < float(share) < below:
+    if not is_number(share) or not 0.0 < share < below:
         raise ConfigError(f"{name}: expected a number > 0 and < {below:g}, found {share!r}")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from sasrec.errors import OutputError
+from sasrec.errors import OutputError, check_kind
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2  # of Linux and, under another name, of macOS
@@ -19,6 +19,12 @@ _RENAME_EXCHANGE = 2  # of Linux and, under another name, of macOS
 def sha256(data: bytes) -> str:
     """Hex digest, as manifests hold it."""
     return hashlib.sha256(data).hexdigest()
+
+
+def as_path(value: str | os.PathLike[str], *, what: str = "path") -> Path:
+    """The path that an argument names; ConfigError for what names none, such as a model in the place of its folder."""
+    check_kind(what, value, str | os.PathLike, called="path", advice="give the name of a file or folder")
+    return Path(value)
 
 
 def in_utf8(path: Path | str) -> str:

@@ -8,7 +8,7 @@ import difflib
 from dataclasses import dataclass, replace
 
 from sasrec.config import Config
-from sasrec.errors import ConfigError
+from sasrec.errors import ConfigError, check_kind
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,7 @@ def preset(name: str) -> Config:
         ConfigError: There is no such system; the nearest one is suggested.
     """
     if name not in PRESETS:
+        check_kind("preset", name, str, called="name", advice=f"known are {', '.join(PRESETS)}")
         near = difflib.get_close_matches(name, PRESETS, n=1)
         hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(PRESETS)}"
         raise ConfigError(f"preset: there is no '{name}'; {hint}")

@@ -31,5 +31,9 @@ def add_items(
         found.save(saved.out, replace=saved.replace)
         if not quiet:
             count = len(found.items) - len(made.items)
-            say(f"added {count:,} items to {len(made.items):,}", f"saved to {saved.out} ({in_bytes(saved.out)})", "")
+            say(
+                f"added {count:,} item{'s' * (count != 1)} to {len(made.items):,}",
+                f"saved to {saved.out} ({in_bytes(saved.out)})",
+                "",
+            )
             suggest(["recommend", saved.out, "--user", str(found.users.ids[0])], ["info", saved.out])

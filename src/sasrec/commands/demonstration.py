@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sasrec.commands.information import outcome
-from sasrec.commands.output import aligned, in_bytes, in_columns, say, suggest, titled
+from sasrec.commands.output import in_bytes, in_columns, say, suggest, titled
 from sasrec.commands.reading import Reading
 from sasrec.commands.training import WRITES
 from sasrec.config import Config
@@ -16,6 +16,7 @@ from sasrec.data.titles import read_titles
 from sasrec.errors import OutputError
 from sasrec.files import durable_file
 from sasrec.locking import held
+from sasrec.retrieval.answers import columns
 
 if TYPE_CHECKING:
     from sasrec.evaluation.protocol import Report
@@ -73,9 +74,7 @@ def in_comparison(report: "Report", best: dict[str, tuple[float, float]]) -> str
         # Of a handful of users even the best ranking may hit none.
         share = f"{metrics['NDCG@10'][0] / best['NDCG@10'][0]:.0%}" if best["NDCG@10"][0] else "-"
         table.append([name, *cells, share])
-    return "\n".join(
-        [report.protocol, aligned(table, numbers=range(1, len(table[0]))), *(f"note: {note}" for note in report.notes)]
-    )
+    return "\n".join([report.protocol, *columns(table, left=(0,)), *(f"note: {note}" for note in report.notes)])
 
 
 def _check_ours(out: Path) -> None:

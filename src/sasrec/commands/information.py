@@ -5,10 +5,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sasrec.commands.output import aligned, in_bytes, say, wrapped
+from sasrec.commands.output import in_bytes, say, wrapped
 from sasrec.commands.reading import LogFlags, Reading
 from sasrec.config import Config
 from sasrec.errors import ConfigError
+from sasrec.retrieval.answers import columns
 
 _OF_BLOCKS = ("blocks", "heads", "norm")  # which only SASRec has
 _USUAL = ("width", "length", "blocks", "heads", "dropout", "norm", "loss", "batch", "learning_rate", "seed")
@@ -42,7 +43,7 @@ def info(path: Path, /, *, layers: bool = False, reading: LogFlags = Reading()) 
                     f"--layers: {path} holds a model of kind {model.scorer.kind!r}, which shows no layers"
                 )
             rows = [(*row[:-1], f"{row.parameters:,}") for row in summary.layers(model.scorer.network)]
-            say("", aligned([summary.Layer._fields, *rows], numbers=[3]))
+            say("", *columns([summary.Layer._fields, *rows], left=(0, 1, 2)))
     elif layers:
         raise ConfigError(f"--layers: {path} is no model but a log; leave --layers out")
     else:

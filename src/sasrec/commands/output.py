@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import polars as pl
-from rich.cells import cell_len
 
 from sasrec.commands.terminal import harmless
 from sasrec.data.titles import read_titles
 from sasrec.data.vocab import Id, Vocabulary
 from sasrec.files import check_free
 from sasrec.locking import check_apart, check_kept
+from sasrec.retrieval.answers import columns
 
 if TYPE_CHECKING:
     from sasrec.data.splits import Split
@@ -35,21 +35,6 @@ def say(*lines: str) -> None:
 def hand_over(text: str) -> None:
     """Print for programs: at once, and as it is."""
     print(text, flush=True)
-
-
-def aligned(rows: Sequence[Sequence[str]], *, numbers: Sequence[int] = ()) -> str:
-    """Rows of cells as columns.
-
-    Args:
-        numbers: Columns that are flush right.
-    """
-    widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
-
-    def padded(cell: str, column: int) -> str:
-        space = " " * (widths[column] - cell_len(cell))
-        return space + cell if column in numbers else cell + space
-
-    return "\n".join("  ".join(padded(cell, at) for at, cell in enumerate(row)).rstrip() for row in rows)
 
 
 def wrapped(text: str, *, indent: int = 2) -> str:
@@ -164,8 +149,9 @@ _ORDER = ("user_id", *_NUMBERS[:2], "item_id", "title", *_NUMBERS[2:], "source")
 def in_columns(answer: pl.DataFrame) -> str:
     """A frame as a table of plain text, the rank before what is ranked."""
     names = sorted(answer.columns, key=_ORDER.index)
-    columns = [[name, *(_cell(value) for value in answer[name].to_list())] for name in names]
-    return aligned(list(zip(*columns, strict=True)), numbers=[at for at, n in enumerate(names) if n in _NUMBERS])
+    cells = [[name, *(_cell(value) for value in answer[name].to_list())] for name in names]
+    left = [at for at, name in enumerate(names) if name not in _NUMBERS]
+    return "\n".join(columns(list(zip(*cells, strict=True)), left=left))
 
 
 def _cell(value: object) -> str:

@@ -86,7 +86,7 @@ def retrain(
         if server.activate and not running:
             raise ServingError(f"{data}: no server runs on this data folder; start it, or leave --activate out")
         before = load(served(data, model, running=running))
-        _check_features(before, categories)
+        _check_table(before, categories)
         alike = _alike(before, reading)
         content, snapshot = _content(reading, log, server.events or data / "events.sqlite", before)
         split, features = reading.divided(content), categories.read(content.items)
@@ -100,8 +100,9 @@ def retrain(
         made.save(saved.out, replace=saved.replace)
         gain = paired_interval(*(ndcg(row.ranks, 10) for row in report.rows[:2]))
         if not quiet:
-            difference = f"{gain.difference:+.4f} ({gain.low:+.4f} to {gain.high:+.4f})"
-            say(str(report), f"NDCG@10 of this model minus that of the one served until now: {difference}", "")
+            say(str(report), f"NDCG@10 of this model minus that of the one served until now: {gain}", "")
+            if count := made.record.get("added", 0):
+                say(f"added {count:,} item{'s' * (count != 1)} of {categories.features} that nobody has had yet")
             say(outcome(made.record), f"saved to {saved.out} ({in_bytes(saved.out)})", "")
         if server.activate:
             _activate(saved.out, data, gain if alike else None, quiet=quiet)
@@ -109,9 +110,13 @@ def retrain(
             suggest(["activate", data, saved.out])
 
 
-def _check_features(before: "Recommender", categories: FeatureFlags) -> None:
-    """Refuse a model that knows features where no table of them is given, before anything is read; ConfigError."""
-    if categories.features is not None or before.record.get("features") is None:
+def _check_table(before: "Recommender", categories: FeatureFlags) -> None:
+    """Refuse a table of items that the model cannot use, or none where it needs one, before anything is read."""
+    if before.record.get("features") is None:
+        if categories.features is not None:
+            raise ConfigError("--features: the model that is served was trained without; leave the table out")
+        return
+    if categories.features is not None:
         return
     table = before.record.get("item_table") or {}
     flags = ["--features", "FILE", *(["--feature", *table["columns"]] if table.get("columns") else [])]

@@ -9,7 +9,7 @@ from sasrec.data.formats import Table, header_hint, row_list
 from sasrec.data.log import Columns, DateOrder, TimeUnit
 from sasrec.data.times import BITS, MOST_BITS, read_times
 from sasrec.data.vocab import INTEGER
-from sasrec.errors import DataError
+from sasrec.errors import DataError, check_kind
 
 # Names in the first group that matches win; two matches in one group are ambiguous.
 # Case, spaces, dots, hyphens and underscores are left out of the comparison.
@@ -93,6 +93,7 @@ def find_column(table: Table, role: str, name: str | None) -> str | None:
         DataError: The named column is missing, or several have a usual name.
     """
     if name is not None:
+        check_kind(role, name, str, called="name", advice="pass that of one column")
         if name not in table.columns:
             near = {_plain(one): one for one in reversed(table.columns)}
             close = difflib.get_close_matches(_plain(name), near, n=1)

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from sasrec.data.sequences import Sequences
+from sasrec.errors import check_kind
 
 
 @dataclass(frozen=True)
@@ -95,3 +96,9 @@ class Features:
         if self.vectors is not None:
             said.append(f"vectors of {self.vectors.shape[1]:,} numbers ({self.recipe.vector})")
         return f"features: {', '.join(said)}; {int(self.bare.sum()):,} of {len(self):,} items have none"
+
+
+def check_features(features: object) -> None:
+    """Refuse what is neither None nor features, such as the file that they are in; ConfigError."""
+    advice = "read them with sasrec.read_features(table, log.items)"
+    check_kind("features", features, Features | None, called="Features", advice=advice)

@@ -1,6 +1,5 @@
 """Which events of a log stay."""
 
-import math
 import re
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -10,7 +9,7 @@ import polars as pl
 
 from sasrec.data.formats import row_list
 from sasrec.data.sequences import offsets_of, pair_numbers
-from sasrec.errors import ConfigError, DataError, is_whole
+from sasrec.errors import ConfigError, DataError, is_number, is_whole
 
 Duplicates = Literal["keep", "first", "last"]
 BadRows = Literal["refuse", "drop"]
@@ -49,9 +48,8 @@ class Filters:
             if getattr(self, name) not in get_args(allowed):
                 words = " or ".join(repr(one) for one in get_args(allowed))
                 raise ConfigError(f"{name}: expected {words}, found {getattr(self, name)!r}")
-        least: object = self.min_weight
-        if isinstance(least, bool) or not isinstance(least, int | float | None) or math.isnan(least or 0):
-            raise ConfigError(f"min_weight: expected a number or None, found {least!r}")
+        if self.min_weight is not None and not is_number(self.min_weight):
+            raise ConfigError(f"min_weight: expected a number or None, found {self.min_weight!r}")
         for name in ("user_core", "item_core"):
             if not is_whole(getattr(self, name), least=0):
                 raise ConfigError(f"{name}: expected a whole number of 0 or more, found {getattr(self, name)!r}")

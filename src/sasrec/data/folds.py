@@ -4,7 +4,7 @@ import numpy as np
 
 from sasrec.data.log import Log
 from sasrec.data.splits import Split, between, times_of
-from sasrec.errors import ConfigError, DataError, check_share, check_whole
+from sasrec.errors import ConfigError, DataError, check_kind, check_share, check_whole
 
 
 def folds(log: Log, count: int = 3, *, share: float = 0.1) -> list[Split]:
@@ -21,6 +21,7 @@ def folds(log: Log, count: int = 3, *, share: float = 0.1) -> list[Split]:
         ConfigError: `count` or `share` is out of range.
         DataError: The log has no times, or nobody can be tested in one of the periods.
     """
+    check_kind("log", log, Log, advice="read one with sasrec.read_log(path)")
     check_whole("folds", count, least=2)
     check_share("share", share)
     if count * share >= 1.0:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from sasrec.data.splits import Split
+from sasrec.data.splits import Split, known_split
 from sasrec.errors import ConfigError, DataError, check_share, check_whole
 
 
@@ -24,7 +24,7 @@ def hold_out_items(data: Split, share: float = 0.1, *, seed: int = 0) -> Split:
     """
     check_share("new_items", share)
     check_whole("new_seed", seed, least=0)
-    if len(data.new):
+    if len(known_split(data).new):
         raise ConfigError("new_items: this split holds items out already; give the one without")
     items = len(data.log.items)
     count = max(round(share * items), 1)

@@ -21,6 +21,9 @@ class Interval:
     high: float
     level: float
 
+    def __str__(self) -> str:
+        return f"{self.difference:+.4f} ({self.low:+.4f} to {self.high:+.4f})"
+
 
 def paired_interval(
     first: np.ndarray,

@@ -133,9 +133,9 @@ def evaluate(
         ConfigError: `k`, `on`, `candidates` or `seed` is out of range, or the model was refit and has seen `on`.
         ScoreError: The model gave scores that are not numbers.
     """
-    return evaluate_all(
-        {title(model): model}, data, k=k, exclude_seen=exclude_seen, on=on, candidates=candidates, seed=seed
-    )
+    # Models that count are lines of every report, counted anew.
+    name = title(model) + ("" if isinstance(model.scorer, Trained) else " (this model)")
+    return evaluate_all({name: model}, data, k=k, exclude_seen=exclude_seen, on=on, candidates=candidates, seed=seed)
 
 
 def evaluate_all(
@@ -284,13 +284,13 @@ def _requests(timed: Sequence[str], models: Mapping[str, Model]) -> str:
 
 
 def title(model: Model) -> str:
-    """What the model's row is called; of a network the loss too, for those that differ in it alone differ much."""
-    check_kind("model", model, Model, advice="train one, or load one with sasrec.load(path)")
+    """What a model is called; of a network the loss too, for those that differ in it alone differ much."""
+    check_kind("model", model, Model, called="Recommender", advice="train one, or load one with sasrec.load(path)")
     if isinstance(model.scorer, Trained):
         config = model.scorer.config
         network = config.network.replace("sasrec", "SASRec").replace("stamp", "STAMP")
         return f"{'SSE-PT' if config.user_width else network} ({config.loss})"
-    return f"{_NAMES.get(model.kind, model.kind.title())} (this model)"
+    return _NAMES.get(model.kind, model.kind.title())
 
 
 def _row(name: str, ranks: np.ndarray, cuts: tuple[int, ...], recommended: dict[int, np.ndarray]) -> Row:

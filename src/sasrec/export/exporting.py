@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sasrec import bundle
-from sasrec.errors import ConfigError, ScoreError, check_whole
+from sasrec.errors import ConfigError, ScoreError, check_kind, check_whole
+from sasrec.files import as_path
 from sasrec.retrieval.exported import Exported
 from sasrec.retrieval.recommender import Recommender
 from sasrec.retrieval.topk import best, blocks, hide
@@ -68,13 +69,14 @@ def export_onnx(
     """
     from sasrec.retrieval.neural import Neural
 
+    check_kind("model", model, Recommender, advice="load one with sasrec.load(path)")
     k = min(check_whole("k", k, least=1), len(model.items))
     scorer = model.scorer
     if not isinstance(scorer, Neural):
         raise ConfigError(
             f"a model of kind {scorer.kind!r} cannot be exported; only a network can, as `sasrec train` makes it"
         )
-    bundle.check_free(Path(path), replace=replace)
+    bundle.check_free(as_path(path), replace=replace)
     made = exported(scorer)
     told(progress)(f"comparing the scores of {scorer.items:,} items after {len(model.histories):,} histories")
     found = _compared(model, scorer, made, k=k)

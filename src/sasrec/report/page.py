@@ -10,7 +10,7 @@ from sasrec.data.splits import Split
 from sasrec.data.vocab import Id
 from sasrec.errors import ConfigError, DataError, check_kind
 from sasrec.evaluation.protocol import Report, in_catalogue
-from sasrec.files import durable_file
+from sasrec.files import as_path, durable_file
 from sasrec.report.about import about_data, about_model
 from sasrec.report.comparison import comparison_sections
 from sasrec.report.diagnosis import diagnosis_sections
@@ -64,11 +64,12 @@ def write_page(
     elif isinstance(result, Comparison):
         what, sections = "Comparison", comparison_sections(result)
     else:
-        check_kind("result", result, Diagnosis, advice="give what evaluate(), compare() or diagnose() gave")
+        known = "Report, Comparison or Diagnosis"
+        check_kind("result", result, Diagnosis, called=known, advice="give what one of their functions gave")
         what, sections = "Diagnosis", diagnosis_sections(result)
     title = f"{what} on {log}" if log else what
     written = document(page(title, result.protocol, [*sections, *about]))
-    with durable_file(Path(path), replace=replace) as draft:
+    with durable_file(as_path(path), replace=replace) as draft:
         draft.write_text(written, encoding="utf-8")
 
 

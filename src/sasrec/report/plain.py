@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from sasrec.errors import check_kind
-from sasrec.files import durable_file
+from sasrec.files import as_path, durable_file
 
 
 @runtime_checkable
@@ -29,6 +29,7 @@ def write_json(path: str | Path, result: Plain, *, replace: bool = False) -> Non
         ConfigError: `result` has no plain values, as a model has none.
         OutputError: The path is taken, or cannot be written.
     """
-    check_kind("result", result, Plain, advice="give what evaluate(), compare(), diagnose() or tune() gave")
-    with durable_file(Path(path), replace=replace) as draft:
+    advice = "give what evaluate(), compare(), diagnose() or tune() gave"
+    check_kind("result", result, Plain, called="result", advice=advice)
+    with durable_file(as_path(path), replace=replace) as draft:
         draft.write_text(json.dumps(result.to_dict(), indent=1) + "\n", encoding="utf-8")

@@ -17,7 +17,7 @@ from sasrec.data.feature_reading import Source, read_items, read_more
 from sasrec.data.features import Features, Recipe
 from sasrec.data.sequences import Sequences, offsets_of
 from sasrec.data.vocab import Vocabulary
-from sasrec.errors import BundleError, ConfigError, DataError
+from sasrec.errors import BundleError, ConfigError, DataError, check_kind
 from sasrec.retrieval.blend import Blend, NewItems
 from sasrec.retrieval.content import Content, FeatureTensors, feature_tensors
 from sasrec.retrieval.counting import Markov, Popularity
@@ -46,6 +46,7 @@ def add_items(model: Recommender, source: Source) -> Recommender:
         DataError: The table is not like the other one, or has no new item with a feature.
         BundleError: The model's record of that table is damaged.
     """
+    check_kind("model", model, Recommender, advice="load one with sasrec.load(path)")
     told = _told(model.scorer)
     recipe = _recipe(model.record, told)
     others = read_items(source, model.items, item=recipe.item)

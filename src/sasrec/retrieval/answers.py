@@ -113,11 +113,12 @@ def as_given(raw: list[Id], rows: np.ndarray, ids: Vocabulary) -> pl.Series:
 
 def columns(rows: Sequence[Sequence[str]], *, left: Collection[int]) -> list[str]:
     """Rows of cells as lines of text, those of the columns at some places flush left and all others flush right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            cell.ljust(width) if at in left else cell.rjust(width)
-            for at, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
+    from rich.cells import cell_len  # here, as it takes longer to import than all of the above
+
+    widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
+
+    def padded(cell: str, at: int) -> str:
+        space = " " * (widths[at] - cell_len(cell))  # wide letters, as of Japanese, take two places
+        return cell + space if at in left else space + cell
+
+    return ["  ".join(padded(cell, at) for at, cell in enumerate(row)).rstrip() for row in rows]

@@ -35,7 +35,7 @@ from sasrec.data.parquet import pages
 from sasrec.data.sequences import Sequences
 from sasrec.data.vocab import Vocabulary
 from sasrec.errors import BundleError, ConfigError, DataError
-from sasrec.files import beside, sha256
+from sasrec.files import as_path, beside, sha256
 from sasrec.retrieval.exported import Exported
 from sasrec.retrieval.recommender import Recommender
 from sasrec.retrieval.record import check_record
@@ -65,12 +65,12 @@ def load(path: str | Path, *, frame: FrameKind = "polars") -> Recommender:
             That of the log is not kept, as its library need not be where the model is used.
 
     Raises:
-        ConfigError: There is no such `frame`.
+        ConfigError: There is no such `frame`, or `path` is none.
         BundleError: The folder is missing, foreign, damaged or written by a newer sasrec.
     """
     if frame not in get_args(FrameKind):
         raise ConfigError(f"frame: expected 'polars', 'pandas' or 'pyarrow', found {frame!r}")
-    content = read_bundle(Path(path))
+    content = read_bundle(as_path(path))
     try:
         return Recommender(
             _scorer(content.kind).from_parts(len(content.items), content.config, content.tensors),

@@ -16,6 +16,7 @@ from sasrec.data.log import FrameKind, Log, TimeUnit
 from sasrec.data.sequences import Sequences
 from sasrec.data.vocab import Id, Vocabulary
 from sasrec.errors import BundleError, ConfigError, UnknownIdError, check_flag, check_whole
+from sasrec.files import as_path
 from sasrec.retrieval.answers import Ids, Unknown, as_given, found, framed, listed
 from sasrec.retrieval.counting import Popularity
 from sasrec.retrieval.explaining import Explanation, explain
@@ -312,7 +313,7 @@ class Recommender:
         """
         selection = self._selection(k, exclude_seen=exclude_seen, allow=allow, deny=deny, unknown=unknown)
         ranked = self._search(self._asked(self.histories, at), np.arange(len(self.users)), selection)
-        return write_frames(Path(path), (self._named(some, self.users.ids) for some in ranked), replace=replace)
+        return write_frames(as_path(path), (self._named(some, self.users.ids) for some in ranked), replace=replace)
 
     def with_index(self, index: Shortcut) -> "Recommender":
         """The same model, which finds its answers by an index of its item vectors; see `sasrec.indexed`."""
@@ -328,7 +329,7 @@ class Recommender:
         """
         config, tensors = self.scorer.to_parts()
         content = bundle.Bundle(self.scorer.kind, config, self.users, self.items, self.histories, tensors, self.record)
-        bundle.save(content, Path(path), replace=replace)
+        bundle.save(content, as_path(path), replace=replace)
 
     def _selection(
         self,

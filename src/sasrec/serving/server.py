@@ -13,7 +13,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, final
 
-from sasrec.errors import ConfigError, ServingError
+from sasrec.errors import ConfigError, ServingError, check_kind, is_number, is_whole
+from sasrec.files import as_path
 from sasrec.serving.opening import is_address
 
 if TYPE_CHECKING:
@@ -58,19 +59,21 @@ class Place:
     drain: float = 1.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.port <= 65535:
-            raise ConfigError(f"port: expected 0 to 65535, found {self.port}")
+        if not is_whole(self.port, least=0) or self.port > 65535:
+            raise ConfigError(f"port: expected 0 to 65535, found {self.port!r}")
         # A string given in the place of a tuple falls into letters, none of which is a name of two.
-        if not all(re.fullmatch(r"[A-Za-z0-9_.-]{2,}", name) for name in self.known_as):
+        if not isinstance(self.known_as, tuple | list) or not all(
+            isinstance(name, str) and re.fullmatch(r"[A-Za-z0-9_.-]{2,}", name) for name in self.known_as
+        ):
             raise ConfigError(f"known_as: expected names of hosts, as ('shop.example',), found {self.known_as!r}")
         if self.events is not None and not is_address(self.events):
             raise ConfigError("events: expected the address of a database, postgresql://HOST/DATABASE")
-        if not 1 <= self.threads <= 1024:
-            raise ConfigError(f"threads: expected 1 to 1024, found {self.threads}")
-        if self.overlap is not None and not 0 < self.overlap <= 1:
-            raise ConfigError(f"overlap: expected a share above 0 and at most 1, found {self.overlap}")
-        if not 0 <= self.drain <= 3600:
-            raise ConfigError(f"drain: expected 0 to 3600 seconds, found {self.drain}")
+        if not is_whole(self.threads, least=1) or self.threads > 1024:
+            raise ConfigError(f"threads: expected 1 to 1024, found {self.threads!r}")
+        if self.overlap is not None and not (is_number(self.overlap) and 0 < self.overlap <= 1):
+            raise ConfigError(f"overlap: expected a share above 0 and at most 1, found {self.overlap!r}")
+        if not is_number(self.drain) or not 0 <= self.drain <= 3600:
+            raise ConfigError(f"drain: expected 0 to 3600 seconds, found {self.drain!r}")
 
 
 @final
@@ -109,17 +112,22 @@ def serve(
         started: Called once the server answers.
 
     Raises:
+        ConfigError: `model` is neither of the two, or `place` is no place.
         BundleError: The model cannot be used.
         DataError: The titles cannot be read, or fit none of the items.
         OutputError: The data folder cannot be written.
         ServingError: The port is taken, the data folder is in use, the events are damaged or cannot be reached, or an
             extra is missing.
     """
-    place = place or Place()
-    folder, titles = (None if one is None else Path(one) for one in (place.data, place.titles))
+    from sasrec.retrieval.recommender import Recommender
+
+    place = Place() if place is None else place
+    check_kind("place", place, Place, advice="give sasrec.Place(port=8000)")
+    folder = None if place.data is None else as_path(place.data, what="data")
+    titles = None if place.titles is None else as_path(place.titles, what="titles")
     place = replace(place, data=folder, titles=titles)
-    if isinstance(model, str | Path):
-        run(Path(model), place, started=started)
+    if not isinstance(model, Recommender):
+        run(as_path(model, what="model"), place, started=started)
         return
     with tempfile.TemporaryDirectory() as scratch:
         saved = Path(scratch) / "model.sasrec"

@@ -7,7 +7,7 @@ import numpy as np
 
 from sasrec.config import Config
 from sasrec.data.splits import Part, Split
-from sasrec.errors import ConfigError, check_whole
+from sasrec.errors import ConfigError, check_kind, check_whole
 from sasrec.evaluation.candidates import Candidates
 from sasrec.evaluation.intervals import Interval, paired_interval
 from sasrec.evaluation.metrics import METRICS, mean_and_error, mean_in_words
@@ -252,6 +252,8 @@ def check_names(names: Sequence[str]) -> None:
     """Refuse names that the table could not tell apart; ConfigError."""
     if not names:
         raise ConfigError("models: expected at least one to compare, found none")
+    for name in names:
+        check_kind("models", name, str, called="name", advice="call each as the table is to show it")
     taken = [name for place, name in enumerate(names) if name in COUNTED or name in names[:place]]
     if taken:
         raise ConfigError(f"models: the name {taken[0]!r} is taken by another line of the table; call it otherwise")
@@ -319,8 +321,5 @@ def _cells(one: Contestant, *, spread: bool) -> list[str]:
     cells = [one.name, one.kind, *(mean_in_words(*found) for found in one.metrics.values())]
     if spread:
         cells.append(f"{one.spread[metric]:.4f}" if one.spread else "")
-    if found := one.differences.get(metric):
-        cells.append(f"{found.difference:+.4f} ({found.low:+.4f} to {found.high:+.4f})")
-    else:
-        cells.append("")
+    cells.append(str(one.differences.get(metric, "")))
     return cells + ([""] * 4 if one.cost is None else one.cost.cells(nothing="-"))

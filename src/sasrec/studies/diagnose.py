@@ -25,7 +25,7 @@ from sasrec.studies.histories import shuffled, without_older
 from sasrec.studies.trials import Line, Trials
 from sasrec.studies.verdict import on_blocks, on_history, on_last_item, on_network, on_order
 from sasrec.training.machine import torch_threads
-from sasrec.training.parts import check_features, check_nothing_added
+from sasrec.training.parts import check_nothing_added, check_same_features
 from sasrec.training.progress import Tell, told
 from sasrec.training.settling import settled
 from sasrec.training.training import train, whole
@@ -201,7 +201,7 @@ def _network_of(model: Recommender, data: Split, features: Features | None) -> N
             "read and split the log as in training, or leave the model away to train one"
         )
     check_nothing_added(model, data, done="diagnose")
-    check_features(model, features, done="a diagnosis")
+    check_same_features(model, features, done="a diagnosis")
     return scorer
 
 

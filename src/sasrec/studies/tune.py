@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from sasrec.config import Config, read_toml
 from sasrec.data.splits import Split, known_split
-from sasrec.errors import ConfigError, OutputError, ScoreError, TrainingError, check_whole
+from sasrec.errors import ConfigError, OutputError, ScoreError, TrainingError, check_kind, check_whole, is_number
+from sasrec.files import as_path
 from sasrec.locking import held
 from sasrec.training.progress import told
 from sasrec.training.training import train, whole
@@ -132,13 +133,15 @@ def tune(
         TrainingError: Every trial failed, or Ctrl-C came before the first was done.
     """
     known_split(data)
+    check_kind("base", base, Config, advice="settings go into sasrec.Config(...)")
+    check_kind("space", space, Mapping, called="dict", advice="give values or a Range by the name of each setting")
     _check_space(space)
     check_whole("trials", trials, least=1)
     check_whole("seed", seed, least=0)
     asked = {"data": data.fingerprint, "space": _plain(space), "base": base.to_dict(), "seed": seed}
     tell = told(progress)
     alone = "another search tries the same settings"
-    with nullcontext() if study is None else held(Path(os.path.realpath(study)), doing=alone):
+    with nullcontext() if study is None else held(Path(os.path.realpath(as_path(study, what="study"))), doing=alone):
         search = _opened(study, asked)
         done = _finished(search)
         while len(done) < trials and _try(search, data, space, base, seed=seed + len(done)):
@@ -205,19 +208,15 @@ def _check_range(name: str, values: Range) -> None:
     log: object = values.log
     if not isinstance(log, bool):
         raise ConfigError(f"space: {name}: log must be true or false, found {values}")
-    ordered = _is_number(low) and _is_number(high) and low <= high < math.inf
+    ordered = is_number(low) and is_number(high) and low <= high < math.inf
     if not ordered or (log and (low <= 0 or step is not None)):
         raise ConfigError(
             f"space: {name}: low must be at most high, and with log above 0 and without step, found {values}"
         )
-    if step is not None and not (_is_number(step) and 0 < step < math.inf and _divides(step, low, high)):
+    if step is not None and not (is_number(step) and 0 < step < math.inf and _divides(step, low, high)):
         raise ConfigError(
             f"space: {name}: step must be above 0, divide the range, and be whole between integers, found {values}"
         )
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _divides(step: float, low: float, high: float) -> bool:

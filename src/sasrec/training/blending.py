@@ -23,7 +23,7 @@ from sasrec.training.counting import Countable, check_countable, count
 from sasrec.training.machine import describe
 from sasrec.training.parts import check_nothing_added, same_features
 from sasrec.training.progress import told
-from sasrec.training.settling import check_features
+from sasrec.training.settling import check_fitting
 
 _DEPTH = 50  # of each part's ranking so many items take part in the search
 _USERS = 30_000  # so many validation users at most
@@ -115,8 +115,7 @@ def worth(part: Mapping[str, Any]) -> str:
     if part["weight"] == 0:
         left = "ranks new items alone" if part["kind"] == Content.kind else "is left out"
         return f"{start}; adds nothing to the others and {left}"
-    interval = f"{found.difference:+.4f} ({found.low:+.4f} to {found.high:+.4f})"
-    return f"{start}; adds {interval} to the others" + ("" if found.low > 0 else ", which may be nothing")
+    return f"{start}; adds {found} to the others" + ("" if found.low > 0 else ", which may be nothing")
 
 
 def share_of_new(new: Mapping[str, Any]) -> str:
@@ -125,14 +124,14 @@ def share_of_new(new: Mapping[str, Any]) -> str:
     if not new["items"]:
         return start
     found = Interval(**new["costs"])
-    return f"{start}; changes known targets by {found.difference:+.4f} ({found.low:+.4f} to {found.high:+.4f})"
+    return f"{start}; changes known targets by {found}"
 
 
 def _parts(
     data: Split, models: Sequence[Recommender | Countable], features: Features | None, *, progress: bool | None
 ) -> dict[str, Recommender]:
     """The models by a name for each, the named ones counted; with features, content among them."""
-    check_features(data, features)
+    check_fitting(data, features)
     for model in models:
         if isinstance(model, str):
             check_countable(model)

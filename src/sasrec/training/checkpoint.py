@@ -22,8 +22,8 @@ from torch import Tensor
 from sasrec.config import Config
 from sasrec.data.features import Features
 from sasrec.data.splits import Split
-from sasrec.errors import BundleError, ConfigError, OutputError, SasrecError
-from sasrec.files import check_free, durable_file, sweep
+from sasrec.errors import BundleError, ConfigError, OutputError, SasrecError, is_number
+from sasrec.files import as_path, check_free, durable_file, sweep
 from sasrec.locking import held
 from sasrec.training.epochs import Course, EpochResult, Watcher
 from sasrec.training.negatives import Draw
@@ -54,9 +54,10 @@ class Checkpoint:
     resume: bool = False
 
     def __post_init__(self) -> None:
-        """Check the interval; ConfigError."""
-        if not self.every > 0:
-            raise ConfigError(f"every: must be more than 0 minutes, found {self.every!r}")
+        """Check the path and the interval; ConfigError."""
+        as_path(self.path)
+        if not is_number(self.every) or not self.every > 0:
+            raise ConfigError(f"every: expected a number of minutes above 0, found {self.every!r}")
 
     def check(self) -> None:
         """Refuse what cannot be gone on with, or would be lost, before any work is done.

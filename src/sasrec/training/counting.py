@@ -21,7 +21,7 @@ from sasrec.retrieval.scorers import Scorer
 from sasrec.training.costs import Clock
 from sasrec.training.machine import describe
 from sasrec.training.progress import told
-from sasrec.training.settling import check_enough, check_features, has_repeats
+from sasrec.training.settling import check_enough, check_fitting, has_repeats
 
 Countable = Literal["popularity", "recent", "markov", "rules", "knn", "ease", "content"]
 """The models that `count` knows: "recent" is the popularity of the latest events alone."""
@@ -70,7 +70,7 @@ def count(
     check_countable(model)
     train, valid, tell = known_split(data).train, data.valid, told(progress)
     check_enough(data, train, valid)
-    _check_features(data, model, features)
+    _check_needed(data, model, features)
     clock = Clock()
     exclude_seen = not has_repeats(valid)
     found: list[tuple[dict[str, Any], Scorer]] = []
@@ -100,7 +100,7 @@ def check_countable(model: object) -> None:
         raise ConfigError(f"model: expected one of {', '.join(get_args(Countable))}, found {model!r}")
 
 
-def _check_features(data: Split, model: Countable, features: Features | None) -> None:
+def _check_needed(data: Split, model: Countable, features: Features | None) -> None:
     """Content needs features of this catalogue, and nothing else looks at them."""
     if model == "content" and features is None:
         raise ConfigError(
@@ -108,7 +108,7 @@ def _check_features(data: Split, model: Countable, features: Features | None) ->
         )
     if model != "content" and features is not None:
         raise ConfigError(f"features: {model!r} knows items by who had them alone; leave them out, or count 'content'")
-    check_features(data, features)
+    check_fitting(data, features)
 
 
 def _choices(

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from sasrec.data.features import Features
+from sasrec.data.features import Features, check_features
 from sasrec.data.splits import Split
 from sasrec.errors import ConfigError
 from sasrec.retrieval.blend import Blend
@@ -62,12 +62,13 @@ def check_nothing_added(model: Recommender, data: Split, *, done: str) -> None:
         )
 
 
-def check_features(model: Recommender, features: Features | None, *, done: str) -> None:
+def check_same_features(model: Recommender, features: Features | None, *, done: str) -> None:
     """Refuse other features than those that a model was trained with; ConfigError.
 
     Args:
         done: What needs them, a noun.
     """
+    check_features(features)
     record, given = model.record, {} if features is None else features.record()
     if (features is None) != (record.get("features") is None) or not same_features([record, given]):
         trained = record.get("features")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import final
 
 from sasrec.errors import OutputError
+from sasrec.files import as_path
 from sasrec.training.epochs import EpochResult, Watcher
 
 Tell = Callable[[str], None]
@@ -114,7 +115,7 @@ def noted(history: str | Path | None, *, done: Sequence[EpochResult] | None = No
     """
     if history is None:
         return Together()
-    before = set(map(_epoch_in, _lines(path := Path(history))))
+    before = set(map(_epoch_in, _lines(path := as_path(history, what="history"))))
 
     class History:
         def step(self, epoch: int, loss: float) -> None:

@@ -18,7 +18,7 @@ from sasrec.training.counting import recounted
 from sasrec.training.epochs import EpochResult
 from sasrec.training.machine import device_here, torch_threads
 from sasrec.training.negatives import Draw
-from sasrec.training.parts import Part, check_features, check_nothing_added, parts_of
+from sasrec.training.parts import Part, check_nothing_added, check_same_features, parts_of
 from sasrec.training.progress import watched
 
 
@@ -65,7 +65,7 @@ def refit(
             "split the log as in training"
         )
     check_nothing_added(model, data, done="refit")
-    check_features(model, features, done="a refit")
+    check_same_features(model, features, done="a refit")
     clock = Clock()
     again = _Again(data.refit.train, len(data.log.items), features, draw, progress)
     made = {part.name: (part.weight, again.made(part)) for part in parts_of(model)}

@@ -3,9 +3,9 @@
 from dataclasses import replace
 from typing import get_args
 
-from sasrec.data.features import Features
+from sasrec.data.features import Features, check_features
 from sasrec.data.splits import Split
-from sasrec.errors import ConfigError
+from sasrec.errors import ConfigError, check_kind
 from sasrec.retrieval.exported import Exported
 from sasrec.retrieval.neural import Neural
 from sasrec.retrieval.recommender import Recommender
@@ -43,6 +43,8 @@ def retrain(
         TrainingError: As `train`.
         KeyboardInterrupt: Ctrl-C; what takes the place of another model is trained to its end.
     """
+    check_kind("model", model, Recommender, advice="train one, or load one with sasrec.load(path)")
+    check_features(features)
     if (features is None) != (model.record.get("features") is None):
         if features is not None:
             raise ConfigError("features: the model was trained without them; leave them out")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from sasrec.config import Config
-from sasrec.data.features import Features
+from sasrec.data.features import Features, check_features
 from sasrec.data.sequences import Sequences
 from sasrec.data.splits import Holdout, Split
 from sasrec.errors import ConfigError, DataError, check_kind
@@ -37,7 +37,7 @@ def check(data: Split, train: Sequences, valid: Holdout, config: Config, feature
     check_enough(data, train, valid)
     _check_weights(data, train, config)
     _check_times(data, config)
-    check_features(data, features)
+    check_fitting(data, features)
     if config.device != "auto" and not has_device(config.device):
         raise ConfigError(f"device: torch finds no '{config.device}' here; set device='cpu'")
 
@@ -234,11 +234,12 @@ def _check_times(data: Split, config: Config) -> None:
         )
 
 
-def check_features(data: Split, features: Features | None) -> None:
-    """Refuse features of another catalogue; DataError."""
-    found, items = 0 if features is None else len(features.offsets) - 1, len(data.log.items)
-    if features is not None and found != items:
-        raise DataError(f"features are of {found:,} items, the log has {items:,}; read them for log.items")
+def check_fitting(data: Split, features: Features | None) -> None:
+    """Refuse features of another catalogue, DataError, and what is none, ConfigError."""
+    check_features(features)
+    items = len(data.log.items)
+    if features is not None and len(features) != items:
+        raise DataError(f"features are of {len(features):,} items, the log has {items:,}; read them for log.items")
 
 
 def has_repeats(holdout: Holdout) -> bool:

@@ -3,12 +3,12 @@
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from sasrec.config import Config
 from sasrec.data.features import Features
 from sasrec.data.splits import Split, known_split
-from sasrec.errors import TrainingError
+from sasrec.errors import TrainingError, check_kind
 from sasrec.evaluation.ranking import validated
 from sasrec.retrieval.recommender import Recommender
 from sasrec.retrieval.scorers import Scorer
@@ -36,6 +36,7 @@ class Keeping(Watcher, Protocol):
         """Tells a watcher, and keeps what there is before an error of its passes on."""
 
 
+@runtime_checkable
 class Kept(Protocol):
     """Where the state of a training is kept: a `sasrec.Checkpoint`."""
 
@@ -82,11 +83,11 @@ def train(
         DataError: There is nothing to learn from or to validate on, or a checkpoint is of another log or split.
         ConfigError: No split or device, a setting that nothing reads, draws of another kind, or a checkpoint of others.
         BundleError: There is no checkpoint to go on from, or it is damaged.
-        OutputError: `history` or the checkpoint cannot be written, another training writes the checkpoint, or it would
-            take the place of a stopped one.
+        OutputError: `history` or the checkpoint cannot be written, or the latter is that of another training.
         TrainingError: The loss is no longer finite, or Ctrl-C came before the first epoch was validated.
         ScoreError: The weights of an epoch give scores that are not numbers.
     """
+    check_kind("checkpoint", checkpoint, Kept | None, called="Checkpoint", advice="give sasrec.Checkpoint(path)")
     clock, asked, parts, valid, items = Clock(), config, known_split(data).train, data.valid, len(data.log.items)
     check(data, parts, valid, asked, features)
     taken, exclude_seen = settled(asked, parts, items=items, drawn=draw is not None), not has_repeats(valid)
