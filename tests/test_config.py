@@ -91,12 +91,21 @@ def test_settings_survive_a_toml_file(tmp_path_factory, settings):
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("width", "wide", "width: Expected a number, or 'auto', found 'wide'"),
-        ("width", 0, "width: Expected int >= 1, or 'auto', found 0"),
+        ("width", "wide", "width: expected a number, or 'auto', found 'wide'"),
+        ("width", 0, "width: expected an integer >= 1, or 'auto', found 0"),
+        ("blocks", 2.5, "blocks: expected an integer, found 2.5"),
+        ("width", 8.5, "width: expected an integer, or 'auto', found 8.5"),
+        ("dropout", 1, "dropout: expected a number < 1.0, or 'auto', found 1"),
+        ("projected", "no", "projected: expected True or False, found 'no'"),
+        (
+            "loss",
+            None,
+            "loss: expected a name (one of 'softmax', 'sampled-softmax', 'bce', 'gbce', 'bpr', 'auto'), found None",
+        ),
         (
             "windows",
             "sliding",
-            "windows: Expected a name (one of 'last', 'random', 'rolling', 'auto'), found 'sliding'",
+            "windows: expected a name (one of 'last', 'random', 'rolling', 'auto'), found 'sliding'",
         ),
     ],
 )
@@ -297,7 +306,7 @@ def test_a_refused_value_says_where_it_stands(write):
     with pytest.raises(ConfigError) as error:
         Config.from_toml(path)
 
-    assert str(error.value) == f"{path}: width: Expected int >= 1, or 'auto', found 0"
+    assert str(error.value) == f"{path}: width: expected an integer >= 1, or 'auto', found 0"
 
 
 @pytest.mark.parametrize(
@@ -307,7 +316,7 @@ def test_a_refused_value_says_where_it_stands(write):
         ("width: 8", "is not TOML"),
         ("width = 8\nwidth = 9", "is not TOML"),
         ("[model]\nwidth = 8", "unknown setting 'model'"),
-        ("seed = 1979-05-27", "seed: Expected int"),
+        ("seed = 1979-05-27", "seed: expected an integer, found"),
     ],
 )
 def test_a_file_that_is_no_list_of_settings_is_refused(write, text, message):

@@ -3,6 +3,7 @@
 import difflib
 import json
 import os
+import re
 import tomllib
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -218,8 +219,7 @@ class Config:
             f"{relative}: attention alone reads distances, and blocks=0 has none; set 'learned' or 'none'": (
                 relative is not None and self.blocks == 0
             ),
-            "swap_users: there are no user vectors to swap; set user_width": self.swap_users > 0
-            and not self.user_width,
+            "swap_users: there are no user vectors to swap; set user_width": self.user_width == 0 < self.swap_users,
             "similarity: user vectors need 'dot', found 'cosine'": self.user_width > 0 and self.similarity != "dot",
             f"label_smoothing: needs all scores, found loss={self.loss!r}; set loss='softmax' or leave it at 0": (
                 self.label_smoothing not in (0.0, "auto") and self.loss not in ("softmax", "auto")
@@ -311,6 +311,9 @@ def read_toml(path: str | Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: is nested too deeply to be read; settings are lines of name = value") from None
 
 
+_IN_WORDS = {"int": "an integer", "float": "a number", "bool": "True or False", "str": "a name"}
+
+
 def _checked(name: str, value: object, hint: Any) -> object:
     """The value as msgspec decodes it for the annotation; integers become floats where a float is meant."""
     try:
@@ -318,6 +321,6 @@ def _checked(name: str, value: object, hint: Any) -> object:
     except msgspec.ValidationError as error:
         words = [repr(word) for part in (hint, *get_args(hint)) for word in get_args(part) if isinstance(word, str)]
         choice = f" (one of {', '.join(words)})" if len(words) > 1 else "".join(f", or {word}" for word in words)
-        wanted = f"Expected a {'name' if len(words) > 1 else 'number'}"
-        reason = wanted if "enum value" in str(error) else str(error).replace("`", "")
-        raise ConfigError(f"{name}: {reason}{choice}, found {value!r}") from None
+        found = re.search(r"`(\w+)[^`]*`( [<>].*)?", str(error))  # there is none for a text that is none of the words
+        kind, bound = found.groups("") if found else ("str" if len(words) > 1 else "float", "")
+        raise ConfigError(f"{name}: expected {_IN_WORDS[kind]}{bound}{choice}, found {value!r}") from None

@@ -172,9 +172,7 @@ def evaluate_all(
     if not all(model.users.ids.equals(data.log.users.ids) for model in models.values()):
         # Rows of this log are other users to such a model: it ranks for them as for people that it does not know.
         holdout = replace(holdout, histories=replace(holdout.histories, users=None))
-    seen = first.exclude_seen if exclude_seen is None else exclude_seen
-    if candidates == "sasrec2018":
-        seen = False
+    seen = candidates != "sasrec2018" and (first.exclude_seen if exclude_seen is None else exclude_seen)
     refitted = check_alike(models, on=on)
     timed = check_times(models, data)
     train, items = data.refit.train if refitted else data.train, len(data.log.items)
@@ -236,8 +234,7 @@ def check_protocol(
         raise ConfigError(f"k: expected an integer >= 1 or several, found {', '.join(map(repr, cuts)) or 'none'}")
     if on not in get_args(Part):
         raise ConfigError(f"on: expected 'test' or 'valid', found {on!r}")
-    holdout = data.test if on == "test" else data.valid
-    if not len(holdout):
+    if not len(holdout := data.test if on == "test" else data.valid):
         raise DataError(f"{data.log.source.name}: the split holds no {on} user")
     if candidates == "sasrec2018" and exclude_seen:
         raise ConfigError("exclude_seen: 'sasrec2018' ranks what was drawn, seen or not, found True; leave it out")
