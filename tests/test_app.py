@@ -462,6 +462,13 @@ def raw(running, data):
         return connection.recv(65536).decode()
 
 
+def test_an_id_with_nul_is_refused_in_words(ask):
+    status, _, problem = ask("POST", "/v1/recommend", {"history": ["i1", "i\0"]})
+
+    assert status == 422
+    assert problem["errors"] == [{"pointer": "/history/1", "detail": "Expected a text without NUL"}]
+
+
 def test_a_body_that_is_too_large_is_refused_by_its_length_alone(running):
     answer = raw(running, f"{HEAD}content-length: {BODY + 1}\r\n\r\n".encode())  # and none of the body
 

@@ -12,10 +12,11 @@ from sasrec.serving.naming import is_loopback, names_of
 PATIENCE = 60  # seconds for what takes none on a quiet machine
 
 
-def answer_to(running, *hosts):
+def answer_to(running, *hosts, version=11):
     """Status and document of the answer to a request that bears these names."""
     address = urlsplit(running.url)
     connection = http.client.HTTPConnection("127.0.0.1", address.port, timeout=PATIENCE)
+    connection._http_vsn_str = f"HTTP/{version // 10}.{version % 10}"
     connection.putrequest("GET", "/v1/model", skip_host=True)
     for host in hosts:
         connection.putheader("host", host)
@@ -51,9 +52,17 @@ def test_a_request_for_this_machine_or_an_address_is_answered_by_every_server(na
     assert [answer_to(running, host)[0] for running in named.values()] == [200] * 4
 
 
-def test_a_request_that_bears_no_name_at_all_is_answered(named):
-    # Of HTTP/1.0, say; no browser sends one.
-    assert [answer_to(named["loopback"], *hosts)[0] for hosts in ((), ("",))] == [200, 200]
+@pytest.mark.parametrize("server", ["loopback", "everywhere"])
+def test_a_request_says_once_whom_it_is_for_unless_it_is_of_http_1_0(named, server):
+    both = ("localhost", "evil.example")
+
+    assert answer_to(named[server], version=10)[0] == 200
+    assert answer_to(named[server], "")[0] == 200
+    for hosts, found in (((), "none"), (both, "2"), (both[::-1], "2")):
+        status, problem = answer_to(named[server], *hosts)
+
+        assert (status, problem["type"]) == (400, "/problems/malformed")
+        assert problem["detail"] == f"a request has one Host header, found {found}"
 
 
 @pytest.mark.parametrize(
@@ -66,12 +75,6 @@ def test_a_page_that_has_its_own_name_lead_to_the_loopback_reads_nothing(named, 
     assert (status, problem["type"]) == (421, "/problems/misdirected")
     assert "--known-as" in problem["detail"]
     assert answer_to(named["everywhere"], host.encode("latin-1"))[0] == 200
-
-
-def test_a_second_name_is_not_overlooked(named):
-    both = ("localhost", "evil.example")
-
-    assert [answer_to(named["loopback"], *hosts)[0] for hosts in (both, both[::-1])] == [421, 421]
 
 
 def test_a_server_answers_to_the_names_that_it_is_given(named):

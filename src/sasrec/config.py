@@ -94,8 +94,8 @@ class Config:
             step share them.
         sampler: Where negatives come from: "unseen" draws evenly from what the user never had, "uniform" from the
             catalogue, "popularity" as often as items occur, "in-batch" from the targets of the step, "mixed" each
-            time from "uniform" or "in-batch" as a coin falls. "auto" is "unseen"; for "sampled-softmax" it is "mixed"
-            with `share_negatives` and `logq`.
+            time from "uniform" or "in-batch" as a coin falls. "auto" is "unseen", and with `share_negatives` or `logq`,
+            which it sets for "sampled-softmax", "mixed", or under `swap_items` "uniform".
         share_negatives: Draw once for all targets of a step.
         logq: Take the logarithm of its expected count from a negative's score, which undoes the sampler's bias.
         calibration: The t of "gbce", from 0 (binary cross-entropy summed over negatives) to 1 (calibrated).

@@ -6,14 +6,14 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 
+from sasrec.data.clock import PER_SECOND
 from sasrec.data.filters import Filters, apply_filters
-from sasrec.data.log import Log
+from sasrec.data.log import Log, TimeUnit
 from sasrec.data.reading import assembled, encoded
 from sasrec.data.vocab import Vocabulary, integers
 from sasrec.errors import DataError
 
-_MICROSECONDS = {"s": 1_000_000, "ms": 1_000, "us": 1}  # in each unit that counts from 1970, but for nanoseconds
-_LATEST = (2**62 - 1) // 1000  # microseconds whose nanoseconds a saved model takes
+_LATEST = (2**62 - 1) // 1000  # microseconds whose nanoseconds, and the differences of these, are 64-bit integers
 _WHO = ("user", "item", "time")
 
 
@@ -42,7 +42,7 @@ def merge(log: Log, events: pl.DataFrame, *, without: Collection[str] = (), filt
     forgotten = rows["user"].cast(pl.String).is_in(list(without))
     rows, before = rows.filter(~forgotten), len(events)
     added = _timed(events, log)
-    if log.source.time_unit in (*_MICROSECONDS, "ns"):
+    if log.source.time_unit in PER_SECOND:
         added = _not_in(added, rows)
     if "weight" in rows.columns:
         added = added.with_columns(weight=pl.lit(_usual_weight(rows["weight"].to_numpy(), filters), dtype=pl.Float32))
@@ -78,13 +78,26 @@ def _timed(events: pl.DataFrame, log: Log) -> pl.DataFrame:
     if known is None or unit is None:
         return events.select("user", "item")
     times = events["time"].to_numpy()
-    if unit in _MICROSECONDS:
-        times = times // _MICROSECONDS[unit] if known.dtype == np.int64 else times / _MICROSECONDS[unit]
-    elif unit == "ns":
-        times = np.clip(times, -_LATEST, _LATEST) * 1000
+    if unit in PER_SECOND:
+        times = from_microseconds(times, unit, whole=known.dtype == np.int64)
     else:  # a clock of the log's own, which they follow in their order
         times = np.floor(known.max()).astype(np.int64) + events["time"].rank("dense").to_numpy()
     return events.with_columns(pl.Series("time", times.astype(known.dtype))).select(_WHO)
+
+
+def from_microseconds(times: np.ndarray, unit: TimeUnit, *, whole: bool) -> np.ndarray:
+    """Times of stored events in the unit of a log that counts from 1970.
+
+    Nanoseconds reach from 1823 to 2116; what lies beyond counts as the end of that.
+
+    Args:
+        times: Microseconds since 1970, int64.
+        whole: Round down, as a log of whole numbers has its own.
+    """
+    if unit == "ns":
+        return np.clip(times, -_LATEST, _LATEST) * 1000
+    size = 10**6 // PER_SECOND[unit]
+    return times // size if whole else times / size
 
 
 def _not_in(events: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:

@@ -348,10 +348,10 @@ def _own(graph: Graph, network: SASRec) -> str | None:
         return None
     table = _numbers(network.users.weight * network.scales[1])
     # The last row is the unknown user's: rows outside the table count as -1, which is the last one.
-    beyond = graph.node("Less", "users", graph.array(np.array(network.users.unknown, dtype=np.int64)))
-    known = graph.node("Where", beyond, "users", graph.array(np.array(-1, dtype=np.int64)))
-    known = graph.node("Max", known, graph.array(np.array(-1, dtype=np.int64)))
-    return graph.node("Unsqueeze", graph.node("Gather", graph.array(table), known), graph.whole(1))
+    known = graph.node("Less", "users", graph.array(np.array(network.users.unknown, dtype=np.int64)))
+    rows = graph.node("Where", known, "users", graph.array(np.array(-1, dtype=np.int64)))
+    rows = graph.node("Max", rows, graph.array(np.array(-1, dtype=np.int64)))
+    return graph.node("Unsqueeze", graph.node("Gather", graph.array(table), rows), graph.whole(1))
 
 
 def _joined(graph: Graph, states: str, own: str) -> str:

@@ -12,7 +12,7 @@ import msgspec
 from sasrec.serving import problems
 from sasrec.serving.answering import LOGGER
 from sasrec.serving.api import BODY
-from sasrec.serving.naming import Names, check_name
+from sasrec.serving.naming import Names, check_host
 from sasrec.serving.operations import OPERATIONS, Desk, Operation
 from sasrec.serving.pages import FILES, read_page
 from sasrec.serving.pages import HEADERS as PAGE_HEADERS
@@ -75,8 +75,7 @@ class Application:
         route, status = "other", "500"
         try:
             try:
-                if self._names is not None:
-                    check_name(scope["headers"], self._names)
+                check_host(scope["headers"], scope["http_version"], self._names)
                 route, endpoint, parts = self._found(scope)
                 reply = await endpoint(_Asked(scope, receive, parts))
             except Problem as problem:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from ipaddress import ip_address
 
-from sasrec.serving.problems import MISDIRECTED, Problem
+from sasrec.serving.problems import MALFORMED, MISDIRECTED, Problem
 
 Names = frozenset[str]
 
@@ -31,15 +31,23 @@ def is_loopback(address: str) -> bool:
     return ip_address(address.removeprefix("::ffff:")).is_loopback
 
 
-def check_name(headers: Iterable[tuple[bytes, bytes]], names: Names) -> None:
-    """Refuse a request that bears another name; an IP address is none, as nobody can make it lead elsewhere.
+def check_host(headers: Iterable[tuple[bytes, bytes]], version: str, names: Names | None) -> None:
+    """Refuse a request for another host, or one of which nobody can tell (RFC 9112, 3.2).
+
+    An IP address is no name, as nobody can make it lead elsewhere.
+
+    Args:
+        version: Of HTTP; before 1.1 a request need not say.
+        names: Those that requests may bear; None where any will do.
 
     Raises:
-        Problem: MISDIRECTED.
+        Problem: MALFORMED or MISDIRECTED.
     """
-    for header, value in headers:
-        if header == b"host" and (name := _name(value)) not in names:
-            raise Problem(MISDIRECTED, f"{name!r} is no name of this server; --known-as {name} would make it one")
+    hosts = [value for header, value in headers if header == b"host"]
+    if len(hosts) > 1 or (not hosts and version != "1.0"):
+        raise Problem(MALFORMED, f"a request has one Host header, found {len(hosts) or 'none'}")
+    if names is not None and hosts and (name := _name(hosts[0])) not in names:
+        raise Problem(MISDIRECTED, f"{name!r} is no name of this server; --known-as {name} would make it one")
 
 
 @lru_cache(maxsize=256)

@@ -171,7 +171,7 @@ async def store_events(desk: Desk, asked: api.Events) -> api.EventsStored:
         Event(one.id, str(one.user), str(one.item), None if one.time is None else microseconds(one.time))
         for one in asked.events
     ]
-    refusal = "nothing of this request was stored; what was stored before is whole"
+    refusal = "nothing of this request was stored; send it again once there is room"
     outcomes = await _written(desk.service.store.add, events, refusal=refusal)
     now = time.time()
     for one, outcome in zip(events, outcomes, strict=True):

@@ -156,7 +156,8 @@ def invalid(message: str) -> Problem:
     pointer = "".join(f"/{name or place}" for name, place in places)
     if field := re.search(r"(?:required|unknown) field `([^`~/]*)`", detail):
         pointer += f"/{field[1]}"
-    detail = detail.replace("`", "")
+    # The one pattern of the schema, in words.
+    detail = re.sub(r"Expected `str` matching regex .*", "Expected a text without NUL", detail).replace("`", "")
     if re.search(r"/times?(/|$)", pointer) and detail.startswith("Expected float"):
         detail += "; times are numbers, in seconds since 1970"
     return Problem(INVALID, f"{pointer or 'the request'}: {detail}", errors=(Fault(pointer, detail),))

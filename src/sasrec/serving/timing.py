@@ -8,19 +8,15 @@ import numpy as np
 
 from sasrec.data.clock import PER_SECOND, now
 from sasrec.data.log import TimeUnit
+from sasrec.data.merging import from_microseconds
 from sasrec.errors import BundleError
 from sasrec.serving.api import Recommend
 from sasrec.serving.problems import Problem, invalid
 
-_MOST = (2**62 - 1) // 1000  # microseconds whose nanoseconds, and the differences of these, are 64-bit integers
-
 
 @final
 class Clock:
-    """Times in the unit of a log, whole ones as it has them: int64, rounded down.
-
-    Nanoseconds reach from 1823 to 2116; what lies beyond counts as the end of that.
-    """
+    """Times in the unit of a log, whole ones as it has them: int64, rounded down."""
 
     def __init__(self, unit: TimeUnit) -> None:
         """Raises: BundleError: The unit is none that counts from 1970."""
@@ -33,10 +29,7 @@ class Clock:
 
     def of_microseconds(self, times: Iterable[int]) -> np.ndarray:
         """From microseconds since 1970, as events are stored."""
-        exact = np.array(list(times), dtype=np.int64)
-        if self._unit == "ns":
-            return np.clip(exact, -_MOST, _MOST) * 1000
-        return exact // (10**6 // self._per_second)
+        return from_microseconds(np.array(list(times), dtype=np.int64), self._unit, whole=True)
 
     def of_seconds(self, times: Iterable[float]) -> np.ndarray:
         """From seconds since 1970, as requests have them; read as those of events are."""
