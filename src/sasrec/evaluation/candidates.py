@@ -1,4 +1,4 @@
-"""Targets ranked against a few drawn items: cheaper to read about than the whole catalogue, and not comparable with it.
+"""Targets ranked among a few drawn items, as many papers do: the figures do not compare with whole-catalogue ones.
 
 Source: Krichene & Rendle, KDD 2020, on why sampled figures are higher and may order models otherwise.
 """

@@ -163,7 +163,7 @@ class _Sizes(FeatureTensors):
 def widened(scorer: Neural, places: np.ndarray, features: Features) -> Neural:
     """The same network for a larger catalogue, in which the items that it has not learned are what their features say.
 
-    Their own vectors are 0: noise in these would move them to where nothing is known of them to belong.
+    Their own vectors are 0: noise would move them away from where their features put them.
 
     Args:
         places: Row of each of the scorer's items in the larger catalogue, int64 of shape (items,).

@@ -34,8 +34,8 @@ class Range:
 
     Attributes:
         log: Search the logarithm evenly, as suits a learning rate.
-        step: Distance of neighbours, which divides the range and is whole between integers; None takes every number, of
-            integers every integer.
+        step: Distance between neighbouring values; it divides the range, and is an integer between integers. None tries
+            every number, between integers every integer.
     """
 
     low: float

@@ -45,8 +45,8 @@ def blend(
     part is worth beside the others, with an interval over users.
 
     With content among the parts, an item that nobody had in training is scored by content alone: the others know
-    nothing of it. What it lends to new items weighs as little as ranks the validation targets, were each of them new,
-    as well as content alone does; the record says what that costs the others.
+    nothing of it. Its weight there is the smallest with which validation targets, each taken for new in turn, rank as
+    well as under content alone; the record says what that costs known items.
 
     Args:
         models: Networks and counted models of the training part of `data`, or names of models to count, as `count`.

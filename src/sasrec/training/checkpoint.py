@@ -46,7 +46,7 @@ class Checkpoint:
     Attributes:
         path: A file, written whole or not at all. It stays until `remove`, for when the trained model is saved.
         every: Minutes from one writing to the next; the state is written after an interrupt too.
-        resume: Go on with the training that the file holds. Otherwise there must be none.
+        resume: Go on with the training that the file holds. If False, there must be no such file.
     """
 
     path: str | Path

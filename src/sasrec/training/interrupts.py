@@ -57,8 +57,8 @@ class Interrupts:
 def held_back() -> Iterator[Interrupts]:
     """Hold back, inside the block, every signal that would raise KeyboardInterrupt where it finds the program.
 
-    A handler of the caller's own stays; so does it that a job in the background ignores Ctrl-C. Outside the main
-    thread, where Python raises none, nothing is held.
+    A handler of the caller's own stays, and a background job that ignores Ctrl-C still does. Outside the main thread,
+    where Python raises none, nothing is held.
     """
     interrupts = Interrupts()
     with _handled(signal.default_int_handler, interrupts.note, signal.SIGINT, signal.SIGTERM):

@@ -1,4 +1,4 @@
-"""What a state is trained to say about its target: exact cross-entropy; losses that draw stand with what they draw.
+"""Exact cross-entropy over the whole catalogue; the losses that draw negatives are in `negatives`.
 
 Axes: P real positions, C positions of a chunk, D width, V catalogue.
 """

@@ -149,7 +149,7 @@ class Training:
     def judged(self) -> Iterator[Network]:
         """The network with the weights that are judged and kept: its own, or their average.
 
-        Users with nothing to learn from, as those are who come after the training period, are as unknown as any other.
+        Users without training events, such as those who come after the training period, get the unknown user's vector.
         """
         with nullcontext() if self.average is None else self.average.in_place():
             if isinstance(self.network, SASRec) and self.network.users is not None:
