@@ -12,6 +12,7 @@ import pytest
 import sasrec
 from sasrec import cli
 from sasrec.client import Client
+from sasrec.commands import retraining
 from sasrec.retrieval.neural import Neural
 from sasrec.serving.administration import Command, send
 from sasrec.serving.api import NewEvent
@@ -265,6 +266,25 @@ def test_a_model_that_is_worse_is_saved_and_not_activated(folder, serving, capsy
     assert "sasrec activate data bad does it all the same" in error
     assert still == running.version
     assert sasrec.load("bad").scorer.kind == "sasrec"
+
+
+def test_a_version_that_somebody_activates_during_the_training_is_not_taken_back(folder, serving, monkeypatch, capsys):
+    data, trained = folder / "data", retraining._made
+    assert cli.main(["count", "log.csv", "--user", "who", "--item", "what", "--out", "other", "--quiet"]) == 0
+
+    def meanwhile(*arguments, **options):
+        send(Command("activate", str(folder / "other")), data)
+        return trained(*arguments, **options)
+
+    monkeypatch.setattr(retraining, "_made", meanwhile)
+    with serving("walk.sasrec", data=data) as running, Client(running.url) as client:
+        client.add("u01", "i03")
+        code = cli.main(["retrain", "walk.sasrec", "log.csv", "--out", "n", "--data", "data", "--activate", "--quiet"])
+        still = client.model().model_version
+
+    assert (code, still) == (9, fingerprint(folder / "other"))
+    assert "n: another version was activated meanwhile, with which this one was not compared" in capsys.readouterr().err
+    assert sasrec.load("n").scorer.kind == "sasrec"
 
 
 def test_what_a_running_server_answers_with_is_compared_whatever_takes_the_place_of_its_model(folder, serving, capsys):

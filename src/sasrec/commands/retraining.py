@@ -40,7 +40,8 @@ class Server:
         data: Its data folder; by default the model's name with `.data` after it.
         events: Where its events are, if not in the data folder: a file, such as a copy on another machine, or the
             database of `sasrec serve --events`.
-        activate: Let the running server answer with the new model in the end, unless it is worse than the one before.
+        activate: Let the running server answer with the new model in the end, unless it is worse than the one before, or
+            another was activated meanwhile.
     """
 
     data: Path | None = None
@@ -85,7 +86,7 @@ def retrain(
         running = answers(data)
         if server.activate and not running:
             raise ServingError(f"{data}: no server runs on this data folder; start it, or leave --activate out")
-        before = load(served(data, model, running=running))
+        before = load(replaced := served(data, model, running=running))
         _check_table(before, categories)
         alike = _alike(before, reading)
         content, snapshot = _content(reading, log, server.events or data / "events.sqlite", before)
@@ -96,16 +97,15 @@ def retrain(
         report = report if alike else replace(report, notes=(*report.notes, f"{_UNTIL_NOW!r} {_MAY_HAVE_SEEN}"))
         made.record |= {"log": content.source.name, "reading": reading.to_dict(), "events": snapshot.to_dict()}
         made.record["peak_memory"] = peak_memory()
-        made = _with_items_of(before, made, categories)
+        made = _with_items_of(before, made, categories, quiet=quiet)
         made.save(saved.out, replace=saved.replace)
         gain = paired_interval(*(ndcg(row.ranks, 10) for row in report.rows[:2]))
         if not quiet:
             say(str(report), f"NDCG@10 of this model minus that of the one served until now: {gain}", "")
-            if count := made.record.get("added", 0):
-                say(f"added {count:,} item{'s' * (count != 1)} of {categories.features} that nobody has had yet")
             say(outcome(made.record), f"saved to {saved.out} ({in_bytes(saved.out)})", "")
         if server.activate:
-            _activate(saved.out, data, gain if alike else None, quiet=quiet)
+            unchanged = served(data, model, running=True) == replaced
+            _activate(saved.out, data, gain if alike else None, unchanged=unchanged, quiet=quiet)
         elif not quiet:
             suggest(["activate", data, saved.out])
 
@@ -127,13 +127,18 @@ def _check_table(before: "Recommender", categories: FeatureFlags) -> None:
     )
 
 
-def _with_items_of(before: "Recommender", made: "Recommender", categories: FeatureFlags) -> "Recommender":
+def _with_items_of(
+    before: "Recommender", made: "Recommender", categories: FeatureFlags, *, quiet: bool
+) -> "Recommender":
     """The new model, with what the table tells of items that were added to the one before; warns of others it lacks."""
     from sasrec.retrieval.additions import add_items
 
     if before.record.get("added") and categories.features is not None:
         with suppress(ConfigError, DataError):  # what it cannot rank, or the table has no longer, is named below
             made = add_items(made, categories.features)
+            count = made.record["added"]
+            if not quiet:
+                say(f"added {count:,} item{'s' * (count != 1)} of {categories.features} that nobody has had yet", "")
     known = {*map(str, made.items.ids)}  # an event of a text id makes text of integers
     if left := [one for one in before.items.ids if str(one) not in known]:
         warnings.warn(
@@ -193,14 +198,23 @@ def _made(
     return made, report
 
 
-def _activate(model: Path, data: Path, gain: Interval | None, *, quiet: bool) -> None:
-    """Args: gain: How much better it is; None where it cannot be compared."""
+def _activate(model: Path, data: Path, gain: Interval | None, *, unchanged: bool, quiet: bool) -> None:
+    """Let the server answer with the model, if nothing speaks against it; ServingError.
+
+    Args:
+        gain: How much better it is; None where it cannot be compared.
+        unchanged: The server answers with the same version as before the training.
+    """
     from sasrec.serving.administration import Command, send
 
-    if gain is not None and gain.high < 0:
+    why = ""
+    if not unchanged:
+        why = "another version was activated meanwhile, with which this one was not compared"
+    elif gain is not None and gain.high < 0:
+        why = f"NDCG@10 is lower than that of the model that is served ({gain.low:+.4f} to {gain.high:+.4f})"
+    if why:
         raise ServingError(
-            f"{model}: NDCG@10 is lower than that of the model that is served ({gain.low:+.4f} to {gain.high:+.4f}), "
-            f"so it was saved and not activated; sasrec activate {data} {model} does it all the same"
+            f"{model}: {why}, so it was saved and not activated; sasrec activate {data} {model} does it all the same"
         )
     version = send(Command("activate", str(model.absolute())), data)
     if not quiet:
