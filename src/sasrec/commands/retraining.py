@@ -40,8 +40,8 @@ class Server:
         data: Its data folder; by default the model's name with `.data` after it.
         events: Where its events are, if not in the data folder: a file, such as a copy on another machine, or the
             database of `sasrec serve --events`.
-        activate: Let the running server answer with the new model in the end, unless it is worse than the one before, or
-            another was activated meanwhile.
+        activate: Let the running server answer with the new model in the end, unless it is worse than the one before,
+            or another was activated meanwhile.
     """
 
     data: Path | None = None
