@@ -78,9 +78,8 @@ def command_line(wanted: str | None = None) -> App:
         name="sasrec",
         help="Self-attentive sequential recommendation: from an interaction log to recommendations.",
         help_epilogue="sasrec COMMAND --help says all about a command; sasrec demo is the place to start.",
-        help_format="markdown"
-        if wanted in COMMANDS
-        else "plaintext",  # rich takes as long to load Markdown as all else
+        # What the program says of itself has no Markdown, whose reader is a fifth of what it loads.
+        help_format="markdown" if wanted in COMMANDS else "plaintext",
         version=f"sasrec {__version__}",
         default_parameter=Parameter(negative="", show_default=_shown),
         config=fill,
