@@ -169,6 +169,6 @@ ROWS = {
 
 SINCE = (
     "default unsmoothed smoothing-20 smoothing-30 smoothing-30-patient smoothing-40 swap swap-alone ligr heads-2 "
-    "blocks-3"
+    "blocks-3 asked"
 ).split()
 """Rows that were run since empty slots move relative positions no more; others stand beside "before" where it is."""

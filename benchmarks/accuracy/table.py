@@ -38,7 +38,7 @@ MEASURED = (
     ("beauty", "default"),
     ("games", "default"),
     ("ml-1m", "default"),
-    ("ml-1m", "times"),
+    ("ml-1m", "asked"),
     ("ml-100k", "default"),
     ("retail-time", "default"),
 )
