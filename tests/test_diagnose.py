@@ -349,7 +349,7 @@ def test_the_table_the_json_and_the_verdict_say_the_same(quick, tmp_path):
 
 @pytest.mark.parametrize("users", [1, 49, 50])
 def test_fewer_than_fifty_users_give_figures_and_no_answers(quick, users):
-    found = verdict(quick.lines, length=8, users=users)
+    found = verdict(quick.lines, "A network.", length=8, users=users)
 
     told = f"Order, history, network and blocks cannot be judged from so few users: {users} tested, where it takes 50."
     assert (found == (told,)) is (users < 50)

@@ -12,7 +12,7 @@ from sasrec.evaluation.intervals import paired_intervals
 from sasrec.evaluation.ranking import rank_targets
 from sasrec.retrieval.counting import Popularity
 from sasrec.retrieval.neural import Neural
-from sasrec.studies.trials import Trials
+from sasrec.studies.trials import Line, Trials
 
 
 @pytest.fixture
@@ -180,3 +180,25 @@ class Hitting:
         found = np.tile(np.arange(self.items, 0, -1, dtype=np.float32), (len(histories), 1))
         found[np.isin(histories.users, self.users), -1] = self.items + 1
         return found
+
+
+def test_how_far_the_network_lies_from_another_is_asked_of_the_same_users_and_counts_draws_without_its_hits():
+    rng = np.random.default_rng(5)
+    network, counted = np.zeros(60), np.where(rng.random(60) < 0.2, rng.random(60), 0.0)
+    network[:2] = 0.6
+    trials = Trials(
+        Holdout(np.arange(60), Sequences.of([[0]] * 60), np.zeros(60, dtype=np.int64)),
+        exclude_seen=True,
+        tell=lambda _: None,
+    )
+    for name, values in (("whole network", network), ("Rules", counted)):
+        trials._tried.append((Line(name, "whole", None, {}), np.stack([values] * 3, axis=1)))
+
+    found = trials.from_line("Rules", seed=0)
+
+    draws = rng.integers(60, size=(20_000, 60))
+    ratios = network[draws].mean(axis=1) / counted[draws].mean(axis=1) - 1
+    assert found.share == pytest.approx(network.mean() / counted.mean() - 1)
+    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(ratios, [0.025, 0.975])), abs=0.2)
+    assert found.low == -1.0  # no hit of the two is drawn in one of seven
+    assert not found.sure

@@ -23,7 +23,7 @@ from sasrec.retrieval.recommender import Recommender
 from sasrec.studies.facts import Facts
 from sasrec.studies.histories import shuffled, without_older
 from sasrec.studies.trials import Line, Trials
-from sasrec.studies.verdict import on_blocks, on_history, on_last_item, on_network, on_order
+from sasrec.studies.verdict import ENOUGH_HITS, on_blocks, on_history, on_last_item, on_network, on_order
 from sasrec.training.machine import torch_threads
 from sasrec.training.parts import check_nothing_added, check_same_features
 from sasrec.training.progress import Tell, told
@@ -226,18 +226,26 @@ def _concluded(trials: Trials, data: Split, length: int, more: list[str], *, see
     ]
     if len(data.test) < _ENOUGH_USERS:
         notes.append(f"intervals of fewer than {_ENOUGH_USERS} users are too narrow: do not rely on what follows")
-    sentences = verdict(lines, length=length, users=len(data.test))
+    hits = round(lines[0].metrics["HR@10"].mean * len(data.test))
+    if 0 < hits < ENOUGH_HITS:
+        notes.append(
+            f"the whole network finds the targets of {hits} users among its first 10; with fewer than {ENOUGH_HITS} "
+            "nothing is called without effect"
+        )
+    best = max((line for line in lines if line.part == "counted"), key=lambda line: line.metrics["NDCG@10"].mean)
+    network = on_network(best.name, best.metrics["NDCG@10"], trials.from_line(best.name, seed=seed))
+    sentences = verdict(lines, network, length=length, users=len(data.test))
     return Diagnosis(protocol, Facts.of(data, LENGTHS), lines, tuple(notes), sentences)
 
 
-def verdict(lines: tuple[Line, ...], *, length: int, users: int) -> tuple[str, ...]:
+def verdict(lines: tuple[Line, ...], network: str, *, length: int, users: int) -> tuple[str, ...]:
     """The sentences about the lines of a diagnosis.
 
     Args:
+        network: That about the network and counting.
         length: Items that the whole network looks at.
         users: How many were tested.
     """
-    network = on_network({line.name: line.metrics["NDCG@10"] for line in lines if line.part == "counted"})
     changes = {line.name: change for line in lines if (change := line.metrics["NDCG@10"].change) is not None}
     if not changes:
         return ("The whole network finds nobody's target among its first 10: order and history are moot.", network)

@@ -11,7 +11,7 @@ from sasrec.evaluation.intervals import paired_changes, paired_intervals
 from sasrec.evaluation.metrics import hit_rate, ndcg
 from sasrec.evaluation.ranking import rank_targets
 from sasrec.retrieval.scorers import Scorer
-from sasrec.studies.verdict import Change, Estimate
+from sasrec.studies.verdict import ENOUGH_HITS, Change, Estimate
 from sasrec.training.progress import Tell
 
 METRICS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -101,6 +101,14 @@ class Trials:
             for at, (line, _) in enumerate(self._tried)
         )
 
+    def from_line(self, name: str, *, seed: int) -> Change | None:
+        """How far the first line's NDCG@10 lies from that of another, by name; None where that is 0."""
+        first, other = (
+            each[:, 0] for line, each in (self._tried[0], *(one for one in self._tried if one[0].name == name))
+        )
+        low, high = paired_intervals((first - other)[:, np.newaxis], seed=seed)[:, 0]
+        return _changes(np.stack([other, first], axis=1), np.array([False, low > 0 or high < 0]), seed=seed)[1]
+
 
 def _changes(values: np.ndarray, differ: np.ndarray, *, seed: int) -> list[Change] | list[None]:
     """For values of shape (users, lines) how far each line's mean is from the first one's.
@@ -113,4 +121,6 @@ def _changes(values: np.ndarray, differ: np.ndarray, *, seed: int) -> list[Chang
         return [None] * values.shape[1]
     shares = values.mean(axis=0) / whole.mean() - 1
     low, high = paired_changes(values, whole, seed=seed)
-    return [Change(*one) for one in zip(*(each.tolist() for each in (shares, low, high, differ)), strict=True)]
+    sure = int(np.count_nonzero(whole)) >= ENOUGH_HITS
+    told = zip(*(each.tolist() for each in (shares, low, high, differ)), strict=True)
+    return [Change(share, least, most, differs, sure) for share, least, most, differs in told]

@@ -2,16 +2,20 @@
 
 Every rule looks at the whole 95 % interval of a change, never at its middle alone. A change is called none where its
 whole interval lies within `MARGIN`; a gain or a loss where it is not none and its whole interval lies on one side of
-zero, and that of the difference itself too; and unclear elsewhere: so few users cannot tell.
+zero, and that of the difference itself too; and unclear elsewhere: so few users cannot tell. None is not told from
+fewer than `ENOUGH_HITS` users with a score above 0: where none of n differs, up to 3/n may (the rule of three), and
+their interval is a point all the same.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 MARGIN = 0.03
 """Share of a score that makes no difference in practice."""
+
+ENOUGH_HITS = round(3 / MARGIN)
+"""Users with a score above 0 from which a change can be called none."""
 
 Effect = Literal["none", "gain", "loss", "unclear"]
 
@@ -33,26 +37,23 @@ class Change:
         low, high: 95 % interval, for which both are means over the same drawn users.
         differs: Whether the whole interval of the difference itself lies on one side of zero. One hit that the other
             mean lacks is a change of -100 % in every draw that has it, and a third of the draws do not.
+        sure: Whether the other mean is that of `ENOUGH_HITS`.
     """
 
     share: float
     low: float
     high: float
     differs: bool = True
+    sure: bool = True
 
     @property
     def effect(self) -> Effect:
         """What the change is called."""
         if self.low >= -MARGIN and self.high <= MARGIN:
-            return "none"
+            return "none" if self.sure else "unclear"
         if self.differs and self.low > 0:
             return "gain"
         return "loss" if self.differs and self.high < 0 else "unclear"
-
-    def reversed(self) -> "Change":
-        """The other way round: how far the other mean lies from this one."""
-        share, high, low = (1 / (1 + one) - 1 if one > -1 else math.inf for one in (self.share, self.low, self.high))
-        return Change(share, low, high, self.differs)
 
     def __str__(self) -> str:
         share, low, high = (f"{100 * one:+.1f}" for one in (self.share, self.low, self.high))
@@ -113,12 +114,12 @@ def on_history(shown: Mapping[int, Change], *, length: int, alone: Change | None
     """
     if not shown:
         return "History: the network sees one item as it is."
-    enough = [count for count, change in shown.items() if change.low >= -MARGIN]
+    enough = [count for count, change in shown.items() if change.sure and change.low >= -MARGIN]
     count = enough[0] if enough else max(shown)
     items = "the last item alone" if count == 1 else f"the last {count} items"
     if enough:
         words = f"{items} {'is' if count == 1 else 'are'} enough"
-    elif shown[count].effect == "unclear":
+    elif shown[count].effect != "loss":
         words = f"how much is enough {_UNCLEAR}"
     else:
         words = f"more than {items} matters"
@@ -127,17 +128,17 @@ def on_history(shown: Mapping[int, Change], *, length: int, alone: Change | None
     return f"History: {words}: {kept}{trained}."
 
 
-def on_network(counted: Mapping[str, Estimate]) -> str:
+def on_network(name: str, best: Estimate, network: Change | None) -> str:
     """Is a network better than counting?
 
     Args:
-        counted: NDCG@10 of the counting models by their names.
+        name: The counting model with the highest NDCG@10.
+        best: That NDCG@10.
+        network: How far the network's lies from it; None where it is 0.
     """
-    name, best = max(counted.items(), key=lambda one: one[1].mean)
-    if best.mean == 0:
+    if network is None:
         worth = "is not worth it" if best.change is None else "is worth it" if best.change.differs else _UNCLEAR
         return f"A network {worth}: its NDCG@10 is {best.mean - best.difference:.4f}, that of all that only counts 0."
-    network = best.change.reversed() if best.change else Change(-1.0, -1.0, -1.0, differs=best.low > 0)
     words = {
         "none": "is not worth it: it is as good as counting",
         "gain": "is worth it",
