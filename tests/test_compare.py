@@ -5,6 +5,7 @@ import re
 from dataclasses import replace
 
 import numpy as np
+import polars as pl
 import pytest
 
 import sasrec
@@ -140,9 +141,20 @@ def test_over_folds_all_users_count_and_each_fold_is_trained_on_its_own_past(sma
     assert [line.split(";")[0].strip() for line in found.protocol.splitlines()[1:]] == [fold.rule for fold in folds]
 
 
-def sasrec_log_with_times():
-    import polars as pl
+def test_all_folds_leave_out_what_was_seen_or_none_does(small_config):
+    # Those of the second fold's users come back to their items, those of the first do not.
+    rows = [(f"u{user}", f"i{(user + step) % 12}", 100 * step + user) for user in range(30) for step in range(5)]
+    rows += [(f"u{user}", f"i{user % 12}", 1000 + user) for user in range(30)]
+    log = sasrec.read_log(pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp"], orient="row"))
+    folds = sasrec.folds(log, 2, share=0.14)
+    assert [sasrec.count(fold, progress=False).exclude_seen for fold in folds] == [True, False]
 
+    found = sasrec.compare(folds, {"net": small_config}, progress=False)
+
+    assert [line.count("exclude_seen=True") for line in found.protocol.splitlines()] == [0, 1, 1]
+
+
+def sasrec_log_with_times():
     rng = np.random.default_rng(2)
     events = [
         (f"u{user:02}", f"i{item:02}", int(when)) for when, (user, item) in enumerate(rng.integers(0, 20, (600, 2)))

@@ -420,6 +420,18 @@ def test_users_of_another_log_are_shown_as_people_that_the_model_does_not_know(
         assert f"rank {rank + 1:g} of" in own[: own.index(" of 25") + 6], user
 
 
+def test_the_rank_of_a_held_out_item_is_among_what_was_ranked(tmp_path, data, walks, small_model):
+    report = sasrec.evaluate(small_model, data, exclude_seen=True)
+
+    text = words(write(tmp_path, report, model=small_model, data=data).section("users"))
+
+    told = re.findall(r"User (\S+) Held out: \S+?, rank \S+ of (\d+)", text)
+    assert told
+    for user, ranked in told:
+        before = walks.histories[int(walks.users.known_rows([user])[0])][:-1]
+        assert int(ranked) == 25 - len({*before.tolist()}), user
+
+
 def test_what_is_no_result_is_refused(tmp_path, small_model):
     with pytest.raises(
         ConfigError, match="result: expected a Report, Comparison or Diagnosis, found a Recommender; give what"

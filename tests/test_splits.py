@@ -79,6 +79,27 @@ def test_the_text_of_a_split_counts_everybody(log_of):
     ]
 
 
+def test_the_text_of_a_split_with_new_items_does_not_say_that_everybody_trains(log_of):
+    log = log_of({f"u{user}": [f"i{(user + step) % 7}" for step in range(3)] for user in range(20)})
+
+    held = sasrec.hold_out_items(sasrec.split(log), 0.4, seed=1)
+
+    trains = int((held.train.lengths > 0).sum())
+    assert trains < 20
+    assert f"train: {len(held.train.items)} events of {trains} users" in str(held)
+    assert str(held).endswith("(too short without the new items)")
+
+
+@pytest.mark.parametrize("share", [0.07, 0.1, 0.28, 0.29, 0.31, 0.34, 0.47])
+@pytest.mark.parametrize("events", [100, 1000])
+def test_a_share_of_a_round_number_of_events_is_exact(share, events):
+    data = sasrec.split(timed_log([(f"u{time % 5}", time) for time in range(events)]), "time", share=share)
+
+    tested = round(events * share)
+    assert int((data.log.histories.lengths - data.before_test).sum()) == tested
+    assert int((data.before_test - data.train_lengths).sum()) == -(-round((events - tested) * share, 6) // 1)
+
+
 def test_the_text_of_a_split_by_time_says_why_users_are_not_tested():
     # Of ten events the last is the test, by ada; bob is over before, cyd has nothing but that.
     data = sasrec.split(

@@ -47,7 +47,7 @@ def test_a_comparison_shows_every_model_with_its_figures(comparison):
         assert line[:2] == [one.name, one.kind]
         for (mean, error), cell in zip(one.metrics.values(), line[2:], strict=True):
             assert cell.startswith(f"{mean:.4f} ± {error:.4f}")
-        assert ("sd of trainings" in line[2]) == ("NDCG@10" in one.spread)
+        assert ("sd of runs" in line[2]) == ("NDCG@10" in one.spread)
 
 
 def test_differences_are_those_to_the_first_model(comparison):

@@ -669,14 +669,14 @@ def test_a_model_says_what_was_chosen_for_it_and_why(data, small_config):
     users, events = len(data.train), len(data.train.items)
     assert sasrec.train(data, automatic).record["automatic"] == {
         "width": "128, as 25 items are no more than 50,000",
-        "length": f"50, as users have {events / users:.1f} training events on average",
-        "positions": f"learned, as users have {events / users:.1f} training events on average",
+        "length": f"50, as users with training events have {events / users:.1f} on average",
+        "positions": f"learned, as users with training events have {events / users:.1f} on average",
         "initial": f"counted, as items have {events / 25:.1f} training events on average",
         "dropout": f"0.47, as items have {events / 25:.1f} training events on average",
-        "windows": "last, as 0.0% of the training events lie before the last 50 of their users",
-        "batch": f"16, as there are {users} users",
+        "windows": "last, as 0.0% of the training events lie before the last 51 of their users",
+        "batch": f"16, as {users} users have training events",
         "loss": "exact cross-entropy (softmax), as 25 items are no more than 50,000",
-        "label_smoothing": f"0.0, as users have {events / users:.1f} training events on average",
+        "label_smoothing": f"0.0, as users with training events have {events / users:.1f} on average",
     }
     assert sasrec.train(data, chosen).record["automatic"] == {}
 
@@ -684,8 +684,8 @@ def test_a_model_says_what_was_chosen_for_it_and_why(data, small_config):
 @pytest.mark.parametrize(
     ("mean", "asked", "smoothing", "why"),
     [
-        (49, {}, 0.0, "users have 49.0 training events on average"),
-        (50, {}, 0.1, "users have 50.0 training events on average"),
+        (49, {}, 0.0, "users with training events have 49.0 on average"),
+        (50, {}, 0.1, "users with training events have 50.0 on average"),
         (50, {"loss": "bce"}, 0.0, "the loss draws"),
     ],
 )
@@ -716,10 +716,10 @@ def test_item_vectors_begin_with_counts_where_items_are_seldom(events, items, in
 @pytest.mark.parametrize(
     ("lengths", "asked", "windows", "why"),
     [
-        ([10, 61], {"length": 40}, "random", "28.2% of the training events lie before the last 40 of their users"),
-        ([10, 41], {"length": 40}, "last", "0.0% of the training events lie before the last 40 of their users"),
-        ([50, 50], {"length": 39}, "last", "20.0% of the training events lie before the last 39 of their users"),
-        ([50, 50], {"length": 38}, "random", "22.0% of the training events lie before the last 38 of their users"),
+        ([10, 61], {"length": 40}, "random", "28.2% of the training events lie before the last 41 of their users"),
+        ([10, 41], {"length": 40}, "last", "0.0% of the training events lie before the last 41 of their users"),
+        ([50, 50], {"length": 39}, "last", "20.0% of the training events lie before the last 40 of their users"),
+        ([50, 50], {"length": 38}, "random", "22.0% of the training events lie before the last 39 of their users"),
         ([10, 61], {"length": 40, "learn": "last"}, "last", "the last event of each alone is a target"),
     ],
 )
@@ -1037,7 +1037,7 @@ def test_users_of_whom_nothing_is_known_yet_settle_nothing(later):
     taken = settling.settled(sasrec.Config(), train, items=9)
 
     assert (taken.length, taken.positions, taken.batch) == (200, "both", 16)
-    assert settling.reasons(sasrec.Config(), taken, train, items=9)["batch"] == "16, as there are 100 users"
+    assert settling.reasons(sasrec.Config(), taken, train, items=9)["batch"] == "16, as 100 users have training events"
 
 
 def test_whoever_comes_after_the_training_period_has_the_vector_of_the_unknown(small_config):

@@ -27,7 +27,7 @@ def folds(log: Log, count: int = 3, *, share: float = 0.1) -> list[Split]:
     if count * share >= 1.0:
         raise ConfigError(f"share: {count} test periods of it must fit into the log, found {share!r}")
     ordered = np.sort(times_of(log))
-    starts = [ordered[int(len(ordered) * (1 - share * back))] for back in range(count, 0, -1)]
+    starts = [ordered[int(round(len(ordered) * (1 - share * back), 6))] for back in range(count, 0, -1)]
     result = []
     for place, (start, stop) in enumerate(zip(starts, [*starts[1:], None], strict=True), start=1):
         made = between(log, share, start, stop)

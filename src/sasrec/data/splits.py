@@ -128,6 +128,7 @@ class Split:
     def __repr__(self) -> str:
         users, tested, validated, train = len(self.log.users), len(self.test), len(self.valid), self.train
         why = "too short; they still train" if self.how == "last-item" else "no test event, or none before it"
+        why = f"{why.partition(';')[0]} without the new items" if len(self.new) else why
         return (
             f"split: {self.rule}\n"
             f"train: {len(train.items):,} events of {int((train.lengths > 0).sum()):,} users\n"
@@ -190,7 +191,7 @@ def _by_last_item(log: Log) -> Split:
 def _by_time(log: Log, share: float) -> Split:
     times = times_of(log)
     check_share("share", share, below=0.5)
-    return between(log, share, np.sort(times)[int(len(times) * (1 - share))], None)
+    return between(log, share, np.sort(times)[int(round(len(times) * (1 - share), 6))], None)  # 65.99999999999999 is 66
 
 
 def times_of(log: Log) -> np.ndarray:
@@ -210,7 +211,7 @@ def between(log: Log, share: float, test_from: float, test_until: float | None) 
     """The split with this test period, until the end of the log if there is none; the same share before validates."""
     times = times_of(log)
     before = np.sort(times[times < test_from])
-    valid_from = before[int(len(before) * (1 - share))] if len(before) else test_from
+    valid_from = before[int(round(len(before) * (1 - share), 6))] if len(before) else test_from
     # Events are in time order within a user, so the events before a point are a prefix.
     owners, users = log.histories.owners(), len(log.users)
     train = np.bincount(owners[times < valid_from], minlength=users)

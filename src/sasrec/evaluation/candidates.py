@@ -63,7 +63,6 @@ def draw_candidates(data: Split, holdout: Holdout, candidates: Candidates, *, se
     check_whole("seed", seed, least=0)
     unseen = check_candidates(data, holdout, candidates)
     rng = np.random.default_rng(seed)
-    items = len(data.log.items)
     if candidates == "sasrec2018":
         users = len(data.log.users)
         everybody = np.arange(len(holdout))
@@ -76,16 +75,16 @@ def draw_candidates(data: Split, holdout: Holdout, candidates: Candidates, *, se
             holdout.take(everybody),
             unseen.at(everybody, places),
             ties="won",
-            rule=f"{LEGACY}: each target ranked among {_LEGACY_NEGATIVES} of {items:,} items outside its user's "
-            f"training part (drawn with replacement, seed {seed}), at most {_LEGACY_USERS:,} random users",
+            rule=f"{LEGACY}: each target ranked among {_LEGACY_NEGATIVES} items outside its user's training part "
+            f"(drawn with replacement, seed {seed}), at most {_LEGACY_USERS:,} random users",
             note=LEGACY,
         )
     return Sample(
         holdout,
         unseen.at(np.arange(len(holdout)), _distinct_places(unseen.counts, candidates, rng)),
         ties="expected",
-        rule=f"each target ranked among {candidates:,} of {items:,} items that its user never had "
-        f"(drawn without replacement, seed {seed})",
+        rule=f"each target ranked among {candidates:,} items that its user never had (drawn without replacement, "
+        f"seed {seed})",
         note="sampled candidates: not comparable with whole-catalogue figures, nor with other numbers of candidates; "
         "they may order models otherwise",
     )

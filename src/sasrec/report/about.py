@@ -19,7 +19,7 @@ def training_curves(history: Sequence[Mapping[str, float | None]]) -> Iterator[E
             "Training loss",
             "loss",
             history,
-            "Mean loss of a position, in nats. The rule marks the epoch whose weights were kept.",
+            "Mean loss of the steps, in nats. The rule marks the epoch whose weights were kept.",
         ),
         ("Validation NDCG@10", "ndcg", judged, "Whole catalogue ranked for every validation user."),
     ):
@@ -42,7 +42,7 @@ def about_data(data: Split) -> Element:
         "repeats": f"{summary.repeats / summary.events:.1%} of the events are with an item the user had before",
         "rows": source.left_out,
         "split": data.rule,
-        "parts": f"{int(data.train_lengths.sum()):,} events to train on, {len(data.valid):,} users to validate, "
+        "parts": f"{len(data.train.items):,} events to train on, {len(data.valid):,} users to validate, "
         f"{len(data.test):,} to test",
         "content": tag("code", f"sha256 {summary.content_hash}"),
     }

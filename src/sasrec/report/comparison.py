@@ -18,7 +18,7 @@ def comparison_sections(result: Comparison) -> list[Element]:
             _metrics(result),
             tag(
                 "p.quiet",
-                f"Mean ± standard error over users; below it the interval, mean ± {INTERVAL} standard errors.",
+                f"Mean ± standard error over users; below it mean ± {INTERVAL} standard errors, within 0 and 1.",
             ),
             tag("div.charts", *_charts(result)),
         ),
@@ -59,7 +59,7 @@ def _line(one: Contestant, names: list[str]) -> list[Content]:
     for name in names:
         mean, error = one.metrics[name]
         low, high = interval(mean, error)
-        spread = f"; sd of trainings {one.spread[name]:.4f}" if name in one.spread else ""
+        spread = f"; sd of runs {one.spread[name]:.4f}" if name in one.spread else ""
         said = tag("small", f"{low:.4f} to {high:.4f}{spread}")
         cells.append(tag("span", f"{mean:.4f} ± {error:.4f}", said) if math.isfinite(error) else f"{mean:.4f}")
     return cells

@@ -70,7 +70,10 @@ def _results(report: Report) -> Element:
         "Results",
         _tiles(report),
         *(_metrics(report, k) for k in report.k),
-        tag("p.quiet", "Mean ± standard error over users; below it the 95 % interval, mean ± 1.96 standard errors."),
+        tag(
+            "p.quiet",
+            "Mean ± standard error over users; below it the 95 % interval, ± 1.96 standard errors, within 0 and 1.",
+        ),
         *([tag("ul.notes", *(tag("li", note) for note in report.notes))] if report.notes else []),
     )
 
@@ -118,7 +121,7 @@ def _by_group(report: Report, data: Split, holdout: Holdout) -> Iterator[Element
             title=f"{title}: NDCG@{k}",
             x=what,
             y=f"NDCG@{k}",
-            note=f"Users in {len(groups)} groups of about equal size ({_sizes(groups)} users); 95 % intervals.",
+            note=f"Users grouped, as evenly as equal values allow ({_sizes(groups)} users a group); 95 % intervals.",
         )
         bars = [Series(row.model, *ndcg_of(row.ranks, groups, k)) for row in report.rows]
         yield bar_chart(caption, [group.name for group in groups], bars)

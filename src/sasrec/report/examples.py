@@ -81,12 +81,13 @@ def examples(model: Recommender, few: Holdout, names: Names, *, exclude_seen: bo
     if exclude_seen:
         hide(scores, few.histories)
     values, items = best(scores, _SHOWN)
+    ranked = [len(model.items) - (len(np.unique(few.histories[at])) if exclude_seen else 0) for at in range(len(few))]
     cards = []
     for at, target in enumerate(few.targets.tolist()):
         given = items[at][values[at] > -np.inf].tolist()
         pair = tag("div.pair", _history(few.histories[at], names), _recommended(given, target, names))
         user = tag("h3", "User ", names.user_element(int(few.users[at])))
-        cards.append(tag("div.card", user, _held_out(target, float(ranks[at]), names, items=len(model.items)), pair))
+        cards.append(tag("div.card", user, _held_out(target, float(ranks[at]), names, items=ranked[at]), pair))
     said = "A few users, drawn by chance unless named. The model sees what precedes the held-out event, and no more."
     return section("Users", tag("p", said), *cards)
 

@@ -46,7 +46,7 @@ class Cost:
             nothing if self.epochs is None else f"{self.epochs:,.4g}",
             f"{self.seconds:,.1f}",
             nothing if self.cpu_seconds is None else f"{self.cpu_seconds:,.1f}",
-            nothing if self.peak_memory is None else f"{self.peak_memory / 2**20:,.0f}",
+            nothing if self.peak_memory is None else f"{self.peak_memory / 10**6:,.0f}",
         ]
 
 
@@ -143,7 +143,7 @@ def compare(
         models: Settings to train, or trained models, by the names that the table shows. The first is what the others
             are compared with.
         k: Cut-off or cut-offs.
-        exclude_seen: Leave out what the user had before; None does as the first model was trained.
+        exclude_seen: Leave out what the user had before; None does as the first model was trained, on the first split.
         on: "test", or "valid" where the comparison is to choose among the models.
         candidates: As in `evaluate`.
         seeds: Train what is given as settings so many times, with the seed of the settings and those after it.
@@ -216,6 +216,9 @@ def compare_trained(
             is averaged over them first.
         seed: Draws the candidates.
     """
+    if exclude_seen is None and candidates != "sasrec2018":  # which leaves nothing out
+        # One answer for all: a fold with many repeats would else be measured under another protocol than the others.
+        exclude_seen = next(iter(rounds[0][1].values())).exclude_seen
     reports = [
         (data, evaluate_all(models, data, k=k, exclude_seen=exclude_seen, on=on, candidates=candidates, seed=seed))
         for data, models in rounds
@@ -245,7 +248,8 @@ def compare_trained(
             )
         )
     protocol = first.protocol if len({id(data) for data, _ in reports}) == 1 else _of_folds(reports)
-    return Comparison(protocol, tuple(_notes(rounds, reports)), tuple(contestants))
+    spread = any(one.spread for one in contestants)
+    return Comparison(protocol, tuple(_notes(rounds, reports, spread=spread)), tuple(contestants))
 
 
 def check_names(names: Sequence[str]) -> None:
@@ -302,7 +306,7 @@ def _of_folds(reports: Sequence[tuple[Split, Report]]) -> str:
     return "\n".join([f"protocol: {len(folds)} folds, all users together", *(f"  {one}" for one in folds.values())])
 
 
-def _notes(rounds: Sequence[Round], reports: Sequence[tuple[Split, Report]]) -> Iterator[str]:
+def _notes(rounds: Sequence[Round], reports: Sequence[tuple[Split, Report]], *, spread: bool) -> Iterator[str]:
     names = [*rounds[0][1]]
     yield f"differences are to {names[0]!r}, user by user, with the 95 % interval of a paired bootstrap over users"
     once = [name for name in names if len({id(models[name]) for _, models in rounds}) == 1]
@@ -311,6 +315,7 @@ def _notes(rounds: Sequence[Round], reports: Sequence[tuple[Split, Report]]) -> 
         yield f"one training {which}: another seed would move a network too, which the intervals do not hold"
     if several := [name for name in names if name not in once]:
         told = "'sd of runs' tells how far these are apart, which the intervals over users do not hold"
+        told = told if spread else "all alike"
         yield f"{len(rounds)} trainings of {', '.join(several)}: {told}"
     yield "seconds are those of training; peak memory is that of its whole process, where it had one of its own"
     yield from dict.fromkeys(note for _, report in reports for note in report.notes)

@@ -150,7 +150,7 @@ def reasons(asked: Config, taken: Config, train: Sequences, *, items: int) -> di
         taken: The settings that were asked for as `settled` gives them.
         items: Catalogue size V.
     """
-    events = f"users have {_events_per_user(train):,.1f} training events on average"
+    events = f"users with training events have {_events_per_user(train):,.1f} on average"
     often = f"items have {_events_per_item(train, items):,.1f} training events on average"
     placed = events if taken.blocks else "without blocks nothing reads distances"
     placed = placed if taken.network == "sasrec" else f"{taken.network} has no place for them"
@@ -161,7 +161,7 @@ def reasons(asked: Config, taken: Config, train: Sequences, *, items: int) -> di
         "initial": f"{taken.initial}, as {_items_in_words(items) if items > _MANY_ITEMS else often}",
         "dropout": f"{taken.dropout}, as {often}",
         "windows": f"{taken.windows}, as {_windows_in_words(taken, train)}",
-        "batch": f"{taken.batch}, as there are {_users(train):,} users",
+        "batch": f"{taken.batch}, as {_users(train):,} users have training events",
         "loss": _loss_in_words(taken, items),
         "label_smoothing": f"{taken.label_smoothing}, as {events if taken.loss == 'softmax' else 'the loss draws'}",
     }
@@ -178,11 +178,11 @@ def _windows_in_words(taken: Config, train: Sequences) -> str:
     if taken.learn != "all":
         return "the last event of each alone is a target"
     length = int(taken.length)
-    return f"{_before_last(train, length):.1%} of the training events lie before the last {length} of their users"
+    return f"{_before_last(train, length):.1%} of the training events lie before the last {length + 1} of their users"
 
 
 def _before_last(train: Sequences, length: int) -> float:
-    """Share of the events that the last windows leave out."""
+    """Share of the events that the last windows leave out; each holds `length` positions and the last one's target."""
     return 1 - float(np.minimum(train.lengths, length + 1).sum()) / max(len(train.items), 1)
 
 
