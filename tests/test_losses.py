@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sasrec.config import Config
+from sasrec.training import losses
 from sasrec.training.batches import Negatives
 from sasrec.training.losses import ExactCrossEntropy
 from sasrec.training.negatives import sampled
@@ -40,6 +41,22 @@ def test_exact_cross_entropy_is_torchs_in_value_and_gradients(positions, items):
 
     for ours, theirs in zip(found, reference(states, table, targets), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-13)
+
+
+@pytest.mark.parametrize(("raised", "logarithm"), [(torch.exp, 1.0), (torch.exp2, np.log(2))])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_powers_of_either_base_give_the_same_loss_and_gradients(monkeypatch, raised, logarithm, smoothing):
+    monkeypatch.setattr(losses, "_raised", raised)
+    monkeypatch.setattr(losses, "_LN", logarithm)
+    for spread in (1.0, 300.0):  # the second leaves the number range, and is shifted
+        states, table, targets = drawn(131, 97, spread=spread)
+        entropy = torch.nn.functional.cross_entropy(states @ table.t(), targets, label_smoothing=smoothing)
+        expected = value_and_gradients(entropy, states, table)
+
+        found = value_and_gradients(ExactCrossEntropy(smoothing=smoothing)(states, table, targets), states, table)
+
+        for ours, theirs in zip(found, expected, strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("smoothing", [0.05, 0.3, 0.99])

@@ -133,8 +133,7 @@ def evaluate(
         ConfigError: `k`, `on`, `candidates` or `seed` is out of range, or the model was refit and has seen `on`.
         ScoreError: The model gave scores that are not numbers.
     """
-    # Models that count are lines of every report, counted anew.
-    name = title(model) + ("" if isinstance(model.scorer, Trained) else " (this model)")
+    name = title(model) + ("" if isinstance(model.scorer, Trained) else " (this model)")  # there are counted rows too
     return evaluate_all({name: model}, data, k=k, exclude_seen=exclude_seen, on=on, candidates=candidates, seed=seed)
 
 

@@ -18,7 +18,8 @@ CHUNK = 256  # positions scored together; measured, see docs/decisions
 _GRAIN = {torch.bfloat16: 64}
 _ROWS = 16  # positions a thread, whose odds stay in its innermost caches until they are added up
 TINY = 1e-30
-_LN2 = float(np.log(2))  # scores are logarithms to base 2 here: torch raises 2 to a power in half the time that e takes
+# What odds are powers of, and its logarithm. In torch's kernels for AVX2 those of 2 take half the time of those of e.
+_raised, _LN = (torch.exp2, np.log(2)) if torch.backends.cpu.get_cpu_capability() == "AVX2" else (torch.exp, 1.0)
 
 
 @final
@@ -81,7 +82,7 @@ class _Exact(torch.autograd.Function):
         rounded = -(-positions // grain) * grain
         low_table = table.to(dtype)
         # Rows of zeros fill the last chunk up; they add nothing to either gradient.
-        low_states = nn.functional.pad((states / _LN2).to(dtype), (0, 0, 0, rounded - positions))
+        low_states = nn.functional.pad((states / _LN).to(dtype), (0, 0, 0, rounded - positions))
         shares = (
             states.new_full((positions,), 1.0 / positions)
             if weights is None
@@ -99,10 +100,10 @@ class _Exact(torch.autograd.Function):
             real = here.stop - start
             own = scores[:real].gather(1, targets[here].unsqueeze(1)).squeeze(1)
             shifts, sums = _odds(scores, some, low_table)
-            total += torch.sub((sums.log2() + shifts)[:real], own, alpha=1 - smoothing).dot(shares[here] * _LN2)
+            total += torch.sub((sums.log() + shifts * _LN)[:real], own, alpha=(1 - smoothing) * _LN).dot(shares[here])
             factors[start : start + len(some)] /= sums
             torch.mm(scores, low_table, out=d_states[start : start + CHUNK])
-            some = some * (factors[start : start + len(some)] * _LN2).to(dtype).unsqueeze(1)
+            some = some * (factors[start : start + len(some)] * _LN).to(dtype).unsqueeze(1)
             torch.addmm(d_table, scores.t(), some, beta=float(start > 0), out=d_table)
         own_items, d_every_item = nn.functional.embedding(targets, table), None
         d_own_items = states * -shares.unsqueeze(1)
@@ -129,7 +130,7 @@ class _Exact(torch.autograd.Function):
 
 
 def _odds(scores: Tensor, states: Tensor, table: Tensor) -> tuple[Tensor, Tensor]:
-    """Turn scores into odds 2^(score - shift), in place; return the shift and the sum of each row.
+    """Turn scores into odds, powers with score - shift, in place; return the shift and the sum of each row.
 
     A row's probabilities are its odds over their sum. To divide by it is left to what is made of them, which is far
     smaller; the pass that finds each row's largest score is made only where scores leave the number range.
@@ -138,10 +139,10 @@ def _odds(scores: Tensor, states: Tensor, table: Tensor) -> tuple[Tensor, Tensor
     sums = torch.empty(len(scores), dtype=wide, device=scores.device)
     rows = _ROWS * torch.get_num_threads()
     for some, total in zip(scores.split(rows), sums.split(rows), strict=True):
-        total.copy_(torch.exp2(some, out=some).sum(dim=1))
+        total.copy_(_raised(some, out=some).sum(dim=1))
     if bool(((sums > TINY) & (sums < 1 / TINY)).all()):
         return torch.zeros_like(sums), sums
     torch.mm(states, table.t(), out=scores)
     highest = scores.amax(dim=1, keepdim=True)
-    torch.exp2(scores.sub_(highest), out=scores)
+    _raised(scores.sub_(highest), out=scores)
     return highest.squeeze(1).to(wide), scores.sum(dim=1).to(wide)
