@@ -51,7 +51,7 @@ def _check_free(path: Path, *, replace: bool, folder: bool) -> None:
     sweep(path)  # first, for it may put back what was there
     # os.path, as pathlib raises where a folder on the way must not be entered.
     if os.path.lexists(path):
-        _check_kind(path, folder=folder)
+        _check_replaceable(path, folder=folder)
         if not replace:
             raise OutputError(f"{path}: exists already; choose another name, or pass replace=True to replace it")
     parent = path.absolute().parent
@@ -61,7 +61,7 @@ def _check_free(path: Path, *, replace: bool, folder: bool) -> None:
         raise OutputError(f"{path}: the folder {parent} is not writable")
 
 
-def _check_kind(path: Path, *, folder: bool) -> None:
+def _check_replaceable(path: Path, *, folder: bool) -> None:
     """Refuse to take the place of what nobody means to lose: the name of a device, a pipe, a link, a whole folder."""
     plain = os.path.isfile(path) or os.path.isdir(path) or not os.path.exists(path)
     if os.path.islink(path) and plain:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sasrec.commands.output import in_bytes, say, wrapped
+from sasrec.commands.output import in_bytes, in_items, say, wrapped
 from sasrec.commands.reading import LogFlags, Reading
 from sasrec.config import Config
 from sasrec.errors import ConfigError
@@ -63,9 +63,7 @@ def _about(model: "Recommender", path: Path) -> str:
         "model": f"{path} ({in_bytes(path)}), every byte verified",
         "kind": f"{model.kind}, {extent(model.scorer)}",
         "items": f"{len(model.items):,}, such as {', '.join(map(str, model.items.ids.head(3)))}",
-        "added": f"{record['added']:,} item{'s' * (record['added'] != 1)} after training"
-        if record.get("added")
-        else "",
+        "added": f"{in_items(record['added'])} after training" if record.get("added") else "",
         "users": f"{len(model.users):,}, such as {', '.join(map(str, model.users.ids.head(3)))}",
         "events": f"{len(model.histories.items):,} in their histories",
         "seen items": "left out of recommendations" if model.exclude_seen else "may be recommended again",

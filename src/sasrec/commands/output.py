@@ -58,6 +58,11 @@ def program() -> str:
     return shlex.quote(sys.argv[0])
 
 
+def in_items(count: int) -> str:
+    """A number of items, in words."""
+    return f"{count:,} item{'s' * (count != 1)}"
+
+
 def in_bytes(path: Path) -> str:
     """Size of a file, or of all files of a folder, in words."""
     files = path.iterdir() if path.is_dir() else [path]

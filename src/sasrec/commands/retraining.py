@@ -11,7 +11,7 @@ from cyclopts import Group, Parameter
 
 from sasrec.commands.counting import Saved
 from sasrec.commands.information import outcome
-from sasrec.commands.output import in_bytes, say, suggest
+from sasrec.commands.output import in_bytes, in_items, say, suggest
 from sasrec.commands.reading import LogFlagsAsTrained, Reading
 from sasrec.commands.training import FeatureFlags
 from sasrec.errors import ConfigError, DataError, ServingError
@@ -136,9 +136,8 @@ def _with_items_of(
     if before.record.get("added") and categories.features is not None:
         with suppress(ConfigError, DataError):  # what it cannot rank, or the table has no longer, is named below
             made = add_items(made, categories.features)
-            count = made.record["added"]
             if not quiet:
-                say(f"added {count:,} item{'s' * (count != 1)} of {categories.features} that nobody has had yet", "")
+                say(f"added {in_items(made.record['added'])} of {categories.features} that nobody has had yet", "")
     known = {*map(str, made.items.ids)}  # an event of a text id makes text of integers
     if left := [one for one in before.items.ids if str(one) not in known]:
         warnings.warn(

@@ -216,13 +216,12 @@ def compare_trained(
             is averaged over them first.
         seed: Draws the candidates.
     """
-    if exclude_seen is None and candidates != "sasrec2018":  # which leaves nothing out
+    reports: list[tuple[Split, Report]] = []
+    for data, models in rounds:
+        report = evaluate_all(models, data, k=k, exclude_seen=exclude_seen, on=on, candidates=candidates, seed=seed)
         # One answer for all: a fold with many repeats would else be measured under another protocol than the others.
-        exclude_seen = next(iter(rounds[0][1].values())).exclude_seen
-    reports = [
-        (data, evaluate_all(models, data, k=k, exclude_seen=exclude_seen, on=on, candidates=candidates, seed=seed))
-        for data, models in rounds
-    ]
+        exclude_seen = report.exclude_seen
+        reports.append((data, report))
     _, first = reports[0]
     names = [row.model for row in first.rows]
     metrics = [f"{name}@{cut}" for cut in first.k for name in _SHOWN]

@@ -7,7 +7,7 @@ from typing import Literal, final
 import numpy as np
 
 from sasrec.data.splits import Holdout
-from sasrec.evaluation.intervals import paired_changes, paired_intervals
+from sasrec.evaluation.intervals import paired_changes, paired_interval, paired_intervals
 from sasrec.evaluation.metrics import hit_rate, ndcg
 from sasrec.evaluation.ranking import rank_targets
 from sasrec.retrieval.scorers import Scorer
@@ -103,11 +103,11 @@ class Trials:
 
     def from_line(self, name: str, *, seed: int) -> Change | None:
         """How far the first line's NDCG@10 lies from that of another, by name; None where that is 0."""
-        first, other = (
-            each[:, 0] for line, each in (self._tried[0], *(one for one in self._tried if one[0].name == name))
-        )
-        low, high = paired_intervals((first - other)[:, np.newaxis], seed=seed)[:, 0]
-        return _changes(np.stack([other, first], axis=1), np.array([False, low > 0 or high < 0]), seed=seed)[1]
+        first = self._tried[0][1][:, 0]
+        other = next(values for line, values in self._tried if line.name == name)[:, 0]
+        apart = paired_interval(first, other, seed=seed)
+        differ = np.array([False, apart.low > 0 or apart.high < 0])
+        return _changes(np.stack([other, first], axis=1), differ, seed=seed)[1]
 
 
 def _changes(values: np.ndarray, differ: np.ndarray, *, seed: int) -> list[Change] | list[None]:
