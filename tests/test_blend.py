@@ -483,3 +483,11 @@ def test_new_items_that_do_not_fit_are_refused(widely, data, harm):
 
     with pytest.raises(BundleError):
         Blend.from_parts(40, config, tensors)
+
+
+def test_what_one_user_shows_may_be_nothing(log_of, capsys):
+    data = sasrec.split(log_of({"u": ["a", "b", "c", "a", "b", "c"], "v": ["d", "e"]}))
+
+    sasrec.blend(data, ["rules", "popularity"], progress=True)
+
+    assert "(-1.0000 to +1.0000) to the others, which may be nothing" in capsys.readouterr().err

@@ -474,8 +474,8 @@ def test_the_version_is_printed(run):
         ("recommend missing --all --out all.csv.gz", 6, ["all.csv.gz", "end in .gz", ".csv or .parquet"]),
         ("recommend walk.model --all --out log.csv", 6, ["log.csv", "exists already"]),
         ("recommend walk.model --all --out walk.model --replace", 6, ["walk.model", "is a folder"]),
-        ("recommend walk.model --user nobody", 4, ["'nobody'", "knows 60 users"]),
-        ("recommend walk.model --history 99", 4, ["99", "knows 12 items"]),
+        ("recommend walk.model --user nobody", 4, ["'nobody'", "known are 60"]),
+        ("recommend walk.model --history 99", 4, ["99", "known are 12"]),
         ("recommend walk.model --user u01 --allow 99", 4, ["99"]),
         ("recommend walk.model --user u01 -k 0", 2, ["k", "found 0"]),
         ("recommend walk.model --user u01 --titles log.csv", 3, ["log.csv", "titles", "user_id, item_id, timestamp"]),
@@ -486,9 +486,9 @@ def test_the_version_is_printed(run):
         ("explain walk.model --item 4 --user u01 --times 9", 2, ["--times goes with --history alone"]),
         ("explain walk.model --item 4 --user u01 --at 9", 2, ["at: this model does not look at times"]),
         ("explain walk.model --item 4 --user u01 --events 0", 2, ["events", "found 0"]),
-        ("explain walk.model --item 99 --user u01", 4, ["1 unknown item: 99", "knows 12 items"]),
+        ("explain walk.model --item 99 --user u01", 4, ["1 unknown item: 99", "known are 12"]),
         ("explain walk.model --item x --user u01", 4, ["1 unknown item: 'x'", "integers", "such as 1"]),
-        ("explain walk.model --item 4 --user nobody", 4, ["'nobody'", "knows 60 users"]),
+        ("explain walk.model --item 4 --user nobody", 4, ["'nobody'", "known are 60"]),
         ("explain walk.model --item 4 --history 1 99", 4, ["1 unknown item: 99"]),
         ("explain walk.model --item 4 --history 99 --unknown ignore", 4, ["history: no item of it is known"]),
         ("explain walk.model --item 4 --user u01 --titles log.csv", 3, ["log.csv", "titles"]),
@@ -850,6 +850,43 @@ def test_the_commands_that_training_suggests_work(run, tmp_path, monkeypatch):
     codes = [(program, command[0], run(*command)[0]) for program, *command in suggested]
 
     assert codes == [("sasrec", name, 0) for name in ("evaluate", "recommend", "similar", "info")]
+
+
+@pytest.mark.parametrize("odd", ["-u", "--user", "\x07"])
+def test_commands_are_suggested_with_ids_that_can_be_pasted(run, tmp_path, odd):
+    rows = [(f"{odd}{who}", f"-i{step}", step) for who in "12" for step in range(4)]
+    rows += [(user, f"-i{step}", step) for user in ("\x07", "z") for step in range(2, 6)]
+    log = tmp_path / "log.parquet"
+    pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp"], orient="row").write_parquet(log)
+
+    _, out, _ = run("train", log, "--out", tmp_path / "m", *SETTINGS)
+    suggested = [shlex.split(line) for line in out.partition("next, try:\n")[2].splitlines()]
+
+    assert "\ufffd" not in out.partition("next, try:\n")[2]
+    assert [(command[0], run(*command)[0]) for _, *command in suggested] == [
+        (name, 0) for name in ("evaluate", "recommend", "similar", "info")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        (
+            "recommend walk.model --user -u",
+            "Unknown option: -u. If it is a value, write it as --OPTION=-u, or after --.",
+        ),
+        ("similar walk.model -i", "Unknown option: -i. If it is a value, write it as --OPTION=-i, or after --."),
+        (
+            "explain walk.model --user u01 --item -i",
+            "requires an argument. If it begins with -, write it as --item=VALUE.",
+        ),
+    ],
+)
+def test_an_id_that_looks_like_an_option_is_told_how_to_be_written(run, command, told):
+    code, _, err = run(*command.split())
+
+    assert code == 2
+    assert err.rstrip("\n").endswith(told)
 
 
 def test_a_suggestion_calls_the_program_as_it_was_called(monkeypatch, tmp_path):

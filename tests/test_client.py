@@ -320,3 +320,11 @@ def test_an_address_with_what_would_not_be_sent_is_refused_and_not_shown(more):
         Client(f"http://{more}")
 
     assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "found"), [(None, "None"), (5, "an int"), (b"http://127.0.0.1", "a bytes"), (["a"], "a list")]
+)
+def test_an_address_that_is_no_text_is_refused(wrong, found):
+    with pytest.raises(ConfigError, match=f"url: expected a text, found {found}; give one like 'http"):
+        Client(wrong)

@@ -343,3 +343,16 @@ def test_a_training_that_is_interrupted_ends_the_comparison(data, configs, train
 
     with pytest.raises(KeyboardInterrupt):
         sasrec.compare(data, configs, progress=False)
+
+
+@pytest.mark.parametrize("users", [1, 49, 50])
+def test_few_users_make_a_note_and_one_has_no_difference_that_is_sure(log_of, users):
+    data = sasrec.split(log_of({f"u{user}": [f"i{(user + step) % 9}" for step in range(5)] for user in range(users)}))
+    rules, markov = (sasrec.count(data, name, progress=False) for name in ("rules", "markov"))
+
+    found = sasrec.compare(data, {"r": rules, "m": markov}, progress=False)
+
+    note = "intervals of fewer than 50 users are too narrow: do not rely on them"
+    assert (note in found.notes) is (users < 50)
+    if users == 1:
+        assert all((one.low, one.high) == (-1.0, 1.0) for one in found["m"].differences.values())

@@ -268,7 +268,7 @@ def test_a_model_that_counts_is_refused(walks):
 
 
 def test_a_model_of_another_split_is_refused(small_model, log_of):
-    other = sasrec.split(log_of({"ada": ["x", "y", "z", "w"]}))
+    other = sasrec.split(log_of({user: ["x", "y", "z", "w"] for user in ("ada", "bob")}))
 
     with pytest.raises(DataError, match="trained on another log or split"):
         sasrec.diagnose(other, model=small_model)
@@ -354,3 +354,10 @@ def test_fewer_than_fifty_users_give_figures_and_no_answers(quick, users):
     told = f"Order, history, network and blocks cannot be judged from so few users: {users} tested, where it takes 50."
     assert (found == (told,)) is (users < 50)
     assert len(found) == (1 if users < 50 else 5)
+
+
+def test_a_single_user_is_refused(log_of):
+    data = sasrec.split(log_of({"u": ["a", "b", "c"]}))
+
+    with pytest.raises(DataError, match="found one user to test with, who tells nothing of others; a diagnosis takes"):
+        sasrec.diagnose(data)

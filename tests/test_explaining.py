@@ -304,7 +304,7 @@ def test_items_and_users_that_are_unknown_are_refused_or_left_out_as_elsewhere(s
         lambda: small_model.explain(["i03"], "what"),
         lambda: small_model.explain(["i03"], "i20", user="nobody"),
     ):
-        with pytest.raises(UnknownIdError, match=r"1 unknown (item: 'what'|user: 'nobody'); the model knows"):
+        with pytest.raises(UnknownIdError, match=r"1 unknown (item: 'what'|user: 'nobody'); known are"):
             ask()
     with pytest.raises(UnknownIdError, match="unknown item: 'what'"):  # there is nothing without it
         small_model.explain(["i03"], "what", unknown="ignore")

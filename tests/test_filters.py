@@ -160,7 +160,7 @@ def test_names_of_data_sets_in_freerec_stand_for_filters(name, weight, user_core
 
 @pytest.mark.parametrize("name", ["", "Beauty", "Beauty_5_LOU", "Beauty_371_LOU", "Beauty_550_LOU_x", "550 "])
 def test_a_name_of_another_form_is_refused(name):
-    with pytest.raises(ConfigError, match="name: expected one like 'Beauty_550_LOU' or '550'"):
+    with pytest.raises(ConfigError, match="named: expected a name like 'Beauty_550_LOU' or '550'"):
         Filters.named(name)
 
 

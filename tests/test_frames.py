@@ -217,3 +217,20 @@ def test_a_level_without_a_name_is_no_column():
 
 def test_a_wrapped_frame_counts_as_what_it_wraps():
     assert sasrec.read_log(nw.from_native(pl.DataFrame(CONTENT))).source.frame == "polars"
+
+
+def test_integers_and_text_in_one_column_of_pandas_are_read_as_text_with_a_note():
+    frame = pd.DataFrame({"user": ["u", "u", "v"], "item": [3, "3", "a"], "time": [1, 2, 3]})
+
+    log = sasrec.read_log(frame)
+
+    assert log.items.ids.to_list() == ["3", "a"]
+    note = "column 'item' holds integers and text; all are read as text, so that 3 and '3' are the same"
+    assert note in log.source.notes
+    assert not sasrec.read_log(frame.astype({"item": str})).source.notes
+
+
+@pytest.mark.parametrize("frame", [pl.DataFrame(), pd.DataFrame()])
+def test_a_frame_without_columns_is_told_so(frame):
+    with pytest.raises(DataError, match="frame: has no columns; give one of users and one of items"):
+        sasrec.read_log(frame)

@@ -30,14 +30,14 @@ READING = [  # entry modules; the files and lines that one must have open to fol
             *["sasrec.data.log", "sasrec.data.splits", "sasrec.model.network", "sasrec.model.blocks"],
             *["sasrec.training.epochs", "sasrec.training.losses", "sasrec.evaluation.protocol"],
         ],
-        29,  # the aim is 20 files and 2,500 lines, see docs/decisions.md
-        4215,
+        30,  # the aim is 20 files and 2,500 lines, see docs/decisions.md
+        4250,
         id="from-log-to-report",
     ),
     pytest.param(
         ["sasrec.data.log", "sasrec.data.splits", "sasrec.training.training", "sasrec.evaluation.protocol"],
-        55,
-        8315,
+        56,
+        8350,
         id="behind-train-and-evaluate",
     ),
 ]
@@ -279,7 +279,7 @@ def is_for_type_checkers(node: ast.AST) -> bool:
 
 
 def test_a_reading_path_follows_every_import():
-    assert closure(["sasrec.data.vocab"]) == {"sasrec.data.vocab", "sasrec.errors"}
+    assert closure(["sasrec.data.vocab"]) == {"sasrec.data.vocab", "sasrec.errors", "sasrec.words"}
 
 
 @pytest.mark.parametrize(("entries", "files", "lines"), READING)

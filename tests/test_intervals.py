@@ -109,3 +109,10 @@ def test_a_user_who_stands_in_several_folds_is_drawn_with_all_of_them():
 
 def test_users_who_stand_once_are_drawn_as_without_names(models):
     assert paired_interval(*models, users=np.arange(400)) == paired_interval(*models)
+
+
+@pytest.mark.parametrize("folds", [1, 3])
+def test_one_user_tells_nothing_of_others(folds):
+    found = paired_interval(np.full(folds, 0.75), np.full(folds, 0.25), users=np.zeros(folds, dtype=np.int64))
+
+    assert (found.difference, found.low, found.high) == (0.5, -1.0, 1.0)

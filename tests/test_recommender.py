@@ -177,9 +177,9 @@ def test_what_only_looks_like_an_id_is_unknown(numbers, user):
 
 
 def test_texts_and_integers_are_never_mixed_up(texts, numbers):
-    with pytest.raises(UnknownIdError, match="1 unknown user: '2'; the model knows 3 users, whose ids are integers"):
+    with pytest.raises(UnknownIdError, match="1 unknown user: '2'; known are 3, whose ids are integers"):
         numbers.recommend(["2"])
-    with pytest.raises(UnknownIdError, match="1 unknown user: 2; the model knows 3 users, whose ids are text"):
+    with pytest.raises(UnknownIdError, match="1 unknown user: 2; known are 3, whose ids are text"):
         texts.recommend([2])
 
 

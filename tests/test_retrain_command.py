@@ -111,7 +111,7 @@ def test_no_event_is_lost_or_doubled_from_before_the_training_to_after_a_rollbac
     through = sasrec.load("new.sasrec").record["events"]["through"]
     assert training.returncode == 0, errors
     assert lines == [
-        f"events: {through - 2} of 5 users, up to place {through}; 1 users of the log were forgotten and are left out\n"
+        f"events: {through - 2} of 5 users, up to place {through}; forgotten and left out: 1 user of the log\n"
     ]
     assert out.endswith(f"version {second} answers now\n")
     assert 5 <= through <= 5 + 100  # of 145 places, so that 40 events at least came afterwards

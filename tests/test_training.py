@@ -21,9 +21,11 @@ from sasrec.retrieval.neural import Neural
 from sasrec.training import beginning, machine, settling, steps
 from sasrec.training.batches import windows_of
 from sasrec.training.beginning import begin
+from sasrec.training.epochs import EpochResult
 from sasrec.training.losses import ExactCrossEntropy
 from sasrec.training.machine import granted_threads, torch_threads
 from sasrec.training.negatives import UnseenSampler
+from sasrec.training.progress import Lines
 
 both_losses = pytest.mark.parametrize("loss", ["softmax", "bce"])
 
@@ -1053,3 +1055,9 @@ def test_whoever_comes_after_the_training_period_has_the_vector_of_the_unknown(s
     assert vectors[network.users.unknown].abs().sum() > 0
     assert torch.equal(vectors[[1, 2]], vectors[[-1, -1]])
     assert not torch.equal(vectors[0], vectors[-1])
+
+
+def test_a_loss_that_rounds_to_nothing_has_no_sign(capsys):
+    Lines().epoch(EpochResult(1, -1e-9, None, None, 0.5, best=False))
+
+    assert "loss 0.0000" in capsys.readouterr().err

@@ -317,7 +317,7 @@ def test_a_notebook_shows_the_trials_of_a_search(base):
     found = Tuning(base, (Trial({"width": 9}, 0.25, 1, 0.1, ""),), "data")
 
     assert repr(found) == str(found)
-    assert repr(found).startswith("1 trials by validation NDCG@10")
+    assert repr(found).startswith("1 trial by validation NDCG@10")
 
 
 def test_a_trial_that_found_nothing_stands_above_one_that_failed(base):

@@ -85,7 +85,7 @@ def test_an_error_names_the_first_five_unknown_ids_and_what_is_known():
     with pytest.raises(UnknownIdError) as error:
         words.known_rows(iter(["a", "q", "r", "s", "t", "u", "v"]))
 
-    assert str(error.value) == "6 unknown users: 'q', 'r', 's', 't', 'u', ...; the model knows 2 users, such as 'a'"
+    assert str(error.value) == "6 unknown users: 'q', 'r', 's', 't', 'u', ...; known are 2, such as 'a'"
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_an_error_says_so_where_the_type_is_the_likely_cause(ids, asked, hint):
     with pytest.raises(UnknownIdError) as error:
         vocabulary(ids).known_rows(asked)
 
-    expected = f": {asked[0]!r}; the model knows 2 items{hint}, such as {ids[0]!r}".replace("np.int64(3)", "3")
+    expected = f": {asked[0]!r}; known are 2{hint}, such as {ids[0]!r}".replace("np.int64(3)", "3")
     assert str(error.value).endswith(expected)
 
 

@@ -15,7 +15,7 @@ from urllib.parse import urlencode, urlsplit
 
 import msgspec
 
-from sasrec.errors import ConfigError, ServingError
+from sasrec.errors import ConfigError, ServingError, check_kind
 from sasrec.serving.api import (
     BODY,
     EventsStored,
@@ -61,6 +61,7 @@ class Client:
         Raises:
             ConfigError: The address is none of HTTP, or the timeout is not above 0 and at most 1,000,000.
         """
+        check_kind("url", url, str, called="text", advice="give one like 'http://127.0.0.1:8000'")
         if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout <= _LONGEST:
             raise ConfigError(f"timeout: expected seconds above 0 and at most {_LONGEST:,.0f}, found {timeout!r}")
         self._connection, path = _opened(url, timeout)

@@ -18,6 +18,8 @@ from numbers import Integral, Real
 from types import UnionType
 from typing import TypeGuard
 
+from sasrec.words import with_article
+
 
 class SasrecError(Exception):
     """Base of all; catch this to catch everything that a caller can mend."""
@@ -93,8 +95,9 @@ class ServingError(SasrecError, RuntimeError):
 def check_kind(name: str, value: object, kind: type | UnionType, *, advice: str, called: str = "") -> None:
     """Refuse an argument of another type, which users know as `called` or by its name, with what to do; ConfigError."""
     if not isinstance(value, kind):
-        found = "None" if value is None else f"a {type(value).__name__}"
-        raise ConfigError(f"{name}: expected a {called or getattr(kind, '__name__', kind)}, found {found}; {advice}")
+        found = "None" if value is None else with_article(type(value).__name__)
+        wanted = with_article(called or getattr(kind, "__name__", str(kind)))
+        raise ConfigError(f"{name}: expected {wanted}, found {found}; {advice}")
 
 
 def check_flag(name: str, value: object) -> None:

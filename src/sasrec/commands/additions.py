@@ -6,7 +6,8 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from sasrec.commands.counting import Saved
-from sasrec.commands.output import in_bytes, in_items, say, suggest
+from sasrec.commands.output import in_bytes, say, suggest, typed
+from sasrec.words import counted
 
 
 def add_items(
@@ -31,6 +32,6 @@ def add_items(
         found.save(saved.out, replace=saved.replace)
         if not quiet:
             count = len(found.items) - len(made.items)
-            added = f"added {in_items(count)} to {len(made.items):,}"
+            added = f"added {counted(count, 'item')} to {len(made.items):,}"
             say(added, f"saved to {saved.out} ({in_bytes(saved.out)})", "")
-            suggest(["recommend", saved.out, "--user", str(found.users.ids[0])], ["info", saved.out])
+            suggest(["recommend", saved.out, *typed(found.users, "--user")], ["info", saved.out])

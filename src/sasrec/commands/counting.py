@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Group, Parameter
 
 from sasrec.commands.information import outcome
-from sasrec.commands.output import in_bytes, say, suggest
+from sasrec.commands.output import in_bytes, say, suggest, typed
 from sasrec.commands.reading import LogFlags, LogFlagsAsTrained, Reading
 from sasrec.commands.training import WRITES, FeatureFlags
 from sasrec.errors import ConfigError
@@ -51,7 +51,7 @@ class Saved:
         model.save(self.out, replace=self.replace)
         if not quiet:
             say(outcome(model.record), f"saved to {self.out} ({in_bytes(self.out)})", "")
-            suggest(["evaluate", self.out, log], ["recommend", self.out, "--user", str(model.users.ids[0])])
+            suggest(["evaluate", self.out, log], ["recommend", self.out, *typed(model.users, "--user")])
 
 
 def count(

@@ -17,6 +17,7 @@ from sasrec.errors import OutputError
 from sasrec.files import durable_file
 from sasrec.locking import held
 from sasrec.retrieval.answers import columns
+from sasrec.words import counted
 
 if TYPE_CHECKING:
     from sasrec.evaluation.protocol import Report
@@ -112,7 +113,7 @@ def _recommend(model: "Recommender", log: Log, out: Path) -> None:
     last = log.items.raw(log.histories[0][-5:])
     say(
         "# Recommendations",
-        f"wrote {rows:,} for {len(model.users):,} users to {everybody} ({in_bytes(everybody)})",
+        f"wrote {rows:,} for {counted(len(model.users), 'user')} to {everybody} ({in_bytes(everybody)})",
         f"{user} had, as the last of {len(log.histories[0]):,}:",
         in_columns(titled(last.to_frame("item_id"), titles)),
         "and may like:",

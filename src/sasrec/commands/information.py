@@ -5,11 +5,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sasrec.commands.output import in_bytes, in_items, say, wrapped
+from sasrec.commands.output import in_bytes, say, wrapped
 from sasrec.commands.reading import LogFlags, Reading
 from sasrec.config import Config
 from sasrec.errors import ConfigError
 from sasrec.retrieval.answers import columns
+from sasrec.words import counted
 
 _OF_BLOCKS = ("blocks", "heads", "norm")  # which only SASRec has
 _USUAL = ("width", "length", "blocks", "heads", "dropout", "norm", "loss", "batch", "learning_rate", "seed")
@@ -63,7 +64,7 @@ def _about(model: "Recommender", path: Path) -> str:
         "model": f"{path} ({in_bytes(path)}), every byte verified",
         "kind": f"{model.kind}, {extent(model.scorer)}",
         "items": f"{len(model.items):,}, such as {', '.join(map(str, model.items.ids.head(3)))}",
-        "added": f"{in_items(record['added'])} after training" if record.get("added") else "",
+        "added": f"{counted(record['added'], 'item')} after training" if record.get("added") else "",
         "users": f"{len(model.users):,}, such as {', '.join(map(str, model.users.ids.head(3)))}",
         "events": f"{len(model.histories.items):,} in their histories",
         "seen items": "left out of recommendations" if model.exclude_seen else "may be recommended again",
@@ -88,7 +89,7 @@ def _about(model: "Recommender", path: Path) -> str:
 
 def _and_events(record: Mapping[str, Any]) -> str:
     taken = record.get("events")
-    return f", with {taken['taken']:,} events of a server, up to place {taken['through']:,}" if taken else ""
+    return f", with {counted(taken['taken'], 'event')} of a server, up to place {taken['through']:,}" if taken else ""
 
 
 def in_words(settings: Mapping[str, Any]) -> str:
@@ -121,7 +122,7 @@ def outcome(record: Mapping[str, Any]) -> str:
         said = f"blended{took}: {weights}; {valid}"
     elif {"epochs", "steps", "stopped"} <= record.keys() and "epoch" in best:
         said = (
-            f"trained {record['epochs']:,} epochs ({record['steps']:,} steps){took}, "
+            f"trained {counted(record['epochs'], 'epoch')} ({counted(record['steps'], 'step')}){took}, "
             f"{record['stopped']}; best is epoch {best['epoch']} with {valid}"
         )
         if best["epoch"] == record["epochs"]:
@@ -130,5 +131,5 @@ def outcome(record: Mapping[str, Any]) -> str:
         said = valid
     if "refit" in record:
         again = record["refit"]
-        said += f"; then refit on train + validation, {again['events']:,} events, in {again['seconds']:,.1f} s"
+        said += f"; then refit on train + validation, {counted(again['events'], 'event')}, in {again['seconds']:,.1f} s"
     return said

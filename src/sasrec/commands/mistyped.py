@@ -28,6 +28,8 @@ def in_words(error: CycloptsError) -> str:
         here = "--" + ELSEWHERE.get(typed.lstrip("-").replace("_", "-").lower(), "")
         if here in {name for one in error.argument_collection for name in one.names}:
             return f"Unknown option: {typed}. Here it is called {here}."
+        if not typed.startswith("--"):
+            return f"{said} If it is a value, write it as --OPTION={typed}, or after --."
     if isinstance(error, MissingArgumentError) and error.argument is not None and "Did you mean" not in said:
         name = error.argument.name
         if error.keyword is None and not error.argument.tokens and error.app is not None:
@@ -36,4 +38,6 @@ def in_words(error: CycloptsError) -> str:
             what = re.split(r"[;:.,](?:\s|$)| \(", help_, maxsplit=1)[0]
             what = what[:1].lower() + what[1:] if what[1:2].islower() else what
             return f"{name} is missing: {what}; see sasrec {' '.join(error.command_chain or ())} --help"
+        if error.keyword is not None:
+            return f"{said} If it begins with -, write it as {error.keyword}=VALUE."
     return said

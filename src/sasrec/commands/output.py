@@ -47,6 +47,15 @@ def suggest(*commands: Sequence[str | Path]) -> None:
     say("next, try:", *(f"  {program()} {shlex.join(map(str, command))}" for command in commands))
 
 
+def typed(known: Vocabulary, option: str = "") -> list[str]:
+    """An id of these as a command takes it, alone or after an option: the first that a terminal shows as it is."""
+    texts = map(str, known.ids)
+    text = next((one for one in texts if harmless(one) == one), str(known.ids[0]))
+    if text.startswith("-"):  # it would be taken for an option itself
+        return [f"{option}={text}"] if option else ["--", text]
+    return [option, text] if option else [text]
+
+
 def program() -> str:
     """How this process was called."""
     called = Path(sys.argv[0])
@@ -56,11 +65,6 @@ def program() -> str:
     if called.name != "sasrec" or (found and os.path.exists(called) and os.path.samefile(found, called)):
         return "sasrec"
     return shlex.quote(sys.argv[0])
-
-
-def in_items(count: int) -> str:
-    """A number of items, in words."""
-    return f"{count:,} item{'s' * (count != 1)}"
 
 
 def in_bytes(path: Path) -> str:

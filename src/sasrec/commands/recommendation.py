@@ -17,6 +17,7 @@ from sasrec.errors import ConfigError
 from sasrec.files import check_free
 from sasrec.locking import check_kept
 from sasrec.retrieval.answers import Unknown
+from sasrec.words import counted
 
 if TYPE_CHECKING:
     from sasrec.retrieval.recommender import Recommender
@@ -103,7 +104,8 @@ def recommend(
         check_format(out)
         made = load(model)
         rows = made.recommend_all(out, replace=replace, at=whom.at, **_told(rules, made))
-        say(f"wrote {rows:,} recommendations for {len(made.users):,} users to {out} ({in_bytes(out)})")
+        wrote = f"wrote {counted(rows, 'recommendation')} for {counted(len(made.users), 'user')}"
+        say(f"{wrote} to {out} ({in_bytes(out)})")
     else:
         made = load(model)
         answer = _answer(made, whom, rules)

@@ -11,7 +11,7 @@ from cyclopts import Group, Parameter
 
 from sasrec.commands.counting import Saved
 from sasrec.commands.information import outcome
-from sasrec.commands.output import in_bytes, in_items, say, suggest
+from sasrec.commands.output import in_bytes, say, suggest
 from sasrec.commands.reading import LogFlagsAsTrained, Reading
 from sasrec.commands.training import FeatureFlags
 from sasrec.errors import ConfigError, DataError, ServingError
@@ -20,6 +20,7 @@ from sasrec.evaluation.metrics import ndcg
 from sasrec.serving.opening import open_store
 from sasrec.serving.server import data_of
 from sasrec.serving.snapshot import Snapshot, with_events
+from sasrec.words import counted
 
 if TYPE_CHECKING:
     from sasrec.data.features import Features
@@ -137,7 +138,8 @@ def _with_items_of(
         with suppress(ConfigError, DataError):  # what it cannot rank, or the table has no longer, is named below
             made = add_items(made, categories.features)
             if not quiet:
-                say(f"added {in_items(made.record['added'])} of {categories.features} that nobody has had yet", "")
+                added = counted(made.record["added"], "item")
+                say(f"added {added} of {categories.features} that nobody has had yet", "")
     known = {*map(str, made.items.ids)}  # an event of a text id makes text of integers
     if left := [one for one in before.items.ids if str(one) not in known]:
         warnings.warn(
@@ -172,8 +174,8 @@ def _content(reading: Reading, log: Path, events: str | Path, before: "Recommend
     earlier = before.record.get("events", {})
     if earlier.get("taken") and earlier.get("store") != snapshot.store:
         warnings.warn(
-            f"the model that is served holds {earlier['taken']:,} events of another store; what the log has not of "
-            "them is not in the new model",
+            f"the model that is served holds {counted(earlier['taken'], 'event')} of another store; what the log has "
+            "not of them is not in the new model",
             stacklevel=2,
         )
     return content, snapshot

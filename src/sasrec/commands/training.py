@@ -10,7 +10,7 @@ from cyclopts import Group, Parameter
 
 from sasrec import bundle
 from sasrec.commands.information import chosen, outcome
-from sasrec.commands.output import in_bytes, say, suggest, wrapped
+from sasrec.commands.output import in_bytes, say, suggest, typed, wrapped
 from sasrec.commands.reading import LogFlags, Reading
 from sasrec.config import Config
 from sasrec.data.feature_reading import read_features
@@ -183,12 +183,12 @@ def train(
     if quiet and later:
         warnings.warn(later, stacklevel=2)
     if not quiet:
-        out, user, item = written.out, model.users.ids[0], model.items.ids[0]
+        out = written.out
         say(outcome(model.record), f"saved to {out} ({in_bytes(out)})", later)
         suggest(
             ["evaluate", out, log],
-            ["recommend", out, "--user", str(user)],
-            ["similar", out, str(item)],
+            ["recommend", out, *typed(model.users, "--user")],
+            ["similar", out, *typed(model.items)],
             ["info", out],
         )
 

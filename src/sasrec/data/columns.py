@@ -10,6 +10,7 @@ from sasrec.data.log import Columns, DateOrder, TimeUnit
 from sasrec.data.times import BITS, MOST_BITS, read_times
 from sasrec.data.vocab import INTEGER
 from sasrec.errors import DataError, check_kind
+from sasrec.words import with_article
 
 # Names in the first group that matches win; two matches in one group are ambiguous.
 # Case, spaces, dots, hyphens and underscores are left out of the comparison.
@@ -75,9 +76,10 @@ def choose_columns(
 def _required(table: Table, role: str, name: str | None) -> str:
     found = find_column(table, role, name)
     if found is None:
-        article = "an" if role == "item" else "a"
+        if not table.columns:
+            raise DataError(f"{table.name}: has no columns; give one of users and one of items")
         raise DataError(
-            f"{table.name}: no column has a usual name of {article} {role}; columns are {listed(table.columns)}; "
+            f"{table.name}: no column has a usual name of {with_article(role)}; columns are {listed(table.columns)}; "
             f'pass {role}="..."{header_hint(table.columns)}'
         )
     return found

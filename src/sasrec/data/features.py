@@ -7,6 +7,7 @@ import numpy as np
 
 from sasrec.data.sequences import Sequences
 from sasrec.errors import check_kind
+from sasrec.words import counted
 
 
 @dataclass(frozen=True)
@@ -92,10 +93,10 @@ class Features:
             names: dict[str, int] = {}
             for name, _ in self.values:
                 names[name] = names.get(name, 0) + 1
-            said.append(", ".join(f"{name} ({count:,} values)" for name, count in names.items()))
+            said.append(", ".join(f"{name} ({counted(count, 'value')})" for name, count in names.items()))
         if self.vectors is not None:
             said.append(f"vectors of {self.vectors.shape[1]:,} numbers ({self.recipe.vector})")
-        return f"features: {', '.join(said)}; {int(self.bare.sum()):,} of {len(self):,} items have none"
+        return f"features: {', '.join(said)}; {int(self.bare.sum()):,} of {counted(len(self), 'item')} have none"
 
 
 def check_features(features: object) -> None:

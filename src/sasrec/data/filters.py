@@ -73,9 +73,11 @@ class Filters:
             if all(re.fullmatch(r"0|5|[1-9][05]", part) for part in (digits[:cut], digits[cut:]))
         ]
         if found is None or len(cores) != 1:
-            raise ConfigError(f"name: expected one like 'Beauty_550_LOU' or '550', found {name!r}")
+            raise ConfigError(f"named: expected a name like 'Beauty_550_LOU' or '550', found {name!r}")
         if found[2] not in (None, "LOU"):
-            raise ConfigError(f"name: of the splits only LOU (each user's last item) is known here, found {found[2]!r}")
+            raise ConfigError(
+                f"named: of the splits only LOU (each user's last item) is known here, found {found[2]!r}"
+            )
         return cls(min_weight=float(least) or None, user_core=cores[0][0], item_core=cores[0][1])
 
 

@@ -32,6 +32,7 @@ from sasrec.data.lines import most_separators, notes_on_lines
 from sasrec.data.log import FrameKind
 from sasrec.errors import DataError
 from sasrec.files import in_utf8
+from sasrec.words import counted
 
 FORMATS = ("csv", "tsv", "parquet", "jsonl", "inter", "pairs", "histories", "movielens")
 
@@ -298,8 +299,7 @@ def _require_fields(lines: pl.DataFrame, fits: pl.Expr, name: str, shape: str) -
         number, fields = wrong.row(0)
         parted = "" if "::" in shape else ", parted by spaces or tabs"
         raise DataError(
-            f"{name}: line {number} has {len(fields)} field{'s' * (len(fields) > 1)}, "
-            f"where each line should be {shape}{parted}"
+            f"{name}: line {number} has {counted(len(fields), 'field')}, where each line should be {shape}{parted}"
         )
 
 

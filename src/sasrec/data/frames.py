@@ -53,17 +53,24 @@ def frame_table(frame: IntoFrame) -> Table:
             'e.g. frame.columns = ["user", "item", "time"]'
         )
 
+    notes: list[str] = []
+
     def read(wanted: Sequence[str]) -> pl.DataFrame:
         # By place, as polars takes a name such as ^i.*$ for a pattern.
         chosen = wrapped.select(nw.nth([columns.index(one) for one in wanted]))
         if isinstance(chosen, nw.LazyFrame):
             chosen = chosen.collect()
         if kind == "pandas":
+            notes[:] = [
+                f"column {name!r} holds integers and text; all are read as text, so that 3 and '3' are the same"
+                for name in wanted
+                if isinstance(schema[name], nw.Object) and {*map(type, chosen[name].to_list())} >= {int, str}
+            ]
             return pl.DataFrame([_from_pandas(chosen[name]) for name in wanted])
         return chosen.to_polars()
 
     dated = tuple(one for one, type_ in schema.items() if isinstance(type_, nw.Date | nw.Datetime))
-    return Table(f"{kind} frame", "frame", columns, True, read, kind, dated=dated, levels=levels)
+    return Table(f"{kind} frame", "frame", columns, True, read, kind, notes=notes, dated=dated, levels=levels)
 
 
 def _with_levels(frame: Any) -> tuple[Any, tuple[str, ...]]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from sasrec.data.sequences import Sequences, pair_numbers
 from sasrec.data.vocab import Vocabulary
+from sasrec.words import counted
 
 FrameKind = Literal["polars", "pandas", "pyarrow"]
 DateOrder = Literal["day-first", "month-first"]
@@ -61,7 +62,7 @@ class Source:
     def left_out(self) -> str:
         """The dropped rows in words."""
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in self.dropped.items())
-        return f"left out of {self.rows_read:,} rows: {reasons or 'nothing'}"
+        return f"left out of {counted(self.rows_read, 'row')}: {reasons or 'nothing'}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +82,7 @@ class Log:
     source: Source
 
     def __repr__(self) -> str:
-        return f"Log({len(self.users):,} users, {len(self.items):,} items, {len(self.histories.items):,} events)"
+        return f"Log({_size(len(self.users), len(self.items), len(self.histories.items))})"
 
     @cached_property
     def content_hash(self) -> str:
@@ -162,6 +163,11 @@ class LogSummary:
     span: tuple[str, str] | None
     content_hash: str
 
+    @property
+    def size(self) -> str:
+        """Users, items and events in words."""
+        return _size(self.users, self.items, self.events)
+
     def __repr__(self) -> str:
         source = self.source
         columns = ", ".join(f"{role} {name!r}" for role, name in source.columns.by_role().items())
@@ -169,14 +175,19 @@ class LogSummary:
         if self.span is not None:
             first, last = (time.removesuffix(".000000") for time in self.span)
             order = f"time: {first} to {last} (unit {source.time_unit}); {self.ties:.1%} of steps are ties"
+        repeats = counted(self.repeats, "event")
         lines = [
             f"{source.name} ({source.format}): {columns}",
-            f"{self.users:,} users, {self.items:,} items, {self.events:,} events",
+            self.size,
             f"events a user: {self.shortest:,} to {self.longest:,}, median {self.median:,g}, mean {self.mean:,.1f}",
             order,
-            f"repeats: {self.repeats:,} events ({self.repeats / self.events:.1%}) with an item the user had before",
+            f"repeats: {repeats} ({self.repeats / self.events:.1%}) with an item the user had before",
             source.left_out,
             *(f"note: {note}" for note in source.notes),
             f"content: sha256 {self.content_hash}",
         ]
         return "\n".join(lines)
+
+
+def _size(users: int, items: int, events: int) -> str:
+    return f"{counted(users, 'user')}, {counted(items, 'item')}, {counted(events, 'event')}"

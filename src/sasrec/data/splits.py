@@ -9,6 +9,7 @@ from sasrec.data.log import Log
 from sasrec.data.sequences import Sequences
 from sasrec.data.vocab import Id, Vocabulary
 from sasrec.errors import ConfigError, DataError, check_kind, check_share
+from sasrec.words import counted, with_article
 
 How = Literal["last-item", "time"]
 Part = Literal["test", "valid"]
@@ -131,8 +132,9 @@ class Split:
         why = f"{why.partition(';')[0]} without the new items" if len(self.new) else why
         return (
             f"split: {self.rule}\n"
-            f"train: {len(train.items):,} events of {int((train.lengths > 0).sum()):,} users\n"
-            f"valid: {validated:,} users   test: {tested:,} users   not tested: {users - tested:,} users ({why})"
+            f"train: {counted(len(train.items), 'event')} of {counted(int((train.lengths > 0).sum()), 'user')}\n"
+            f"valid: {counted(validated, 'user')}   test: {counted(tested, 'user')}   "
+            f"not tested: {counted(users - tested, 'user')} ({why})"
         )
 
 
@@ -140,7 +142,9 @@ def known_split(data: object) -> Split:
     """The split itself; ConfigError for anything else, such as a log in its place."""
     if isinstance(data, Split):
         return data
-    raise ConfigError(f"data: expected a split, found a {type(data).__name__}; make one with sasrec.split(log)")
+    raise ConfigError(
+        f"data: expected a split, found {with_article(type(data).__name__)}; make one with sasrec.split(log)"
+    )
 
 
 def split(log: Log, how: How = "last-item", *, share: float = 0.1) -> Split:
@@ -167,9 +171,10 @@ def split(log: Log, how: How = "last-item", *, share: float = 0.1) -> Split:
         raise ConfigError(f"how: expected 'last-item' or 'time', found {how!r}")
     result = _by_last_item(log) if how == "last-item" else _by_time(log, share)
     if not (result.test_at != _NONE).any():
+        users, events = counted(len(log.users), "user"), counted(int(log.histories.lengths.max()), "event")
         raise DataError(
-            f"{log.source.name}: nobody can be tested with how='{how}': {len(log.users):,} users, the longest history "
-            f"has {int(log.histories.lengths.max())} events; a user needs 3 events, or the time split a later event"
+            f"{log.source.name}: nobody can be tested with how='{how}': {users}, the longest history has {events}; "
+            "a user needs 3 events, or the time split a later event"
         )
     return result
 

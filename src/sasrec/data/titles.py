@@ -39,8 +39,8 @@ def read_titles(path: str | Path, items: Vocabulary) -> pl.DataFrame:
     texts = read_texts(rows[title], where=f"{where} {title!r}")
     titles = pl.DataFrame({"item_id": ids, "title": texts}).filter(items.rows(ids) >= 0)
     if titles.is_empty():
+        told, known = (", ".join(map(repr, some.head(3))) for some in (rows[item], items.ids))
         raise DataError(
-            f"{table.name}: no item of it is known to the model; its ids are like {rows[item].head(3).to_list()}, "
-            f"the model's like {items.ids.head(3).to_list()}"
+            f"{table.name}: no item of it is known to the model; its ids are like {told}, the model's like {known}"
         )
     return titles.unique("item_id", keep="first", maintain_order=True)

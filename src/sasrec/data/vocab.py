@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 
 from sasrec.errors import DataError, UnknownIdError
+from sasrec.words import counted
 
 Id = str | int
 
@@ -81,8 +82,7 @@ class Vocabulary:
     def unknown_message(self, unknown: list[Id]) -> str:
         """The sentence that names unknown ids and, where the type is the likely cause, says so."""
         shown = ", ".join(repr(_plain(one)) for one in unknown[:5]) + (", ..." if len(unknown) > 5 else "")
-        plural = "" if len(unknown) == 1 else "s"
-        message = f"{len(unknown)} unknown {self.kind}{plural}: {shown}; the model knows {len(self):,} {self.kind}s"
+        message = f"{counted(len(unknown), f'unknown {self.kind}')}: {shown}; known are {len(self):,}"
         if not any(isinstance(_plain(one), int if self.integer else str) for one in unknown):
             message += f", whose ids are {'integers' if self.integer else 'text'}"
         forms = (normalize(form, one) for one in unknown[:5] if isinstance(one, str) for form in ("NFC", "NFD"))

@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+ENOUGH_USERS = 50
+"""A bootstrap over fewer users gives intervals that are too narrow, as what they do not show is not in the draws."""
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -37,10 +40,11 @@ def paired_interval(
     """Percentile bootstrap of the mean difference of a metric between two models on the same users.
 
     What makes a user easy or hard for both models falls out of the difference, so the interval is much narrower than
-    two standard errors of either mean suggest.
+    two standard errors of either mean suggest. One user tells nothing of others: the interval is all that a difference
+    of two metrics can be, -1 to 1.
 
     Args:
-        first: The metric of every user under one model, as `ndcg(ranks, 10)`; of shape (users,).
+        first: The metric of every user under one model, as `ndcg(ranks, 10)`, in [0, 1]; of shape (users,).
         second: The same users, in the same order, under the other.
         users: Whose each value is, where a user may have several, as in several folds: these are drawn together, for
             a user's values are like each other. None where each has one.
@@ -57,6 +61,8 @@ def paired_interval(
         raise ValueError(f"expected two metrics of the same users, found shapes {first.shape} and {second.shape}")
     differences = first - second
     owners = np.arange(len(differences)) if users is None else np.unique(users, return_inverse=True)[1]
+    if owners.max() == 0:
+        return Interval(float(differences.mean()), -1.0, 1.0, level)
     both = np.stack([np.bincount(owners, differences), np.bincount(owners)], axis=1)  # of each user
     sums, counts = _resampled(both, resamples=resamples, seed=seed).T
     low, high = np.quantile(sums / counts, [(1 - level) / 2, (1 + level) / 2])

@@ -19,6 +19,7 @@ from sasrec.evaluation.ranking import rank_targets
 from sasrec.retrieval.counting import Markov, Popularity
 from sasrec.retrieval.linked import Linked
 from sasrec.retrieval.scorers import Informed, Model, Scoring, Trained
+from sasrec.words import counted
 
 _REFIT = "refit on train + validation; "
 _NAMES = {"knn": "Item kNN", "ease": "EASE", "recent": "Recent popularity"}
@@ -92,7 +93,8 @@ class Report:
         lines = [self.protocol, *_table(self.rows)]
         for name, rows in self.groups().items():
             which = "never occurs" if name == "new targets" else "occurs"
-            lines += ["", f"{name}: the {len(rows[0].ranks):,} users whose target {which} in training", *_table(rows)]
+            users = counted(len(rows[0].ranks), "user")
+            lines += ["", f"{name}: the {users} whose target {which} in training", *_table(rows)]
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
     def to_dict(self) -> dict[str, object]:
@@ -180,14 +182,14 @@ def evaluate_all(
     if candidates is None:
         ranked = {name: rank_targets(one, holdout, exclude_seen=seen, cuts=cuts) for name, one in scorers.items()}
         rows = [_row(name, found.ranks, cuts, found.recommended) for name, found in ranked.items()]
-        rule, ties = f"whole catalogue of {items:,} items ranked", "at their expected rank"
+        rule, ties = f"whole catalogue of {counted(items, 'item')} ranked", "at their expected rank"
     else:
         sample = draw_candidates(data, holdout, candidates, seed=seed)
         rows = [_row(name, rank_among(one, sample, exclude_seen=seen), cuts, {}) for name, one in scorers.items()]
         holdout, rule, notes = sample.holdout, sample.rule, (sample.note,)
         ties = "at their expected rank" if sample.ties == "expected" else "won by the target"
     protocol = (
-        f"protocol: {data.how} split, {on}; {_REFIT if refitted else ''}{len(holdout):,} users, {rule}, "
+        f"protocol: {data.how} split, {on}; {_REFIT if refitted else ''}{counted(len(holdout), 'user')}, {rule}, "
         f"exclude_seen={seen}, ties {ties}; {_requests(timed, models)}mean ± standard error over users"
     )
     new = np.bincount(train.items, minlength=items)[holdout.targets] == 0

@@ -13,6 +13,7 @@ from sasrec.retrieval.exported import Exported
 from sasrec.retrieval.recommender import Recommender
 from sasrec.retrieval.topk import best, blocks, hide
 from sasrec.training.progress import told
+from sasrec.words import counted
 
 if TYPE_CHECKING:
     from sasrec.retrieval.neural import Neural
@@ -39,7 +40,7 @@ class Agreement:
 
     def __str__(self) -> str:
         """In words."""
-        agreed = f"the best {self.k} are those of torch after {self.same:,} of {self.histories:,} histories"
+        agreed = f"the best {self.k} are those of torch after {self.same:,} of {counted(self.histories, 'history')}"
         rest = "" if self.same == self.histories else "; after the others, items whose scores differ by rounding swap"
         return f"{agreed}{rest} (scores differ by {self.difference:.1g} of the largest at most)"
 
@@ -78,7 +79,8 @@ def export_onnx(
         )
     bundle.check_free(as_path(path), replace=replace)
     made = exported(scorer)
-    told(progress)(f"comparing the scores of {scorer.items:,} items after {len(model.histories):,} histories")
+    histories = counted(len(model.histories), "history")
+    told(progress)(f"comparing the scores of {counted(scorer.items, 'item')} after {histories}")
     found = _compared(model, scorer, made, k=k)
     record = {**model.record, "export": {"format": "onnx", **asdict(found)}}
     whole = Recommender(made, users=model.users, items=model.items, histories=model.histories, record=record)

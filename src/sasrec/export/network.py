@@ -30,6 +30,7 @@ from sasrec.model.variants import (
     PostNormBlock,
     QueryOnlyBlock,
 )
+from sasrec.words import with_article
 
 _FAR = -1e9  # added to the score of what must not be looked at
 
@@ -63,7 +64,7 @@ def to_onnx(network: nn.Module, config: Config) -> bytes:
     """
     _check(config)
     if not isinstance(network, SASRec):
-        raise ConfigError(f"a {type(network).__name__} cannot be exported; only network='sasrec' can")
+        raise ConfigError(f"{with_article(type(network).__name__)} cannot be exported; only network='sasrec' can")
     graph = Graph()
     vectors = graph.array(_numbers(network.items()), "vectors")
     given = graph.node("Max", "items", graph.array(np.array(0, dtype=np.int64)))
@@ -164,7 +165,7 @@ class _Reader:
         if isinstance(block, LearnedTimes) and self.gaps.own is not None:
             added = self.graph.node("Gather", self.graph.array(_numbers(block.weight)), self.gaps.own)
             return self.ending(self.sum(states, added))
-        raise ConfigError(f"norm: a {type(block).__name__} cannot be exported")
+        raise ConfigError(f"norm: {with_article(type(block).__name__)} cannot be exported")
 
     def attention(self, layer: nn.Module, queries: str, memory: str, *, keys: str | None = None) -> str:
         """What positions take from their history; see `sasrec.model.attention.Attention`."""
@@ -172,7 +173,7 @@ class _Reader:
             taken = self.attention(layer.attention, queries, memory, keys=keys)
             return self.between(taken, self.branch(layer.branch, memory), self.graph.number(layer.share))
         if not isinstance(layer, Attention):
-            raise ConfigError(f"attention: a {type(layer).__name__} cannot be exported")
+            raise ConfigError(f"attention: {with_article(type(layer).__name__)} cannot be exported")
         graph, inner = self.graph, layer.query.out_features
         # The scores' divisor is a part of the weights.
         scale = (inner // layer.heads) ** -0.5
@@ -206,7 +207,7 @@ class _Reader:
             return self.between(own, mean, graph.array(_numbers(branch.weight)))
         if isinstance(branch, Convolution):
             return self.convolution(branch, own, states)
-        raise ConfigError(f"branch: a {type(branch).__name__} cannot be exported")
+        raise ConfigError(f"branch: {with_article(type(branch).__name__)} cannot be exported")
 
     def convolution(self, branch: Convolution, own: str, states: str) -> str:
         """The states that ask, and the few before each times their weights; before the first there is nothing."""
@@ -230,7 +231,7 @@ class _Reader:
         elif isinstance(bias, RelativeTimes):
             table, gaps = bias.buckets, self.gaps.elapsed
         if table is None or gaps is None:
-            raise ConfigError(f"positions, times: a {type(bias).__name__} cannot be exported")
+            raise ConfigError(f"positions, times: {with_article(type(bias).__name__)} cannot be exported")
         # Distances to what comes later are negative, and so count from the end of the table here too.
         found = self.graph.node("Gather", self.graph.array(_numbers(table)), self.ending(gaps, axis=1))
         return self.graph.node("Transpose", found, attributes={"perm": (0, 3, 1, 2)})

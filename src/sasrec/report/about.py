@@ -8,6 +8,7 @@ from sasrec.report.charts import Caption, Series, line_chart
 from sasrec.report.elements import Content, facts, folded, section, table, tag
 from sasrec.retrieval.recommender import Recommender
 from sasrec.retrieval.scorers import Scorer
+from sasrec.words import counted
 
 
 def training_curves(history: Sequence[Mapping[str, float | None]]) -> Iterator[Element]:
@@ -36,14 +37,14 @@ def about_data(data: Split) -> Element:
     said: dict[str, Content] = {
         "log": f"{source.name} ({source.format})",
         "columns": ", ".join(f"{role} {name!r}" for role, name in source.columns.by_role().items()),
-        "size": f"{summary.users:,} users, {summary.items:,} items, {summary.events:,} events",
+        "size": summary.size,
         "events a user": f"{summary.shortest:,} to {summary.longest:,}, median {summary.median:,g}, "
         f"mean {summary.mean:,.1f}",
         "repeats": f"{summary.repeats / summary.events:.1%} of the events are with an item the user had before",
         "rows": source.left_out,
         "split": data.rule,
-        "parts": f"{len(data.train.items):,} events to train on, {len(data.valid):,} users to validate, "
-        f"{len(data.test):,} to test",
+        "parts": f"{counted(len(data.train.items), 'event')} to train on, {counted(len(data.valid), 'user')} to "
+        f"validate, {len(data.test):,} to test",
         "content": tag("code", f"sha256 {summary.content_hash}"),
     }
     if summary.span is not None:
@@ -73,13 +74,14 @@ def about_model(model: Recommender) -> Element:
         best = record["best"]
         said["validation"] = f"NDCG@10 {best['ndcg']:.4f}, HR@10 {best['hit_rate']:.4f}"
     if {"epochs", "steps", "seconds"} <= record.keys():
-        said["trained"] = f"{record['epochs']:,} epochs ({record['steps']:,} steps) in {record['seconds']:,.1f} s"
+        epochs, steps = counted(record["epochs"], "epoch"), counted(record["steps"], "step")
+        said["trained"] = f"{epochs} ({steps}) in {record['seconds']:,.1f} s"
     if "stopped" in record:
         said["ended"] = record["stopped"]
     if "epoch" in record.get("best", {}):
         said["best epoch"] = str(record["best"]["epoch"])
     if "refit" in record:
-        said["refit"] = f"on train + validation, {record['refit']['events']:,} events"
+        said["refit"] = f"on train + validation, {counted(record['refit']['events'], 'event')}"
     made = ", ".join(f"{name} {record[name]}" for name in ("python", "torch", "processor") if name in record)
     if made:
         said["made with"] = made

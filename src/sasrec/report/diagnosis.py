@@ -85,7 +85,7 @@ def _notes(result: Diagnosis) -> Element:
 
 def _about_log(log: Facts) -> Element:
     said: dict[str, Content] = {
-        "size": f"{log.users:,} users ({log.tested:,} tested), {log.items:,} items, {log.events:,} events",
+        "size": log.size,
         "ties": "no times" if log.ties is None else f"{log.ties:.1%} of steps",
         "repeats": f"{log.repeats:.1%} of events, {log.repeated_targets:.1%} of targets",
         "new targets": f"{log.cold_targets:.1%} never occur in training",

@@ -26,6 +26,7 @@ from sasrec.retrieval.linked import Linked
 from sasrec.retrieval.neural import Neural, widened
 from sasrec.retrieval.recommender import Recommender
 from sasrec.retrieval.scorers import Scorer
+from sasrec.words import with_article
 
 
 def add_items(model: Recommender, source: Source) -> Recommender:
@@ -81,7 +82,9 @@ def _told(scorer: Scorer) -> FeatureTensors:
     if isinstance(scorer, Exported):
         raise ConfigError("model: is exported; add the items to the network that it was made from, and export that")
     if not isinstance(scorer, Neural | Content):
-        raise ConfigError(f"model: a {scorer.kind} knows items by who had them alone; give a network with features")
+        raise ConfigError(
+            f"model: {with_article(scorer.kind)} knows items by who had them alone; give a network with features"
+        )
     if scorer.told is None:
         raise ConfigError("model: was trained without features and can know nothing of new items; train it with them")
     return scorer.told
@@ -107,7 +110,7 @@ def _wider(scorer: Scorer, places: np.ndarray, features: Features) -> Scorer:
         counts = torch.from_numpy(_spread(scorer.counts.numpy(), places, items))
         return Linked(scorer.settings, _moved(scorer.links, places, items), counts)
     if not isinstance(scorer, Blend) or scorer.new is None:
-        raise ConfigError(f"model: a {scorer.kind} can take no new items")
+        raise ConfigError(f"model: {with_article(scorer.kind)} can take no new items")
     parts = {name: (weight, _wider(part, places, features)) for name, (weight, part) in scorer.parts.items()}
     unknown = np.union1d(places[scorer.new.rows], np.setdiff1d(np.arange(items), places))
     return Blend(parts, NewItems(unknown, scorer.new.weight))

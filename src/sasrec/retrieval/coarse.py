@@ -16,6 +16,7 @@ from torch.nn.functional import pad
 
 from sasrec.errors import ConfigError
 from sasrec.retrieval.index import BLOCK, CHUNK, LARGEST, LOWEST, TINY, Index, check_states, products
+from sasrec.words import counted
 
 _SPARED = 4  # such a part of what may be missed is granted to short vectors
 _MARGIN = 2  # so many times the blocks that the measured states needed
@@ -80,8 +81,8 @@ class Coarse:
 
     def words(self) -> str:
         """What it finds, as people are told."""
-        share = f"{100 * self.overlap:.2f} % of the best {self.k}, measured on {self.states:,} users"
-        return f"coarse, of {len(self.exact.table):,} items: finds {share}"
+        share = f"{100 * self.overlap:.2f} % of the best {self.k}, measured on {counted(self.states, 'user')}"
+        return f"coarse, of {counted(len(self.exact.table), 'item')}: finds {share}"
 
     def _found(
         self, state: Float[Tensor, "D"], k: int, hidden: Int[Tensor, "R"]

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from sasrec.errors import ScoreError
+from sasrec.words import counted
 
 BLOCK = 64  # slots of which the highest product is kept, and which are looked at one by one if that is high enough
 _FIRST = 65_536  # slots whose best tell how far to go on, a multiple of `BLOCK`
@@ -119,7 +120,7 @@ class Index:
 
     def words(self) -> str:
         """What it finds, as people are told."""
-        return f"exact, of {len(self.table):,} items"
+        return f"exact, of {counted(len(self.table), 'item')}"
 
     def _asked(self, states: Float[Tensor, "B D"]) -> "_Asked":
         check_states(states)

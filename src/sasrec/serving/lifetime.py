@@ -22,6 +22,7 @@ from sasrec.serving.operations import Desk
 from sasrec.serving.refusing import Refusals
 from sasrec.serving.service import Service
 from sasrec.serving.versions import Folder
+from sasrec.words import counted
 
 if TYPE_CHECKING:
     from sasrec.serving.server import Place
@@ -58,7 +59,7 @@ class Lifetime:
     def facts(self) -> str:
         """What is served, in words."""
         model = self.service.served.model
-        return f"{model.kind}, {len(model.items):,} items, {len(model.users):,} users"
+        return f"{model.kind}, {counted(len(model.items), 'item')}, {counted(len(model.users), 'user')}"
 
     def index(self) -> str:
         """How the best items are found, in words; empty where every item is scored."""

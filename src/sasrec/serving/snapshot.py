@@ -8,6 +8,7 @@ from sasrec.data.filters import Filters
 from sasrec.data.log import Log
 from sasrec.data.merging import merge
 from sasrec.serving.store import EventStore
+from sasrec.words import counted
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,8 @@ class Snapshot:
         return asdict(self)
 
     def __str__(self) -> str:
-        left = f"; {self.forgotten:,} users of the log were forgotten and are left out" if self.forgotten else ""
-        return f"events: {self.taken:,} of {self.users:,} users, up to place {self.through:,}{left}"
+        left = f"; forgotten and left out: {counted(self.forgotten, 'user')} of the log" if self.forgotten else ""
+        return f"events: {self.taken:,} of {counted(self.users, 'user')}, up to place {self.through:,}{left}"
 
 
 def with_events(log: Log, store: EventStore, *, filters: Filters = Filters()) -> tuple[Log, Snapshot]:

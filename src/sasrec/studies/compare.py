@@ -9,13 +9,14 @@ from sasrec.config import Config
 from sasrec.data.splits import Part, Split
 from sasrec.errors import ConfigError, check_kind, check_whole
 from sasrec.evaluation.candidates import Candidates
-from sasrec.evaluation.intervals import Interval, paired_interval
+from sasrec.evaluation.intervals import ENOUGH_USERS, Interval, paired_interval
 from sasrec.evaluation.metrics import METRICS, mean_and_error, mean_in_words
 from sasrec.evaluation.protocol import Report, check_protocol, evaluate_all, title
 from sasrec.retrieval.answers import columns
 from sasrec.retrieval.recommender import Recommender
 from sasrec.training.progress import Tell, told
 from sasrec.training.training import train, whole
+from sasrec.words import with_article
 
 COUNTED = ("Content", "Rules", "Markov", "Popularity")
 _SHOWN = ("NDCG", "HR")
@@ -170,11 +171,15 @@ def train_rounds(
 ) -> list[Round]:
     """Train what is given as settings, in this process, on every split with every seed; errors as `compare`."""
     if not isinstance(models, Mapping):
-        raise ConfigError(f"models: expected a model or Config by each name, found a {type(models).__name__}")
+        raise ConfigError(
+            f"models: expected a model or Config by each name, found {with_article(type(models).__name__)}"
+        )
     check_names([*models])
     for name, model in models.items():
         if not isinstance(model, Config | Recommender):
-            raise ConfigError(f"models: {name!r}: expected a model or a Config, found a {type(model).__name__}")
+            raise ConfigError(
+                f"models: {name!r}: expected a model or a Config, found {with_article(type(model).__name__)}"
+            )
     check_whole("seeds", seeds, least=1)
     trained = [name for name, model in models.items() if isinstance(model, Recommender)]
     if trained and len(splits) > 1:
@@ -308,6 +313,9 @@ def _of_folds(reports: Sequence[tuple[Split, Report]]) -> str:
 def _notes(rounds: Sequence[Round], reports: Sequence[tuple[Split, Report]], *, spread: bool) -> Iterator[str]:
     names = [*rounds[0][1]]
     yield f"differences are to {names[0]!r}, user by user, with the 95 % interval of a paired bootstrap over users"
+    users = len({*np.concatenate([report.users for _, report in reports]).tolist()})
+    if users < ENOUGH_USERS:
+        yield f"intervals of fewer than {ENOUGH_USERS} users are too narrow: do not rely on them"
     once = [name for name in names if len({id(models[name]) for _, models in rounds}) == 1]
     if once:
         which = "each" if len(once) == len(names) else f"of {', '.join(once)}"

@@ -16,6 +16,7 @@ from sasrec.config import OF_BLOCKS, Config
 from sasrec.data.features import Features
 from sasrec.data.splits import Split, known_split
 from sasrec.errors import ConfigError, DataError, check_kind
+from sasrec.evaluation.intervals import ENOUGH_USERS
 from sasrec.retrieval.counting import Markov, Popularity
 from sasrec.retrieval.linked import Linked
 from sasrec.retrieval.neural import Neural
@@ -29,12 +30,12 @@ from sasrec.training.parts import check_nothing_added, check_same_features
 from sasrec.training.progress import Tell, told
 from sasrec.training.settling import settled
 from sasrec.training.training import train, whole
+from sasrec.words import counted
 
 LENGTHS = (1, 2, 3, 5, 10, 20, 50)
 """Numbers of recent items that are tried."""
 
 _SHUFFLES = 5
-_ENOUGH_USERS = 50
 
 
 @dataclass(frozen=True)
@@ -102,12 +103,17 @@ def diagnose(
 
     Raises:
         ConfigError: `model` only counts, or was trained with other features or none.
-        DataError: `model` was trained on another log or split, or there is nothing to learn from.
+        DataError: `model` was trained on another log or split, there is nothing to learn from, or one user is tested.
         KeyboardInterrupt: Ctrl-C; a network that is half trained is no measure for others.
 
     The other errors of `train` too.
     """
     known_split(data)
+    if len(data.test) == 1:
+        raise DataError(
+            f"{data.log.source.name}: found one user to test with, who tells nothing of others; a diagnosis takes two "
+            f"or more, and {ENOUGH_USERS} for answers"
+        )
     if config is not None:
         check_kind("config", config, Config, advice="a trained model goes into model=")
     given = None if model is None else _network_of(model, data, features)
@@ -187,7 +193,8 @@ def _trained(
 ) -> Recommender:
     tell(f"training: {name}")
     model = whole(train(data, config, features=features, progress=progress))
-    tell("trained {epochs} epochs in {seconds:,.0f} s, {stopped}".format_map(model.record))
+    record = model.record
+    tell(f"trained {counted(record['epochs'], 'epoch')} in {record['seconds']:,.0f} s, {record['stopped']}")
     return model
 
 
@@ -208,8 +215,9 @@ def _network_of(model: Recommender, data: Split, features: Features | None) -> N
 def _plan(data: Split, config: Config, *, trainings: int) -> str:
     """What is going to be done, and at what cost."""
     return (
-        f"to do: train {trainings} network{'s' * (trainings > 1)}, each for at most {config.epochs} epochs of "
-        f"{_steps(data):,} targets among {len(data.log.items):,} items; rank {len(data.test):,} users for every line"
+        f"to do: train {counted(trainings, 'network')}, each for at most {counted(int(config.epochs), 'epoch')} of "
+        f"{counted(_steps(data), 'target')} among {counted(len(data.log.items), 'item')}; rank "
+        f"{counted(len(data.test), 'user')} for every line"
     )
 
 
@@ -224,13 +232,13 @@ def _concluded(trials: Trials, data: Split, length: int, more: list[str], *, see
         "intervals are over users, in pairs; another seed would move what was trained for a line, too",
         *more,
     ]
-    if len(data.test) < _ENOUGH_USERS:
-        notes.append(f"intervals of fewer than {_ENOUGH_USERS} users are too narrow: do not rely on what follows")
+    if len(data.test) < ENOUGH_USERS:
+        notes.append(f"intervals of fewer than {ENOUGH_USERS} users are too narrow: do not rely on what follows")
     hits = round(lines[0].metrics["HR@10"].mean * len(data.test))
     if 0 < hits < ENOUGH_HITS:
         notes.append(
-            f"the whole network finds the targets of {hits} users among its first 10; with fewer than {ENOUGH_HITS} "
-            "nothing is called without effect"
+            f"the whole network finds the targets of {counted(hits, 'user')} among its first 10; with fewer than "
+            f"{ENOUGH_HITS} nothing is called without effect"
         )
     best = max((line for line in lines if line.part == "counted"), key=lambda line: line.metrics["NDCG@10"].mean)
     network = on_network(best.name, best.metrics["NDCG@10"], trials.from_line(best.name, seed=seed))
@@ -249,8 +257,8 @@ def verdict(lines: tuple[Line, ...], network: str, *, length: int, users: int) -
     changes = {line.name: change for line in lines if (change := line.metrics["NDCG@10"].change) is not None}
     if not changes:
         return ("The whole network finds nobody's target among its first 10: order and history are moot.", network)
-    if users < _ENOUGH_USERS:
-        tested = f"{users} tested, where it takes {_ENOUGH_USERS}"
+    if users < ENOUGH_USERS:
+        tested = f"{users} tested, where it takes {ENOUGH_USERS}"
         return (f"Order, history, network and blocks cannot be judged from so few users: {tested}.",)
     kept, as_a_whole = (changes[line.name] for line in lines if line.part == "shuffled")
     shown = {line.length: changes[line.name] for line in lines if line.part == "shown" and line.length is not None}

@@ -7,6 +7,7 @@ import numpy as np
 
 from sasrec.data.splits import Split
 from sasrec.studies.histories import share_of_unique
+from sasrec.words import counted
 
 
 @dataclass(frozen=True)
@@ -50,12 +51,17 @@ class Facts:
             unique={length: share_of_unique(test.histories, length) for length in lengths},
         )
 
+    @property
+    def size(self) -> str:
+        """Users, items and events in words."""
+        users = f"{counted(self.users, 'user')} ({self.tested:,} tested)"
+        return f"{users}, {counted(self.items, 'item')}, {counted(self.events, 'event')}"
+
     def __repr__(self) -> str:
         ties = "no times" if self.ties is None else f"{self.ties:.1%} of steps are ties in time"
         unique = ", ".join(f"{share:.1%} at {length}" for length, share in self.unique.items())
         return (
-            f"data: {self.users:,} users ({self.tested:,} tested), {self.items:,} items, {self.events:,} events; "
-            f"{ties}\n"
+            f"data: {self.size}; {ties}\n"
             f"repeats: {self.repeats:.1%} of events, {self.repeated_targets:.1%} of targets; "
             f"targets never in training: {self.cold_targets:.1%}\n"
             f"different histories when only the last so many items are kept: {unique}"

@@ -18,6 +18,7 @@ from sasrec.files import as_path
 from sasrec.locking import held
 from sasrec.training.progress import told
 from sasrec.training.training import train, whole
+from sasrec.words import counted
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -87,7 +88,7 @@ class Tuning:
 
     def __repr__(self) -> str:
         ranked = sorted(enumerate(self.trials, start=1), key=lambda one: 1.0 if one[1].ndcg is None else -one[1].ndcg)
-        lines = [f"{len(self.trials)} trials by validation NDCG@10 (the test part was not looked at)"]
+        lines = [f"{counted(len(self.trials), 'trial')} by validation NDCG@10 (the test part was not looked at)"]
         for number, trial in ranked:
             value = "failed" if trial.ndcg is None else f"{trial.ndcg:.4f}"
             words = ", ".join(f"{name}={_shown(one)}" for name, one in trial.settings.items())

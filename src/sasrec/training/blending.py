@@ -24,6 +24,7 @@ from sasrec.training.machine import describe
 from sasrec.training.parts import check_nothing_added, same_features
 from sasrec.training.progress import told
 from sasrec.training.settling import check_fitting
+from sasrec.words import with_article
 
 _DEPTH = 50  # of each part's ranking so many items take part in the search
 _USERS = 30_000  # so many validation users at most
@@ -132,6 +133,7 @@ def _parts(
 ) -> dict[str, Recommender]:
     """The models by a name for each, the named ones counted; with features, content among them."""
     check_fitting(data, features)
+    check_kind("models", models, list | tuple, called="list", advice="give models and names, as ['rules', 'knn']")
     for model in models:
         if isinstance(model, str):
             check_countable(model)
@@ -147,7 +149,7 @@ def _parts(
         found = _counted(data, model, features, progress=progress) if isinstance(model, str) else model
         kind = found.kind
         if found.scorer.kind not in PARTS:
-            raise ConfigError(f"models: a {kind} cannot be part of another; blend what it is made of")
+            raise ConfigError(f"models: {with_article(kind)} cannot be part of another; blend what it is made from")
         if "refit" in found.record:
             raise ConfigError(
                 "models: one was refit and has seen the validation part, which weights are found on; blend the model "
@@ -155,13 +157,14 @@ def _parts(
             )
         if found.record.get("data") != data.fingerprint or "best" not in found.record:
             raise DataError(
-                f"{data.log.source.name}: a {kind} was trained on another log or split, or does not say how; "
-                "weights would not be honest"
+                f"{data.log.source.name}: {with_article(kind)} was trained on another log or split, or does not say "
+                "how; weights would not be honest"
             )
         check_nothing_added(found, data, done="blend")
         if features is not None and not same_features([found.record, features.record()]):
             raise ConfigError(
-                f"features: a {kind} was made with others; give those that the models were made with, or none"
+                f"features: {with_article(kind)} was made with others; give those that the models were made with, or "
+                "none"
             )
         same = sum(name.partition(" ")[0] == kind for name in made)
         made[f"{kind} {same + 1}" if same else kind] = found

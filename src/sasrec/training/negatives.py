@@ -18,6 +18,7 @@ from sasrec.data.unseen import Unseen
 from sasrec.errors import ConfigError
 from sasrec.training.batches import Batch, Negatives, target_shares
 from sasrec.training.losses import CHUNK, TINY
+from sasrec.words import with_article
 
 Draw = Callable[[np.ndarray, int, np.random.Generator], np.ndarray]
 """A sampler of one's own: rows of T training histories, a number N and a generator in, item rows of shape (T, N) out;
@@ -37,7 +38,7 @@ def checked(draw: Draw, *, items: int) -> Draw:
         drawn: object = draw(rows, count, rng)
         wanted = f"integers of shape {(len(rows), count)}"
         if not isinstance(drawn, np.ndarray):
-            raise ConfigError(f"draw: gave a {type(drawn).__name__}; give a NumPy array of {wanted}")
+            raise ConfigError(f"draw: gave {with_article(type(drawn).__name__)}; give a NumPy array of {wanted}")
         if drawn.dtype.kind not in "iu" or drawn.shape != (len(rows), count):
             raise ConfigError(f"draw: gave {drawn.dtype} of shape {drawn.shape}; give {wanted}")
         outside = drawn[(drawn < -1) | (drawn >= items)]

@@ -27,8 +27,9 @@ class Lines:
     def epoch(self, result: EpochResult) -> None:
         """An epoch was trained and validated."""
         mark = "  best so far" if result.best else ""
+        loss = round(result.loss, 4) + 0.0  # rounding may put a loss of nothing below it: no -0.0000
         valid = "" if result.ndcg is None else f"  valid NDCG@10 {result.ndcg:.4f}  HR@10 {result.hit_rate:.4f}"
-        _say(f"epoch {result.epoch:>3}  loss {result.loss:.4f}{valid}  {result.seconds:.1f} s{mark}")
+        _say(f"epoch {result.epoch:>3}  loss {loss:.4f}{valid}  {result.seconds:.1f} s{mark}")
 
 
 @final

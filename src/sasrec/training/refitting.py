@@ -20,6 +20,7 @@ from sasrec.training.machine import device_here, torch_threads
 from sasrec.training.negatives import Draw
 from sasrec.training.parts import Part, check_nothing_added, check_same_features, parts_of
 from sasrec.training.progress import watched
+from sasrec.words import with_article
 
 
 def refit(
@@ -91,7 +92,9 @@ class _Again:
         if (again := recounted(part.scorer, self.train, part.chosen)) is not None:
             return again
         if not isinstance(part.scorer, Neural):
-            raise ConfigError(f"model: a {part.scorer.kind} is neither trained nor counted; give what it was made from")
+            raise ConfigError(
+                f"model: {with_article(part.scorer.kind)} is neither trained nor counted; give what it was made from"
+            )
         epochs = int(part.chosen["epoch"])
         return self._trained(part.scorer.config, part.learned(self.features), epochs=epochs)
 

@@ -21,6 +21,7 @@ from sasrec.training.negatives import Draw
 from sasrec.training.progress import Together, noted, told, watched
 from sasrec.training.settling import check, has_repeats, reasons, settled
 from sasrec.training.steps import Training
+from sasrec.words import counted
 
 
 class Keeping(Watcher, Protocol):
@@ -97,7 +98,7 @@ def train(
         keeper = None if checkpoint is None else checkpoint.keeper(training, course, data, features=features, draw=draw)
         if keeper is not None and keeper.resumed(log=data.log.source.name):
             ahead = course.over(config) or f"going on in epoch {len(course.results) + 1}"
-            told(progress)(f"{ahead}, after {training.step:,} steps")
+            told(progress)(f"{ahead}, after {counted(training.step, 'step')}")
         bar = watched(progress, epochs=config.epochs, steps=training.steps, done=training.step, best=course.best)
         judge = partial(validated, valid=valid, exclude_seen=exclude_seen)
         note = noted(history, done=course.results if training.step else None)
