@@ -3,8 +3,12 @@
 import math
 import os
 import re
+import signal
+from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import numpy as np
@@ -130,6 +134,32 @@ def test_a_kept_run_is_made_again_with_its_settings_after_the_defaults_changed(t
 
     kept, made = (next(results.results(tmp_path / folder)) for folder in ("kept", "made"))
     assert (made.weights, made.places) == (kept.weights, kept.places)
+
+
+def test_a_run_that_was_stopped_goes_on_to_the_same_weights(tmp_path, monkeypatch):
+    log = tmp_path / "log.csv"
+    lines = [f"u{user},i{(user + step) % 7},{step}" for user in range(30) for step in range(6)]
+    log.write_text("user_id,item_id,timestamp\n" + "\n".join(lines) + "\n")
+    monkeypatch.setitem(ROWS, "default", Row("defaults", {"epochs": 3, "width": 8}))
+    left, made = iter(range(5)), {}
+    told = SimpleNamespace(
+        step=lambda *_: next(left, None) is None and signal.raise_signal(signal.SIGINT), epoch=lambda result: None
+    )
+    stopped = partial(nullcontext, told)
+    for name in ("whole", "stopped"):
+        monkeypatch.setattr("benchmarks.accuracy.run.KEPT", tmp_path / name / "models")
+        run = ["--folder", str(tmp_path / name), "run", f"beauty={log}", "default"]
+        if name == "stopped":
+            with monkeypatch.context() as patch:
+                patch.setattr("sasrec.training.training.watched", lambda *_, **__: stopped())
+                with pytest.raises(KeyboardInterrupt):
+                    main(run)
+            assert [one.suffix for one in (tmp_path / name / "models" / "beauty").iterdir()] == [".state"]
+        assert main(run) == 0
+        made[name] = next(results.results(tmp_path / name))
+        assert [one.suffix for one in (tmp_path / name / "models" / "beauty").iterdir()] == [".sasrec"]
+
+    assert made["stopped"].weights == made["whole"].weights
 
 
 @pytest.mark.parametrize(

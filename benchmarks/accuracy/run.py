@@ -13,6 +13,7 @@ from benchmarks.turns import commit
 from sasrec.files import sha256
 from sasrec.training.counting import Countable
 from sasrec.training.machine import describe
+from sasrec.training.training import whole
 
 KEPT = ROOT / "benchmarks" / "results" / "local" / "accuracy"
 
@@ -101,9 +102,13 @@ class Bench:
 
     def _trained(self, row: str, seed: int) -> sasrec.Recommender:
         settings = settled(self.name, row, seed) if self.again else {**ROWS[row].on(self.name), "seed": seed}
-        network = sasrec.train(self.data, sasrec.Config.from_dict(settings))
-        self._file(row, seed).parent.mkdir(parents=True, exist_ok=True)
-        network.save(self._file(row, seed), replace=True)
+        file = self._file(row, seed)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        state = file.with_suffix(".state")
+        checkpoint = sasrec.Checkpoint(state, resume=state.exists())  # hours of training outlive who stops them
+        network = whole(sasrec.train(self.data, sasrec.Config.from_dict(settings), checkpoint=checkpoint))
+        network.save(file, replace=True)
+        checkpoint.remove()
         return network
 
     def _file(self, row: str, seed: int) -> Path:
