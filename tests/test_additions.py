@@ -241,10 +241,10 @@ def test_a_seed_fixes_which_items_are_held_out_and_the_fingerprint_tells(walks):
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda data: sasrec.hold_out_items(data, 0.0), "new_items: expected a number > 0 and < 1, found 0.0"),
-        (lambda data: sasrec.hold_out_items(data, 1.0), "new_items: expected a number > 0 and < 1, found 1.0"),
-        (lambda data: sasrec.hold_out_items(data, "0.1"), "new_items: expected a number > 0 and < 1, found '0.1'"),
-        (lambda data: sasrec.hold_out_items(data, seed=-1), "new_seed: expected an integer >= 0, found -1"),
+        (lambda data: sasrec.hold_out_items(data, 0.0), "share: expected a number > 0 and < 1, found 0.0"),
+        (lambda data: sasrec.hold_out_items(data, 1.0), "share: expected a number > 0 and < 1, found 1.0"),
+        (lambda data: sasrec.hold_out_items(data, "0.1"), "share: expected a number > 0 and < 1, found '0.1'"),
+        (lambda data: sasrec.hold_out_items(data, seed=-1), "seed: expected an integer >= 0, found -1"),
         (lambda data: sasrec.hold_out_items(sasrec.hold_out_items(data)), "holds items out already"),
     ],
 )

@@ -15,6 +15,7 @@ from sasrec.errors import BundleError, ConfigError, DataError
 from sasrec.evaluation.metrics import ndcg
 from sasrec.evaluation.ranking import rank_targets
 from sasrec.retrieval.blend import Blend, NewItems
+from sasrec.retrieval.content import Content
 from sasrec.retrieval.counting import Markov, Popularity
 from sasrec.retrieval.linked import Linked
 from sasrec.training import blending
@@ -76,7 +77,7 @@ def test_popularity_in_a_blend_moves_no_item_among_similar_ones(data):
 
     similar = Blend({"rules": (0.75, rules), "popularity": (0.25, popular)}).similarities(3)
 
-    np.testing.assert_allclose(similar, 0.75 * rules.similarities(3), rtol=1e-6)
+    np.testing.assert_allclose(similar, rules.similarities(3), rtol=1e-6)
 
 
 def test_both_kinds_of_popularity_have_a_name_of_their_own(data, network):
@@ -491,3 +492,15 @@ def test_what_one_user_shows_may_be_nothing(log_of, capsys):
     sasrec.blend(data, ["rules", "popularity"], progress=True)
 
     assert "(-1.0000 to +1.0000) to the others, which may be nothing" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("popularity", [0.0, 0.5])
+def test_popularity_in_a_blend_moves_no_new_item_among_similar_ones(popularity):
+    vectors = np.array([[1.0, 0.0], [1.0, 0.0], [0.6, 0.8], [0.0, 1.0]])
+    told = {"vectors": torch.tensor(vectors, dtype=torch.float32), "features": None, "values": 0}
+    content = Content.of(told, items=4)
+    parts = {"content": (1 - popularity, content), "popularity": (popularity, Popularity(np.ones(4, np.float32)))}
+
+    similar = Blend(parts, NewItems(np.array([2]), 1.0)).similarities(0)
+
+    np.testing.assert_allclose(similar, [1.0, 1.0, 0.6, 0.0], atol=1e-6)

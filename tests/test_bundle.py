@@ -489,7 +489,7 @@ def test_offsets_whose_differences_overflow_are_refused(saved):
     (saved / "users.parquet").write_bytes(parquet(["a", "b", "c", "d"]))
     rewrite_histories(saved, np.zeros(4, np.int32), offsets)
 
-    with pytest.raises(BundleError, match="histories are empty, overlap or have gaps"):
+    with pytest.raises(BundleError, match="histories are empty, overlap, have gaps or name items beyond"):
         sasrec.load(saved)
 
 

@@ -169,3 +169,10 @@ def test_series_are_told_apart_without_their_colour():
     keys = [svg.find("path").get("d") for svg in figure.find("ul").iter("svg")]
 
     assert len(set(keys)) == 4
+
+
+@pytest.mark.parametrize("draw", [bar_chart, lambda caption, names, series: line_chart(caption, [1.0, 2.0], series)])
+def test_only_a_value_with_an_interval_has_a_whisker(draw):
+    figure = draw(CAPTION, ["one", "two"], [Series("a", [0.5, 0.25], [(NAN, NAN), (0.125, 0.375)])])
+
+    assert len(drawing(figure).findall(".//*[@class='whisker']")) == 1

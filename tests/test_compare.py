@@ -302,6 +302,41 @@ def test_what_cannot_be_measured_is_refused_before_anything_is_trained(data, sma
         sasrec.compare(data, {"net": small_config}, **wrong)
 
 
+@pytest.mark.parametrize(
+    ("changed", "part", "words"),
+    [
+        ("refit", "test", "'given' was refit on train .* and 'net' would not be"),
+        ("refit", "valid", "on: 'given' was refit and has seen the validation part"),
+        ("widened", "test", "'given' ranks items that were added to it, and 'net' would not"),
+        ("other", "test", "the 2 items of the model are not the 25 of the log"),
+    ],
+)
+def test_models_that_do_not_compare_are_refused_before_anything_is_trained(
+    data, small_config, log_of, monkeypatch, changed, part, words
+):
+    if changed == "refit":
+        model = sasrec.refit(sasrec.count(data, "markov", progress=False), data, progress=False)
+    elif changed == "widened":
+        genres = pl.DataFrame({"item_id": [*data.log.items.ids, "new"], "genre": ["a", "b"] * 13})
+        features = sasrec.read_features(genres.head(25), data.log.items, columns=["genre"])
+        model = sasrec.add_items(sasrec.count(data, "content", features=features, progress=False), genres)
+    else:
+        model = sasrec.count(sasrec.split(log_of({"u": ["a", "b", "a", "b"]})), "markov", progress=False)
+    monkeypatch.setattr("sasrec.studies.compare.train", lambda *_, **__: pytest.fail("trained"))
+
+    with pytest.raises((ConfigError, DataError), match=words):
+        sasrec.compare(data, {"given": model, "net": small_config}, on=part, progress=False)
+
+
+def test_the_cost_of_what_was_refit_holds_the_refit(data, trained):
+    again = sasrec.refit(trained["wide"], data, progress=False)
+
+    cost = sasrec.compare(data, {"wide": again})["wide"].cost
+
+    assert cost.seconds == trained["wide"].record["seconds"] + again.record["refit"]["seconds"]
+    assert cost.cpu_seconds == trained["wide"].record["cpu_seconds"] + again.record["refit"]["cpu_seconds"]
+
+
 @pytest.mark.parametrize("seeds", [0, True, 1.5])
 def test_seeds_are_a_number_of_trainings(data, small_config, seeds):
     with pytest.raises(ConfigError, match="seeds: expected an integer >= 1, found"):

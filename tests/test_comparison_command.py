@@ -87,3 +87,15 @@ def test_a_comparison_that_is_killed_takes_its_training_and_its_scratch_with_it(
     assert begun
     assert held
     assert not [*scratch.glob("sasrec-compare-*")]
+
+
+def test_a_model_that_was_refit_is_refused_beside_settings_before_these_are_trained(folder, monkeypatch, capsys):
+    assert cli.main(["count", "log.csv", "--model", "markov", "--out", "counted.sasrec"]) == 0
+    assert cli.main(["refit", "counted.sasrec", "log.csv", "--out", "again.sasrec"]) == 0
+    monkeypatch.setattr("sasrec.commands.comparison.subprocess.run", lambda *_, **__: pytest.fail("trained"))
+    capsys.readouterr()
+
+    code = cli.main(["compare", "log.csv", "again.sasrec", "--config", "short.toml"])
+
+    assert code == 2
+    assert "'again' was refit on train + validation, and 'short' would not be" in capsys.readouterr().err

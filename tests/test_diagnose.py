@@ -361,3 +361,10 @@ def test_a_single_user_is_refused(log_of):
 
     with pytest.raises(DataError, match="found one user to test with, who tells nothing of others; a diagnosis takes"):
         sasrec.diagnose(data)
+
+
+def test_a_network_of_a_device_that_is_not_here_is_diagnosed_on_what_is_found(walks, small_model, model_of_a_gpu):
+    with pytest.warns(UserWarning, match="torch finds no 'cuda' here; the network is trained on 'cpu'"):
+        found = sasrec.diagnose(sasrec.split(walks), model=model_of_a_gpu, progress=False)
+
+    assert found.lines == sasrec.diagnose(sasrec.split(walks), model=small_model, progress=False).lines

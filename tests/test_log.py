@@ -142,7 +142,7 @@ def test_the_summary_counts_what_a_hand_counts(write):
     assert (found.shortest, found.median, found.mean, found.longest) == (1, 2.0, 2.0, 3)
     assert found.ties == 2 / 3
     assert found.repeats == 2
-    assert found.span == ("2024-01-01 00:00:00.000000", "2024-01-03 00:00:00.000000")
+    assert found.span == ("2024-01-01 00:00:00", "2024-01-03 00:00:00")
     assert str(found) == (
         "a.csv (csv): user 'user', item 'item', time 'time'\n"
         "3 users, 2 items, 6 events\n"
@@ -354,7 +354,7 @@ def test_a_list_of_lines_without_events_is_refused(write):
 
 
 def test_nothing_left_after_dropping_is_refused(write):
-    with pytest.raises(DataError, match=re.escape("no event is left; left out of 1 rows: 1 without a user")):
+    with pytest.raises(DataError, match=re.escape("no event is left; left out of 1 row: 1 without a user")):
         sasrec.read_log(write("user,item\n,x\n"), filters=drop)
 
 

@@ -364,7 +364,7 @@ def test_other_features_are_refused(data, config, path, cut):
     stopped(data, config, path, cut, 2, features=ones)
 
     for features in (others, None):
-        with pytest.raises(ConfigError, match="the categories of items differ"):
+        with pytest.raises(ConfigError, match="the features of items differ"):
             resumed(data, config, path, features=features)
 
 

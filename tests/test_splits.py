@@ -75,7 +75,7 @@ def test_the_text_of_a_split_counts_everybody(log_of):
     assert str(data).splitlines() == [
         "split: each user's last event is the test, the one before it the validation",
         "train: 5 events of 3 users",
-        "valid: 1 users   test: 1 users   not tested: 2 users (too short; they still train)",
+        "valid: 1 user   test: 1 user   not tested: 2 users (too short; they still train)",
     ]
 
 
@@ -261,9 +261,9 @@ def test_folds_have_fingerprints_of_their_own():
 @pytest.mark.parametrize(
     ("count", "share", "words"),
     [
-        (1, 0.1, "folds: expected an integer >= 2, found 1"),
-        (True, 0.1, "folds: expected an integer >= 2, found True"),
-        (2.0, 0.1, "folds: expected an integer >= 2, found 2.0"),
+        (1, 0.1, "count: expected an integer >= 2, found 1"),
+        (True, 0.1, "count: expected an integer >= 2, found True"),
+        (2.0, 0.1, "count: expected an integer >= 2, found 2.0"),
         (5, 0.2, "share: 5 test periods of it must fit into the log, found 0.2"),
         (2, 0.0, "share: expected a number > 0 and < 1, found 0.0"),
         (2, float("nan"), "share: expected a number > 0 and < 1, found nan"),
@@ -288,3 +288,11 @@ def test_a_period_in_which_nobody_can_be_tested_is_named():
 
     with pytest.raises(DataError, match="nobody can be tested in period 2 of 2"):
         sasrec.folds(log, 2, share=0.2)
+
+
+def test_a_share_of_less_than_an_event_is_the_last_event():
+    log = timed_log([(step % 4, step) for step in range(40)])
+
+    assert sasrec.split(log, "time", share=1e-9).rule.endswith("from 39 on the test")
+    with pytest.raises(DataError, match="nobody can be tested in period 1 of 2"):
+        sasrec.folds(log, 2, share=1e-9)

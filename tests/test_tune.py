@@ -217,6 +217,7 @@ def test_an_interrupt_keeps_the_finished_trials(data, base, monkeypatch, tmp_pat
         ({"learning_rate": Range(0.0, 0.1, log=True)}, "with log above 0"),
         ({"dropout": Range(0.0, 1.5)}, "dropout: .* found 1.5"),
         ({"dropout": Range(float("nan"), 0.5)}, "low must be at most high"),
+        ({"dropout": Range(-float("inf"), 0.5, step=0.1)}, "low must be at most high"),
         ({"width": Range(8, 16, log="false")}, 'log must be true or false, found {low = 8, high = 16, log = "false"}'),
         ({"width": Range(8, 16, step=-1)}, "step must be above 0, .* found {low = 8, high = 16, step = -1}"),
         ({"width": Range(8, 16, step=0)}, "step must be above 0, .* step = 0}"),

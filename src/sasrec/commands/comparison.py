@@ -16,7 +16,7 @@ from sasrec.commands.output import Destination, say
 from sasrec.commands.reading import LogFlagsAsTrained, Reading
 from sasrec.config import Config
 from sasrec.data.folds import folds
-from sasrec.errors import ConfigError, TrainingError
+from sasrec.errors import ConfigError, TrainingError, check_whole
 from sasrec.files import check_free
 from sasrec.presets import preset
 
@@ -96,16 +96,17 @@ def compare(
     configs = dict(zip(networks.names(), networks.configs(), strict=True))
     _check(networks, configs, replace=output.replace)
     saved = dict(zip(names, map(load, models), strict=False))
-    content = reading.log(log)
-    count = networks.folds
+    contestants: dict[str, Config | Recommender] = {**saved, **configs}
+    content, count = reading.log(log), networks.folds
     splits = [reading.divided(content)] if count is None else folds(content, count, share=reading.share)
     for split in splits:
         check_protocol(
             split, k=measure.k, exclude_seen=measure.exclude_seen, on=measure.on, candidates=measure.candidates
         )
     if count is not None:
-        rounds = study.train_rounds(splits, {**saved, **configs}, seeds=networks.seeds, progress=not quiet)
+        rounds = study.train_rounds(splits, contestants, on=measure.on, seeds=networks.seeds, progress=not quiet)
     else:
+        study.check_comparable(contestants, splits[0], on=measure.on)
         with tempfile.TemporaryDirectory(prefix="sasrec-compare-") as scratch:
             place, kept = Path(os.path.realpath(log)), networks.out or Path(scratch)
             trainings = _Trainings(place, reading, Path(scratch), kept, replace=output.replace, quiet=quiet)
@@ -127,8 +128,8 @@ def _check(networks: Networks, configs: dict[str, Config], *, replace: bool) -> 
     """Refuse what cannot be done before anything is read or trained."""
     from sasrec import bundle
 
-    if networks.seeds < 1:
-        raise ConfigError(f"seeds: expected an integer >= 1, found {networks.seeds}")
+    check_whole("seeds", networks.seeds, least=1)
+    check_whole("folds", 2 if networks.folds is None else networks.folds, least=2)
     if networks.seeds > 1 and not configs:
         raise ConfigError("--seeds is for what --config and --preset train; leave it out")
     if networks.out is None:

@@ -1,6 +1,7 @@
 """Values of flags that were not typed: from a preset, a settings file, or the record of a model."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -73,11 +74,13 @@ def _settings(content: "Bundle", source: str) -> Mapping[str, object]:
     """The settings of a network; none of another model, which the command itself refuses."""
     from sasrec.config import Config
     from sasrec.retrieval.neural import Neural
+    from sasrec.training.machine import device_here
 
     if content.kind != Neural.kind:
         return {}
     try:
-        return Config.from_dict(content.config, where="config.json").to_dict()
+        made = Config.from_dict(content.config, where="config.json")
+        return replace(made, device=device_here(made.device)).to_dict()
     except ConfigError as error:
         raise BundleError(f"{source}: {error}") from None
 

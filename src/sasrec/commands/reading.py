@@ -15,7 +15,7 @@ from sasrec.data.log import DateOrder, Log, TimeUnit
 from sasrec.data.new_items import hold_out_items
 from sasrec.data.reading import read_log
 from sasrec.data.splits import How, Split
-from sasrec.errors import ConfigError
+from sasrec.errors import ConfigError, check_share, check_whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +97,11 @@ class Reading:
     def divided(self, log: Log) -> Split:
         """The log with what is held out; errors as `split` and `hold_out_items`."""
         made = splits.split(log, self.split, share=self.share)
-        return made if self.new_items is None else hold_out_items(made, self.new_items, seed=self.new_seed)
+        if self.new_items is None:
+            return made
+        check_share("new_items", self.new_items)
+        check_whole("new_seed", self.new_seed, least=0)
+        return hold_out_items(made, self.new_items, seed=self.new_seed)
 
     def holds_out_as(self, other: "Reading") -> bool:
         """Whether the same events would be held out of a log, whatever its format and columns are called."""

@@ -60,7 +60,7 @@ def retrain(
     refit: bool = False,
     reading: LogFlagsAsTrained = Reading(),
     categories: Annotated[
-        FeatureFlags, Parameter(name="*", group=Group("Categories of items, as in training", sort_key=3))
+        FeatureFlags, Parameter(name="*", group=Group("Features of items, as in training", sort_key=3))
     ] = FeatureFlags(),
     quiet: bool = False,
 ) -> None:

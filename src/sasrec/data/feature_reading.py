@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from narwhals.stable.v2.typing import IntoFrame
 
-from sasrec.data.columns import find_column, read_ids, read_texts
+from sasrec.data.columns import find_column, listed, read_ids, read_texts
 from sasrec.data.features import Features, Recipe
 from sasrec.data.formats import Table
 from sasrec.data.frames import opened
@@ -140,9 +140,7 @@ def _values(table: Table, recipe: Recipe, items: Vocabulary) -> pl.DataFrame:
     long = _is_long(table) and recipe.vector is None
     if not long and not columns and recipe.vector is None:
         others = [name for name in table.columns if name != key]
-        raise DataError(
-            f"{table.name}: name the columns that hold categories or vectors; there are {', '.join(others)}"
-        )
+        raise DataError(f"{table.name}: name the columns that hold categories or vectors; there are {listed(others)}")
     frame = _long(table, key, columns) if long else _wide(table, key, columns)
     frame = frame.with_columns(items.matched(frame["item"]).alias("item")).drop_nulls()
     if recipe.separator is not None:
@@ -156,7 +154,7 @@ def _wide(table: Table, key: str, columns: Sequence[str]) -> pl.DataFrame:
     """Columns item, feature and value (text) from one column a feature."""
     missing = [name for name in columns if name not in table.columns]
     if missing:
-        raise DataError(f"{table.name}: no column {missing[0]!r}; columns are {', '.join(table.columns)}")
+        raise DataError(f"{table.name}: no column {missing[0]!r}; columns are {listed(table.columns)}")
     ids, read = _read(table, key, columns)
     parts = [pl.DataFrame(schema={"item": ids.dtype, "feature": pl.String, "value": pl.String})]
     for name in columns:
@@ -186,9 +184,8 @@ def _long(table: Table, key: str, columns: Sequence[str]) -> pl.DataFrame:
     read = pl.DataFrame({"item": ids, **texts})
     missing = [name for name in columns if name not in read["feature"]]
     if missing:
-        raise DataError(
-            f"{table.name}: no feature {missing[0]!r}; there are {', '.join(read['feature'].unique().sort())}"
-        )
+        there = listed(read["feature"].unique().sort().to_list())
+        raise DataError(f"{table.name}: no feature {missing[0]!r}; there are {there}")
     return read.filter(pl.col("feature").is_in(columns)) if columns else read
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from sasrec.data.log import Log
-from sasrec.data.splits import Split, between, times_of
+from sasrec.data.splits import Split, between, start_of_last, times_of
 from sasrec.errors import ConfigError, DataError, check_kind, check_share, check_whole
 
 
@@ -22,12 +22,12 @@ def folds(log: Log, count: int = 3, *, share: float = 0.1) -> list[Split]:
         DataError: The log has no times, or nobody can be tested in one of the periods.
     """
     check_kind("log", log, Log, advice="read one with sasrec.read_log(path)")
-    check_whole("folds", count, least=2)
+    check_whole("count", count, least=2)
     check_share("share", share)
     if count * share >= 1.0:
         raise ConfigError(f"share: {count} test periods of it must fit into the log, found {share!r}")
     ordered = np.sort(times_of(log))
-    starts = [ordered[int(round(len(ordered) * (1 - share * back), 6))] for back in range(count, 0, -1)]
+    starts = [start_of_last(share * back, ordered) for back in range(count, 0, -1)]
     result = []
     for place, (start, stop) in enumerate(zip(starts, [*starts[1:], None], strict=True), start=1):
         made = between(log, share, start, stop)

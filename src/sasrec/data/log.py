@@ -134,7 +134,7 @@ class Log:
             longest=int(lengths.max()),
             ties=None if times is None else float((np.diff(times) == 0)[same_user].sum() / max(same_user.sum(), 1)),
             repeats=len(histories.items) - len(np.unique(pair_numbers(histories.owners(), histories.items))),
-            span=None if times is None else (self.when(times.min()), self.when(times.max())),
+            span=None if times is None else (_short(self.when(times.min())), _short(self.when(times.max()))),
             content_hash=self.content_hash,
         )
 
@@ -173,8 +173,9 @@ class LogSummary:
         columns = ", ".join(f"{role} {name!r}" for role, name in source.columns.by_role().items())
         order = "time: none, rows are taken in their order"
         if self.span is not None:
-            first, last = (time.removesuffix(".000000") for time in self.span)
-            order = f"time: {first} to {last} (unit {source.time_unit}); {self.ties:.1%} of steps are ties"
+            order = (
+                f"time: {self.span[0]} to {self.span[1]} (unit {source.time_unit}); {self.ties:.1%} of steps are ties"
+            )
         repeats = counted(self.repeats, "event")
         lines = [
             f"{source.name} ({source.format}): {columns}",
@@ -187,6 +188,10 @@ class LogSummary:
             f"content: sha256 {self.content_hash}",
         ]
         return "\n".join(lines)
+
+
+def _short(time: str) -> str:
+    return time.removesuffix(".000000")
 
 
 def _size(users: int, items: int, events: int) -> str:

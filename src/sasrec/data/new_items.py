@@ -22,10 +22,10 @@ def hold_out_items(data: Split, share: float = 0.1, *, seed: int = 0) -> Split:
         ConfigError: `share` or `seed` is out of range, or items are held out already.
         DataError: Nobody is left to be tested.
     """
-    check_share("new_items", share)
-    check_whole("new_seed", seed, least=0)
+    check_share("share", share)
+    check_whole("seed", seed, least=0)
     if len(known_split(data).new):
-        raise ConfigError("new_items: this split holds items out already; give the one without")
+        raise ConfigError("data: this split holds items out already; give the one without")
     items = len(data.log.items)
     count = max(round(share * items), 1)
     new = np.sort(np.random.default_rng(seed).choice(items, count, replace=False))

@@ -1,7 +1,7 @@
 """What each user lends to training, to validation and to the test."""
 
 from dataclasses import dataclass, field, replace
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -196,7 +196,13 @@ def _by_last_item(log: Log) -> Split:
 def _by_time(log: Log, share: float) -> Split:
     times = times_of(log)
     check_share("share", share, below=0.5)
-    return between(log, share, np.sort(times)[int(round(len(times) * (1 - share), 6))], None)  # 65.99999999999999 is 66
+    return between(log, share, start_of_last(share, np.sort(times)), None)
+
+
+def start_of_last(share: float, ordered: np.ndarray) -> Any:
+    """Where the last share of some times begins, in ascending order; with the last of them for less than one."""
+    place = int(round(len(ordered) * (1 - share), 6))  # 65.99999999999999 is 66
+    return ordered[min(place, len(ordered) - 1)]  # of its own type, as the rule of the split names it
 
 
 def times_of(log: Log) -> np.ndarray:
@@ -216,7 +222,7 @@ def between(log: Log, share: float, test_from: float, test_until: float | None) 
     """The split with this test period, until the end of the log if there is none; the same share before validates."""
     times = times_of(log)
     before = np.sort(times[times < test_from])
-    valid_from = before[int(round(len(before) * (1 - share), 6))] if len(before) else test_from
+    valid_from = start_of_last(share, before) if len(before) else test_from
     # Events are in time order within a user, so the events before a point are a prefix.
     owners, users = log.histories.owners(), len(log.users)
     train = np.bincount(owners[times < valid_from], minlength=users)

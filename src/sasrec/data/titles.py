@@ -4,7 +4,7 @@ from pathlib import Path
 
 import polars as pl
 
-from sasrec.data.columns import find_column, read_ids, read_texts
+from sasrec.data.columns import find_column, listed, read_ids, read_texts
 from sasrec.data.formats import open_file
 from sasrec.data.vocab import Vocabulary
 from sasrec.errors import DataError
@@ -30,7 +30,7 @@ def read_titles(path: str | Path, items: Vocabulary) -> pl.DataFrame:
         if item is None or title is None:
             missing = "item ids" if item is None else "titles"
             raise DataError(
-                f"{table.name}: no column has a usual name of {missing}; columns are {', '.join(table.columns)}; "
+                f"{table.name}: no column has a usual name of {missing}; columns are {listed(table.columns)}; "
                 "rename them item_id and title"
             )
         rows = table.read([item, title])

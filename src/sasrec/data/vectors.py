@@ -7,7 +7,7 @@ from tokenize import TokenError
 import numpy as np
 import polars as pl
 
-from sasrec.data.columns import read_ids
+from sasrec.data.columns import listed, read_ids
 from sasrec.data.formats import LARGEST_ROWS, Table, check_regular
 from sasrec.data.vocab import Vocabulary
 from sasrec.errors import DataError
@@ -132,7 +132,7 @@ def _columns(table: Table, key: str, name: str) -> list[str]:
     if not columns:
         others = [one for one in table.columns if one != key]
         raise DataError(
-            f"{table.name}: no column {name!r}, nor columns {name}0, {name}1, ...; columns are {', '.join(others[:20])}"
+            f"{table.name}: no column {name!r}, nor columns {name}0, {name}1, ...; columns are {listed(others)}"
         )
     if set(columns) != numbered:
         missing = next(one for one in columns if one not in numbered)

@@ -156,26 +156,13 @@ def evaluate_all(
         exclude_seen: None does as the first model was trained.
     """
     cuts = check_protocol(data, k=k, exclude_seen=exclude_seen, on=on, candidates=candidates)
-    first = next(iter(models.values()))
-    for model in models.values():
-        if not model.items.ids.equals(first.items.ids):
-            raise DataError(
-                f"the models rank different items ({len(first.items):,} and {len(model.items):,} of them); evaluate "
-                "models of one log, to which the same items were added if any were"
-            )
-    data = in_catalogue(data, first)
-    if not first.items.ids.equals(data.log.items.ids):
-        raise DataError(
-            f"the {len(first.items):,} items of the model are not the {len(data.log.items):,} of the log "
-            f"{data.log.source.name}; evaluate on the log that the model was trained on, test part too, read as then"
-        )
+    data, first = check_models(models, data, on=on), next(iter(models.values()))
     holdout = data.test if on == "test" else data.valid
     if not all(model.users.ids.equals(data.log.users.ids) for model in models.values()):
         # Rows of this log are other users to such a model: it ranks for them as for people that it does not know.
         holdout = replace(holdout, histories=replace(holdout.histories, users=None))
     seen = candidates != "sasrec2018" and (first.exclude_seen if exclude_seen is None else exclude_seen)
-    refitted = check_alike(models, on=on)
-    timed = check_times(models, data)
+    refitted, timed = "refit" in first.record, check_times(models, data)
     train, items = data.refit.train if refitted else data.train, len(data.log.items)
     scorers = _scorers(models, train, items)
     notes: tuple[str, ...] = ()
@@ -203,6 +190,10 @@ def in_catalogue(data: Split, model: Model) -> Split:
     """The split in the catalogue of a model of it to which items were added: nobody has had them yet."""
     widened = len(model.items) > len(data.log.items) and model.record.get("data") == data.fingerprint
     return data.within(model.items) if widened else data
+
+
+COUNTED = ("Content", "Rules", "Markov", "Popularity")
+"""The rows that stand beside every model; Content where a model knows features."""
 
 
 def _scorers(models: Mapping[str, Model], train: Sequences, items: int) -> dict[str, Scoring]:
@@ -244,12 +235,28 @@ def check_protocol(
     return tuple(map(int, cuts))
 
 
-def check_alike(models: Mapping[str, Model], *, on: Part) -> bool:
-    """Whether the models were refit on train + validation: all of them or none.
+def check_models(models: Mapping[str, Model], data: Split, *, on: Part) -> Split:
+    """Refuse models that cannot be measured together on a split; the split in their catalogue.
 
     Raises:
-        ConfigError: Some were and others not, or they would be measured on what they have seen.
+        ConfigError: Some were refit on train + validation and others not, or they have seen what they would be
+            measured on.
+        DataError: They rank other items than each other or than the log, or read times that it counts otherwise.
     """
+    first = next(iter(models.values()))
+    for model in models.values():
+        if not model.items.ids.equals(first.items.ids):
+            raise DataError(
+                f"the models rank different items ({len(first.items):,} and {len(model.items):,} of them); evaluate "
+                "models of one log, to which the same items were added if any were"
+            )
+    widened = in_catalogue(data, first)
+    if not first.items.ids.equals(widened.log.items.ids):
+        raise DataError(
+            f"the {len(first.items):,} items of the model are not the {len(data.log.items):,} of the log "
+            f"{data.log.source.name}; evaluate on the log that the model was trained on, test part too, read as then"
+        )
+    check_times(models, data)
     refitted = [name for name, model in models.items() if "refit" in model.record]
     others = [name for name in models if name not in refitted]
     if refitted and others:
@@ -259,7 +266,7 @@ def check_alike(models: Mapping[str, Model], *, on: Part) -> bool:
         )
     if refitted and on == "valid":
         raise ConfigError(f"on: {refitted[0]!r} was refit and has seen the validation part; measure it on 'test'")
-    return bool(refitted)
+    return widened
 
 
 def check_times(models: Mapping[str, Model], data: Split) -> list[str]:

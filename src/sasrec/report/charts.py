@@ -101,7 +101,7 @@ def line_chart(
             drawn += [
                 _whisker(across(at), up(low), up(high))
                 for at, (low, high) in zip(x, one.intervals, strict=True)
-                if math.isfinite(low)
+                if low < high
             ]
     return _figure(caption, drawn, series, [f"{value:,g}" for value in x])
 
@@ -127,8 +127,8 @@ def bar_chart(caption: Caption, groups: Sequence[str], series: Sequence[Series])
             shape = {"x": left + 0.5, "y": top, "width": bar - 1, "height": foot - top}
             said = f"{one.name}, {group}: {one.text(at, caption.digits)}"
             drawn.append(tag("rect", shape, _colour(place), tag("title", said)))
-            if one.ends:
-                low, high = one.intervals[at]
+            low, high = one.intervals[at]
+            if low < high:
                 drawn.append(_whisker(left + bar / 2, up(low), up(high)))
     return _figure(caption, drawn, series, groups)
 

@@ -1,12 +1,11 @@
 """The page of a comparison."""
 
-import math
 from collections.abc import Iterator
 from xml.etree.ElementTree import Element
 
 from sasrec.report.charts import Caption, Series, interval_chart
-from sasrec.report.elements import Content, section, table, tag
-from sasrec.report.groups import INTERVAL, interval
+from sasrec.report.elements import Content, notes, section, table, tag
+from sasrec.report.groups import MEANS, interval, mean_cell
 from sasrec.studies.compare import Comparison, Contestant
 
 
@@ -16,15 +15,12 @@ def comparison_sections(result: Comparison) -> list[Element]:
         section(
             "Results",
             _metrics(result),
-            tag(
-                "p.quiet",
-                f"Mean ± standard error over users; below it mean ± {INTERVAL} standard errors, within 0 and 1.",
-            ),
+            tag("p.quiet", MEANS),
             tag("div.charts", *_charts(result)),
         ),
         section("Differences", _differences(result)),
         section("Cost", table(["model", "epochs", "seconds", "CPU seconds", "peak MB"], list(_costs(result)))),
-        *([section("Notes", tag("ul.notes", *(tag("li", note) for note in result.notes)))] if result.notes else []),
+        *([section("Notes", *notes(result.notes))] if result.notes else []),
     ]
 
 
@@ -57,11 +53,8 @@ def _metrics(result: Comparison) -> Element:
 def _line(one: Contestant, names: list[str]) -> list[Content]:
     cells: list[Content] = [one.name, one.kind]
     for name in names:
-        mean, error = one.metrics[name]
-        low, high = interval(mean, error)
         spread = f"; sd of runs {one.spread[name]:.4f}" if name in one.spread else ""
-        said = tag("small", f"{low:.4f} to {high:.4f}{spread}")
-        cells.append(tag("span", f"{mean:.4f} ± {error:.4f}", said) if math.isfinite(error) else f"{mean:.4f}")
+        cells.append(mean_cell(*one.metrics[name], more=spread))
     return cells
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from xml.etree.ElementTree import Element
 
 from sasrec.report.charts import Caption, Series, interval_chart, line_chart
-from sasrec.report.elements import Content, facts, section, table, tag
+from sasrec.report.elements import Content, facts, notes, section, table, tag
 from sasrec.studies.diagnose import Diagnosis
 from sasrec.studies.facts import Facts
 from sasrec.studies.trials import Line
@@ -19,7 +19,7 @@ def diagnosis_sections(result: Diagnosis) -> list[Element]:
     return [
         section("Answers", *(tag("p.answer", sentence) for sentence in result.verdict)),
         section("Changes", tag("div.charts", *_charts(result))),
-        section("Figures", _figures(result), *([_notes(result)] if result.notes else [])),
+        section("Figures", _figures(result), *notes(result.notes)),
         _about_log(result.facts),
     ]
 
@@ -75,12 +75,8 @@ def _cell(line: Line, name: str, whole: Line) -> Content:
     found = line.metrics[name]
     if line is whole or found.change is None:
         return f"{found.mean:.4f}"
-    share, low, high = (f"{100 * one:+.1f}" for one in (found.change.share, found.change.low, found.change.high))
+    share, low, high = found.change.percent
     return tag("span", f"{found.mean:.4f}", tag("small", f"{share} % ({low} to {high})"))
-
-
-def _notes(result: Diagnosis) -> Element:
-    return tag("ul.notes", *(tag("li", note) for note in result.notes))
 
 
 def _about_log(log: Facts) -> Element:

@@ -99,6 +99,11 @@ def facts(pairs: Mapping[str, Content]) -> Element:
     return tag("dl", *(tag("div", tag("dt", name), tag("dd", what)) for name, what in pairs.items()))
 
 
+def notes(lines: Sequence[str]) -> list[Element]:
+    """What to keep in mind, one line each; nothing where there is none."""
+    return [tag("ul.notes", *(tag("li", line) for line in lines))] if lines else []
+
+
 def _add_text(element: Element, text: str) -> None:
     if len(element):
         element[-1].tail = (element[-1].tail or "") + text

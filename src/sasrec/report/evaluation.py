@@ -14,9 +14,9 @@ from sasrec.errors import DataError
 from sasrec.evaluation.metrics import in_tables, mean_and_error, ndcg
 from sasrec.evaluation.protocol import Report, Row
 from sasrec.report.charts import Caption, Series, bar_chart, line_chart
-from sasrec.report.elements import Content, section, table, tag
+from sasrec.report.elements import Content, notes, section, table, tag
 from sasrec.report.examples import Names, attention_maps, drawn, examples
-from sasrec.report.groups import INTERVAL, Group, hit_curve, interval, ndcg_of, quantile_groups
+from sasrec.report.groups import INTERVAL, MEANS, Group, hit_curve, mean_cell, ndcg_of, quantile_groups
 from sasrec.retrieval.neural import Neural
 from sasrec.retrieval.recommender import Recommender
 
@@ -70,11 +70,8 @@ def _results(report: Report) -> Element:
         "Results",
         _tiles(report),
         *(_metrics(report, k) for k in report.k),
-        tag(
-            "p.quiet",
-            "Mean ± standard error over users; below it the 95 % interval, ± 1.96 standard errors, within 0 and 1.",
-        ),
-        *([tag("ul.notes", *(tag("li", note) for note in report.notes))] if report.notes else []),
+        tag("p.quiet", MEANS),
+        *notes(report.notes),
     )
 
 
@@ -158,14 +155,8 @@ def _metrics(report: Report, k: int) -> Element:
 
 
 def _metrics_of(row: Row, names: list[str], shares: list[str]) -> list[Content]:
-    cells: list[Content] = [row.model]
-    for mean, error in (row.metrics[name] for name in names):
-        if math.isnan(error):
-            cells.append(f"{mean:.4f}")
-            continue
-        low, high = interval(mean, error)
-        cells.append(tag("span", f"{mean:.4f} ± {error:.4f}", tag("small", f"{low:.4f} to {high:.4f}")))
-    return [*cells, *(f"{row.coverage[name]:.1%}" for name in shares)]
+    means = [mean_cell(*row.metrics[name]) for name in names]
+    return [row.model, *means, *(f"{row.coverage[name]:.1%}" for name in shares)]
 
 
 def _sizes(groups: list[Group]) -> str:

@@ -6,9 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from sasrec.evaluation.metrics import mean_and_error, ndcg
+from sasrec.report.elements import Content, tag
 
 INTERVAL = 1.96
 """Standard errors on either side of a mean that make an interval of 95 %, by the normal approximation."""
+
+MEANS = f"Mean ± standard error over users; below it the 95 % interval, ± {INTERVAL} standard errors, within 0 and 1."
+"""What `mean_cell` shows."""
 
 
 def interval(mean: float, error: float) -> tuple[float, float]:
@@ -16,6 +20,14 @@ def interval(mean: float, error: float) -> tuple[float, float]:
     if math.isnan(error):
         return math.nan, math.nan
     return max(mean - INTERVAL * error, 0.0), min(mean + INTERVAL * error, 1.0)
+
+
+def mean_cell(mean: float, error: float, *, more: str = "") -> Content:
+    """A mean with its error, and its interval below; the mean alone of a single user. Args: more: Added below."""
+    if math.isnan(error):
+        return f"{mean:.4f}"
+    low, high = interval(mean, error)
+    return tag("span", f"{mean:.4f} ± {error:.4f}", tag("small", f"{low:.4f} to {high:.4f}{more}"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,11 +62,8 @@ def quantile_groups(quantities: np.ndarray, *, count: int = 6) -> list[Group]:
     middles = np.cumsum(sizes) - sizes / 2
     numbers = np.minimum((middles * count / len(quantities)).astype(np.int64), count - 1)
     of_user = numbers[np.searchsorted(values, quantities)]
-    return [
-        Group(int(quantities[members].min()), int(quantities[members].max()), members)
-        for one in np.unique(numbers)
-        if len(members := np.flatnonzero(of_user == one))
-    ]
+    groups = [np.flatnonzero(of_user == one) for one in np.unique(numbers)]
+    return [Group(int(quantities[one].min()), int(quantities[one].max()), one) for one in groups]
 
 
 def ndcg_of(ranks: np.ndarray, groups: list[Group], k: int) -> tuple[list[float], list[tuple[float, float]]]:

@@ -145,7 +145,8 @@ class Blend:
         """
         parts = [*self.parts.values()]
         telling = [one for one in parts if not isinstance(one[1], Popularity)] or parts
-        weighted = [scorer.similarities(item) * np.float32(weight) for weight, scorer in telling]
+        total = sum(weight for weight, _ in telling) or 1.0
+        weighted = [scorer.similarities(item) * np.float32(weight / total) for weight, scorer in telling]
         similar: np.ndarray = np.stack(weighted).sum(axis=0)
         if self.new is not None and self.content is not None:
             alike, new = self.content.similarities(item), self.new.rows

@@ -19,6 +19,7 @@ from sasrec.data.vocab import Id
 from sasrec.retrieval.answers import columns
 from sasrec.retrieval.scorers import Scorer
 from sasrec.retrieval.topk import blocks, check_finite
+from sasrec.words import counted
 
 
 @runtime_checkable
@@ -80,7 +81,7 @@ class Explanation:
         place = f"score {self.score:.4f}, rank {self.rank:,}"
         if self.source == "popular":
             return f"{place} of the popular items, as nothing of the history is known"
-        return f"{place} after {self.used_history:,} event{'' if self.used_history == 1 else 's'}"
+        return f"{place} after {counted(self.used_history, 'event')}"
 
     def __str__(self) -> str:
         rows = [["event", "item_id", "attention", "score_without", "rank_without"]]

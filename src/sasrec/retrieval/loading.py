@@ -235,11 +235,8 @@ def _check_histories(histories: Sequences, *, users: int, items: int) -> None:
     rows, offsets = histories.items, histories.offsets
     if rows.dtype != np.int32 or offsets.dtype != np.int64 or rows.ndim != 1 or offsets.shape != (users + 1,):
         raise BundleError("histories do not fit the users")
-    # Compared, not subtracted: a difference of hostile offsets could overflow to a harmless one.
-    if offsets[0] != 0 or offsets[-1] != len(rows) or (offsets[1:] <= offsets[:-1]).any():
-        raise BundleError("histories are empty, overlap or have gaps")
-    if len(rows) and (rows.min() < 0 or rows.max() >= items):
-        raise BundleError("histories name items beyond the catalogue")
+    if not histories.fit(items) or (histories.lengths < 1).any():
+        raise BundleError("histories are empty, overlap, have gaps or name items beyond the catalogue")
     times = histories.times
     if times is not None and (times.dtype not in (np.int64, np.float64) or times.shape != rows.shape):
         raise BundleError("histories do not fit their times")

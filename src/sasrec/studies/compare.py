@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -11,14 +12,13 @@ from sasrec.errors import ConfigError, check_kind, check_whole
 from sasrec.evaluation.candidates import Candidates
 from sasrec.evaluation.intervals import ENOUGH_USERS, Interval, paired_interval
 from sasrec.evaluation.metrics import METRICS, mean_and_error, mean_in_words
-from sasrec.evaluation.protocol import Report, check_protocol, evaluate_all, title
+from sasrec.evaluation.protocol import COUNTED, Report, check_models, check_protocol, evaluate_all, title
 from sasrec.retrieval.answers import columns
 from sasrec.retrieval.recommender import Recommender
 from sasrec.training.progress import Tell, told
 from sasrec.training.training import train, whole
 from sasrec.words import with_article
 
-COUNTED = ("Content", "Rules", "Markov", "Popularity")
 _SHOWN = ("NDCG", "HR")
 
 Round = tuple[Split, Mapping[str, Recommender]]
@@ -30,8 +30,8 @@ class Cost:
     """What a training took; the mean of several, and the most memory of any.
 
     Attributes:
-        epochs: Epochs trained, the best one and those after it; None for what is counted or blended.
-        seconds: By the clock, validation included.
+        epochs: All that were trained, not only up to the best; None for what is counted or blended.
+        seconds: By the clock, validation and refit included.
         cpu_seconds: Of all threads; None where the model does not say.
         peak_memory: Most bytes of the whole process; None where it did more than this training.
     """
@@ -62,7 +62,7 @@ class Contestant:
         spread: For each of them the standard deviation between the runs (seeds and folds); empty where they do not
             differ.
         differences: For each of them how far this model is above the first, on the same users; empty for the first.
-        cost: What training took; None for what is only counted.
+        cost: What making it took; None where nothing tells, as of the counting models that stand beside the given ones.
     """
 
     name: str
@@ -162,12 +162,17 @@ def compare(
         raise ConfigError("data: expected a split or several, found none; make one with sasrec.split(log)")
     for split in splits:
         check_protocol(split, k=k, exclude_seen=exclude_seen, on=on, candidates=candidates)
-    rounds = train_rounds(splits, models, seeds=seeds, progress=progress)
+    rounds = train_rounds(splits, models, on=on, seeds=seeds, progress=progress)
     return compare_trained(rounds, k=k, exclude_seen=exclude_seen, on=on, candidates=candidates)
 
 
 def train_rounds(
-    splits: Sequence[Split], models: Mapping[str, Config | Recommender], *, seeds: int, progress: bool | None
+    splits: Sequence[Split],
+    models: Mapping[str, Config | Recommender],
+    *,
+    on: Part,
+    seeds: int,
+    progress: bool | None,
 ) -> list[Round]:
     """Train what is given as settings, in this process, on every split with every seed; errors as `compare`."""
     if not isinstance(models, Mapping):
@@ -186,9 +191,8 @@ def train_rounds(
         raise ConfigError(
             f"models: {trained[0]!r} was trained on one split and cannot be measured on {len(splits)}; give its Config"
         )
-    if len(trained) < len(models):
-        check_trainable(models)
-    elif seeds > 1:
+    check_comparable(models, splits[0], on=on)
+    if len(trained) == len(models) and seeds > 1:
         raise ConfigError(f"seeds: nothing is trained here, found {seeds}; give a Config, or leave seeds out")
     tell = told(progress)
     rounds: list[Round] = []
@@ -267,15 +271,22 @@ def check_names(names: Sequence[str]) -> None:
         raise ConfigError(f"models: the name {taken[0]!r} is taken by another line of the table; call it otherwise")
 
 
-def check_trainable(models: Mapping[str, Config | Recommender]) -> None:
-    """Refuse what is trained here beside a model that was refit, before it is trained; ConfigError."""
-    refitted = [name for name, one in models.items() if isinstance(one, Recommender) and "refit" in one.record]
-    trained = [name for name, one in models.items() if isinstance(one, Config)]
-    if refitted and trained:
-        raise ConfigError(
-            f"models: {refitted[0]!r} was refit on train + validation, and {trained[0]!r} would not be; their figures "
-            "do not compare, so measure them apart"
-        )
+def check_comparable(models: Mapping[str, Config | Recommender], data: Split, *, on: Part) -> None:
+    """Refuse what could not be measured together, before any of it is trained; errors as `check_models`."""
+    made = {name: one for name, one in models.items() if isinstance(one, Recommender)}
+    if made:
+        check_models(made, data, on=on)
+    for name in (name for name in models if name not in made):
+        for other, model in made.items():
+            if "refit" in model.record:
+                raise ConfigError(
+                    f"models: {other!r} was refit on train + validation, and {name!r} would not be; their figures do "
+                    "not compare, so measure them apart"
+                )
+            if len(model.items) > len(data.log.items):
+                raise ConfigError(
+                    f"models: {other!r} ranks items that were added to it, and {name!r} would not; measure them apart"
+                )
 
 
 def announce(tell: Tell, name: str, number: int, rounds: int) -> None:
@@ -292,17 +303,22 @@ def _of_users(reports: Sequence[tuple[Split, Report]], name: str, metric: str) -
     return np.concatenate([np.mean(each, axis=0) for each in found.values()])
 
 
-def _cost(records: Sequence[Mapping[str, float]]) -> Cost | None:
+def _cost(records: Sequence[Mapping[str, Any]]) -> Cost | None:
     if not records or any("seconds" not in record for record in records):
         return None
-    names = ("epochs", "cpu_seconds", "peak_memory")
-    told = {name: [found for one in records if (found := one.get(name))] for name in names}
+    epochs, memory = ([one[name] for one in records if one.get(name)] for name in ("epochs", "peak_memory"))
+    cpu = [_took(one, "cpu_seconds") for one in records if one.get("cpu_seconds") is not None]
     return Cost(
-        float(np.mean(told["epochs"])) if told["epochs"] else None,
-        float(np.mean([record["seconds"] for record in records])),
-        float(np.mean(told["cpu_seconds"])) if told["cpu_seconds"] else None,
-        int(max(told["peak_memory"])) if told["peak_memory"] else None,
+        float(np.mean(epochs)) if epochs else None,
+        float(np.mean([_took(one, "seconds") for one in records])),
+        float(np.mean(cpu)) if cpu else None,
+        int(max(memory)) if memory else None,
     )
+
+
+def _took(record: Mapping[str, Any], clock: str) -> float:
+    """Seconds of a training and of its refit."""
+    return float(record[clock] + record.get("refit", {}).get(clock, 0.0))
 
 
 def _of_folds(reports: Sequence[tuple[Split, Report]]) -> str:
@@ -324,7 +340,10 @@ def _notes(rounds: Sequence[Round], reports: Sequence[tuple[Split, Report]], *, 
         told = "'sd of runs' tells how far these are apart, which the intervals over users do not hold"
         told = told if spread else "all alike"
         yield f"{len(rounds)} trainings of {', '.join(several)}: {told}"
-    yield "seconds are those of training; peak memory is that of its whole process, where it had one of its own"
+    yield (
+        "seconds are those of training, with a refit if there was one; peak memory is that of its whole process, "
+        "where it had one of its own"
+    )
     yield from dict.fromkeys(note for _, report in reports for note in report.notes)
 
 

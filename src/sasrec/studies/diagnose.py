@@ -25,8 +25,8 @@ from sasrec.studies.facts import Facts
 from sasrec.studies.histories import shuffled, without_older
 from sasrec.studies.trials import Line, Trials
 from sasrec.studies.verdict import ENOUGH_HITS, on_blocks, on_history, on_last_item, on_network, on_order
-from sasrec.training.machine import torch_threads
-from sasrec.training.parts import check_nothing_added, check_same_features
+from sasrec.training.machine import device_here, torch_threads
+from sasrec.training.parts import check_nothing_added, check_same_features, check_trained_on
 from sasrec.training.progress import Tell, told
 from sasrec.training.settling import settled
 from sasrec.training.training import train, whole
@@ -63,10 +63,10 @@ class Diagnosis:
         for line in self.lines:
             cells = []
             for found in line.metrics.values():
-                told = found.change if line.part != "whole" else None
-                shares = () if told is None else (told.share, told.low, told.high)
-                change, low, high = (f"{100 * share:+.1f}" for share in shares) if shares else ("", "", "")
-                interval = f"({low} to {high})" if shares else ""
+                change, interval = "", ""
+                if line.part != "whole" and found.change is not None:
+                    change, low, high = found.change.percent
+                    interval = f"({low} to {high})"
                 cells.append(f"{found.mean:>7.4f}  {change:>6} {interval:<17}")
             rows.append("  ".join([line.name.ljust(width), *cells]).rstrip())
         notes = (f"note: {note}" for note in self.notes)
@@ -117,7 +117,9 @@ def diagnose(
     if config is not None:
         check_kind("config", config, Config, advice="a trained model goes into model=")
     given = None if model is None else _network_of(model, data, features)
-    config = settled(config or (given.config if given else Config()), data.train, items=len(data.log.items))
+    if config is None:
+        config = Config() if given is None else replace(given.config, device=device_here(given.config.device))
+    config = settled(config, data.train, items=len(data.log.items))
     tell = told(progress)
     # A network that learns from the end of each history would learn from less than those with rolling windows.
     common = without_older(data, int(config.length)) if config.windows == "last" else data
@@ -202,11 +204,7 @@ def _network_of(model: Recommender, data: Split, features: Features | None) -> N
     scorer = model.scorer
     if not isinstance(scorer, Neural):
         raise ConfigError(f"model: a diagnosis needs a network, found a model of kind {scorer.kind!r}; train one")
-    if model.record.get("data") != data.fingerprint:
-        raise DataError(
-            f"{data.log.source.name}: the model was trained on another log or split, so it may have seen the targets; "
-            "read and split the log as in training, or leave the model away to train one"
-        )
+    check_trained_on(data, model, advice="it may have seen the targets: read and split the log as in training")
     check_nothing_added(model, data, done="diagnose")
     check_same_features(model, features, done="a diagnosis")
     return scorer

@@ -91,11 +91,9 @@ class Tuning:
         lines = [f"{counted(len(self.trials), 'trial')} by validation NDCG@10 (the test part was not looked at)"]
         for number, trial in ranked:
             value = "failed" if trial.ndcg is None else f"{trial.ndcg:.4f}"
-            words = ", ".join(f"{name}={_shown(one)}" for name, one in trial.settings.items())
+            took = f"{trial.epochs:>4} epochs  {trial.seconds:>7.1f} s"
             note = f"  ({trial.failure})" if trial.failure else ""
-            lines.append(
-                f"{value:>8}  trial {number:>3}  {trial.epochs:>4} epochs  {trial.seconds:>7.1f} s  {words}{note}"
-            )
+            lines.append(f"{value:>8}  trial {number:>3}  {took}  {_words(trial)}{note}")
         return "\n".join(lines)
 
     def to_dict(self) -> dict[str, object]:
@@ -209,7 +207,7 @@ def _check_range(name: str, values: Range) -> None:
     log: object = values.log
     if not isinstance(log, bool):
         raise ConfigError(f"space: {name}: log must be true or false, found {values}")
-    ordered = is_number(low) and is_number(high) and low <= high < math.inf
+    ordered = is_number(low) and is_number(high) and -math.inf < low <= high < math.inf
     if not ordered or (log and (low <= 0 or step is not None)):
         raise ConfigError(
             f"space: {name}: low must be at most high, and with log above 0 and without step, found {values}"
@@ -297,8 +295,11 @@ def _trial(one: "FrozenTrial") -> Trial:
 
 
 def _line(trial: Trial) -> str:
-    words = ", ".join(f"{name}={_shown(one)}" for name, one in trial.settings.items())
-    return f"{'failed' if trial.ndcg is None else f'{trial.ndcg:.4f}'}  {words}"
+    return f"{'failed' if trial.ndcg is None else f'{trial.ndcg:.4f}'}  {_words(trial)}"
+
+
+def _words(trial: Trial) -> str:
+    return ", ".join(f"{name}={_shown(one)}" for name, one in trial.settings.items())
 
 
 def _shown(value: object) -> str:

@@ -55,8 +55,13 @@ class Change:
             return "gain"
         return "loss" if self.differs and self.high < 0 else "unclear"
 
+    @property
+    def percent(self) -> tuple[str, str, str]:
+        """Share, low and high, in percent with their signs."""
+        return f"{100 * self.share:+.1f}", f"{100 * self.low:+.1f}", f"{100 * self.high:+.1f}"
+
     def __str__(self) -> str:
-        share, low, high = (f"{100 * one:+.1f}" for one in (self.share, self.low, self.high))
+        share, low, high = self.percent
         return f"{share} % ({low} to {high} %)"
 
     @property

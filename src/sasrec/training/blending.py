@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sasrec.data.features import Features
 from sasrec.data.splits import Holdout, Split, known_split
-from sasrec.errors import ConfigError, DataError, check_kind
+from sasrec.errors import ConfigError, check_kind
 from sasrec.evaluation.intervals import Interval, paired_interval
 from sasrec.evaluation.metrics import hit_rate, ndcg
 from sasrec.retrieval.blend import NEW, PARTS, Blend, NewItems, lent
@@ -21,7 +21,7 @@ from sasrec.retrieval.topk import best, blocks, hide
 from sasrec.training.costs import Clock
 from sasrec.training.counting import Countable, check_countable, count
 from sasrec.training.machine import describe
-from sasrec.training.parts import check_nothing_added, same_features
+from sasrec.training.parts import check_nothing_added, check_trained_on, same_features
 from sasrec.training.progress import told
 from sasrec.training.settling import check_fitting
 from sasrec.words import with_article
@@ -155,11 +155,7 @@ def _parts(
                 "models: one was refit and has seen the validation part, which weights are found on; blend the model "
                 "that it was made from, then refit the blend"
             )
-        if found.record.get("data") != data.fingerprint or "best" not in found.record:
-            raise DataError(
-                f"{data.log.source.name}: {with_article(kind)} was trained on another log or split, or does not say "
-                "how; weights would not be honest"
-            )
+        check_trained_on(data, found, advice="weights would not be honest")
         check_nothing_added(found, data, done="blend")
         if features is not None and not same_features([found.record, features.record()]):
             raise ConfigError(

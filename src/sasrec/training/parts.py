@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from sasrec.data.features import Features, check_features
 from sasrec.data.splits import Split
-from sasrec.errors import ConfigError
+from sasrec.errors import ConfigError, DataError
 from sasrec.retrieval.blend import Blend
 from sasrec.retrieval.content import Content
 from sasrec.retrieval.exported import Exported
@@ -46,6 +46,15 @@ def parts_of(model: Recommender) -> list[Part]:
         return [Part(scorer.kind, 1.0, scorer, record.get("best", {}))]
     chosen = {part["name"]: part.get("best", {}) for part in record.get("parts", ())}
     return [Part(name, weight, part, chosen.get(name, {})) for name, (weight, part) in scorer.parts.items()]
+
+
+def check_trained_on(data: Split, model: Recommender, *, advice: str) -> None:
+    """Refuse a model that was trained on another log or split, or does not say on which; DataError."""
+    if model.record.get("data") != data.fingerprint or "best" not in model.record:
+        raise DataError(
+            f"{data.log.source.name}: the model of kind {model.kind!r} was trained on another log or split, or does "
+            f"not say how; {advice}"
+        )
 
 
 def check_nothing_added(model: Recommender, data: Split, *, done: str) -> None:

@@ -7,7 +7,7 @@ from sasrec.config import Config
 from sasrec.data.features import Features
 from sasrec.data.sequences import Sequences
 from sasrec.data.splits import Split, known_split
-from sasrec.errors import ConfigError, DataError, TrainingError, check_kind
+from sasrec.errors import ConfigError, TrainingError, check_kind
 from sasrec.retrieval.blend import Blend, NewItems
 from sasrec.retrieval.neural import Neural
 from sasrec.retrieval.recommender import Recommender
@@ -18,7 +18,7 @@ from sasrec.training.counting import recounted
 from sasrec.training.epochs import EpochResult
 from sasrec.training.machine import device_here, torch_threads
 from sasrec.training.negatives import Draw
-from sasrec.training.parts import Part, check_nothing_added, check_same_features, parts_of
+from sasrec.training.parts import Part, check_nothing_added, check_same_features, check_trained_on, parts_of
 from sasrec.training.progress import watched
 from sasrec.words import with_article
 
@@ -60,11 +60,7 @@ def refit(
         raise ConfigError("model: was refit already; give the one that it was made from")
     if "export" in record:
         raise ConfigError("model: is an exported network; refit the model that it was made from, then export that")
-    if record.get("data") != data.fingerprint or "best" not in record:
-        raise DataError(
-            f"{data.log.source.name}: the model was trained on another log or split, or does not say how; read and "
-            "split the log as in training"
-        )
+    check_trained_on(data, model, advice="read and split the log as in training")
     check_nothing_added(model, data, done="refit")
     check_same_features(model, features, done="a refit")
     clock = Clock()

@@ -170,7 +170,7 @@ def check_same(path: str | Path, found: Mapping[str, Any], here: Mapping[str, An
     if changed:
         raise ConfigError(f"{path}: settings differ: {', '.join(changed)}; {rest}")
     if found["features"] != here["features"]:
-        raise ConfigError(f"{path}: the categories of items differ; {rest}")
+        raise ConfigError(f"{path}: the features of items differ; {rest}")
     if found["own_sampler"] != here["own_sampler"]:
         raise ConfigError(f"{path}: one of the two has a sampler of the caller's own (draw); {rest}")
     machines = found["machine"], here["machine"]
