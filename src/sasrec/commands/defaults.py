@@ -12,8 +12,8 @@ from sasrec.commands.idle import check_idle
 from sasrec.errors import BundleError, ConfigError
 
 if TYPE_CHECKING:
-    from sasrec.bundle import Bundle
     from sasrec.config import Config
+    from sasrec.retrieval.loading import About
 
 _MODELS: Mapping[tuple[str, ...], str | int] = {
     ("evaluate",): 0,
@@ -40,9 +40,9 @@ def fill(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> 
     values: dict[str, object] = {}
     sources = []
     if commands in _MODELS and (source := _typed(arguments, _MODELS[commands])):
-        from sasrec.retrieval.loading import read_bundle
+        from sasrec.retrieval.loading import about
 
-        content = read_bundle(Path(source))
+        content = about(Path(source))
         # Both are checked to be nothing else, so that no model sets any other flag of the command it is given to.
         values |= content.record.get("reading", {})
         values |= _settings(content, source) if commands == ("diagnose",) else {}
@@ -70,7 +70,7 @@ def settings_of(path: str | Path, *, base: "Config | None" = None) -> "Config":
     return Config.from_dict(content, where=str(path), base=base)
 
 
-def _settings(content: "Bundle", source: str) -> Mapping[str, object]:
+def _settings(content: "About", source: str) -> Mapping[str, object]:
     """The settings of a network; none of another model, which the command itself refuses."""
     from sasrec.config import Config
     from sasrec.retrieval.neural import Neural

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 import msgspec
 import numpy as np
@@ -115,6 +115,22 @@ def read_bundle(path: Path) -> Bundle:
         return _decode(listed, contents, tensors)
 
 
+class About(NamedTuple):
+    """What a saved model says of itself; for each see `Bundle`."""
+
+    kind: str
+    config: dict[str, Any]
+    record: dict[str, Any]
+
+
+def about(path: Path) -> About:
+    """What a saved model says of itself, without reading what it has learned; errors as `read_bundle`."""
+    listed = manifest(path)
+    config, record = (_checked(path, name, listed) for name in ("config.json", "record.json"))
+    with _fitting(path):
+        return About(listed.kind, _settings(config), _record(record))
+
+
 def manifest(path: Path) -> Manifest:
     """What a folder says that its model consists of; BundleError where it is missing, foreign, damaged or too new."""
     # os.path, as pathlib raises where a folder on the way must not be entered.
@@ -217,17 +233,25 @@ def _decode(listed: Manifest, contents: dict[str, bytes], tensors: dict[str, Any
     items = _ids_from_parquet(contents["items.parquet"], "item", most=weights.size // 4)
     histories = Sequences(arrays["items"], arrays["offsets"], arrays.get("times"))
     _check_histories(histories, users=len(users), items=len(items))
-    record = msgspec.json.decode(contents["record.json"], type=dict[str, Any])
-    check_record(record)
     return Bundle(
         kind=listed.kind,
-        config=msgspec.json.decode(contents["config.json"], type=dict[str, Any]),
+        config=_settings(contents["config.json"]),
         users=users,
         items=items,
         histories=histories,
         tensors=tensors,
-        record=record,
+        record=_record(contents["record.json"]),
     )
+
+
+def _settings(data: bytes) -> dict[str, Any]:
+    return msgspec.json.decode(data, type=dict[str, Any])
+
+
+def _record(data: bytes) -> dict[str, Any]:
+    record = msgspec.json.decode(data, type=dict[str, Any])
+    check_record(record)
+    return record
 
 
 def _check_histories(histories: Sequences, *, users: int, items: int) -> None:
