@@ -128,7 +128,7 @@ def test_rows_of_users_who_were_forgotten_are_left_out_and_their_later_events_ar
 
 
 def test_a_log_of_forgotten_users_alone_is_an_error():
-    with pytest.raises(DataError, match="no event is left; left out of 1 rows: 1 of users who were forgotten"):
+    with pytest.raises(DataError, match="no event is left; left out of 1 row: 1 of users who were forgotten"):
         merge(log_with([("a", "x", START)]), frame(), without=["a"])
 
 

@@ -187,7 +187,7 @@ def test_texts_and_integers_are_never_mixed_up(texts, numbers):
 
 
 def test_unknown_users_are_named_in_an_error(texts):
-    with pytest.raises(UnknownIdError, match="2 unknown users: 'eve', 'kim'; the model knows 3 users"):
+    with pytest.raises(UnknownIdError, match="2 unknown users: 'eve', 'kim'; known are 3"):
         texts.recommend(["ada", "eve", "kim"])
 
 
@@ -274,7 +274,7 @@ def test_an_unknown_user_of_another_type_makes_the_column_text(numbers, users, e
 
 
 def test_unknown_items_of_a_history_are_named_in_an_error(texts):
-    with pytest.raises(UnknownIdError, match="1 unknown item: 'q'; the model knows 4 items"):
+    with pytest.raises(UnknownIdError, match="1 unknown item: 'q'; known are 4"):
         texts.continue_from(["x", "q"])
 
 
