@@ -4,11 +4,8 @@ import math
 import os
 import re
 import signal
-from contextlib import nullcontext
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import numpy as np
@@ -20,6 +17,8 @@ from benchmarks.accuracy.results import Result, pack
 from benchmarks.accuracy.rows import ROWS, Row
 
 import sasrec
+from sasrec.training.interrupts import terminable
+from sasrec.training.steps import Training
 
 COUNTED = ("popularity", "recent", "markov", "rules", "knn", "counts", "counts-refit")
 WHATS = ("network", "blend", "refit", "ease", "ease-refit", "three")
@@ -141,17 +140,19 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_weights(tmp_path, monkeypatc
     lines = [f"u{user},i{(user + step) % 7},{step}" for user in range(30) for step in range(6)]
     log.write_text("user_id,item_id,timestamp\n" + "\n".join(lines) + "\n")
     monkeypatch.setitem(ROWS, "default", Row("defaults", {"epochs": 3, "width": 8}))
-    left, made = iter(range(5)), {}
-    told = SimpleNamespace(
-        step=lambda *_: next(left, None) is None and signal.raise_signal(signal.SIGINT), epoch=lambda result: None
-    )
-    stopped = partial(nullcontext, told)
+    left, made, real = iter(range(2)), {}, Training._step
+
+    def step(self, batch):
+        if next(left, None) is None:
+            signal.raise_signal(signal.SIGTERM)
+        return real(self, batch)
+
     for name in ("whole", "stopped"):
         monkeypatch.setattr("benchmarks.accuracy.run.KEPT", tmp_path / name / "models")
         run = ["--folder", str(tmp_path / name), "run", f"beauty={log}", "default"]
         if name == "stopped":
-            with monkeypatch.context() as patch:
-                patch.setattr("sasrec.training.training.watched", lambda *_, **__: stopped())
+            with monkeypatch.context() as patch, terminable():
+                patch.setattr(Training, "_step", step)
                 with pytest.raises(KeyboardInterrupt):
                     main(run)
             assert [one.suffix for one in (tmp_path / name / "models" / "beauty").iterdir()] == [".state"]
