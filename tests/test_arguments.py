@@ -128,6 +128,16 @@ def test_a_misspelt_model_that_counts_is_named_before_anything_is_counted(data):
         (lambda data, model: sasrec.read_log("a.csv", user=3), "user: expected a name, found an int; pass that of one"),
         (lambda data, model: sasrec.serve(model, "shop"), "place: expected a Place, found a str; give sasrec.Place"),
         (lambda data, model: sasrec.serve(5), "model: expected a path, found an int; give the"),
+        (
+            lambda data, model: sasrec.Place(host=None),
+            "host: expected an address of this machine, as '127.0.0.1'",
+        ),
+        (
+            lambda data, model: sasrec.Place(host=""),
+            "host: expected an address of this machine, as '127.0.0.1', found ''",
+        ),
+        (lambda data, model: sasrec.Place(events=5), "events: expected the address of a database"),
+        (lambda data, model: sasrec.Place(data=5), "data: expected a path, found an int"),
         (lambda data, model: sasrec.Place(port="80"), "port: expected 0 to 65535, found '80'"),
         (lambda data, model: sasrec.Place(drain="1"), "drain: expected 0 to 3600 seconds, found '1'"),
         (lambda data, model: sasrec.Place(threads=1.5), "threads: expected 1 to 1024, found 1.5"),

@@ -328,3 +328,34 @@ def test_an_address_with_what_would_not_be_sent_is_refused_and_not_shown(more):
 def test_an_address_that_is_no_text_is_refused(wrong, found):
     with pytest.raises(ConfigError, match=f"url: expected a text, found {found}; give one like 'http"):
         Client(wrong)
+
+
+def test_an_event_without_a_name_of_its_own_has_a_random_one_and_one_of_nothing_is_refused(client):
+    with pytest.raises(ServingError, match="Expected str of length") as error:
+        client.add("ulla", "i03", event="")
+    assert error.value.status == 422
+    assert [client.add("ulla", "i03", event="once").stored for _ in range(2)] == [1, 0]
+    assert [client.add("ulla", "i03").stored for _ in range(2)] == [1, 1]
+
+
+def test_numbers_and_text_of_numpy_are_sent_as_what_they_are(url, client):
+    with Client(url, timeout=np.int64(5)) as patient:
+        assert ids(patient.recommend("u19", k=np.int64(3))) == ids(client.recommend("u19", k=3))
+    event = NewEvent("of numpy", np.str_("una"), np.str_("i03"), np.float64(1.7e9))
+    assert client.add_all([event]).stored == 1
+    assert [one.time for one in client.history(np.str_("una")).events] == [1.7e9]
+    assert client.recommend_batch([Recommend(user=np.str_("u19"), k=3)])[0] == client.recommend("u19", k=3)
+
+
+@pytest.mark.parametrize("ask", [Client.forget, Client.history])
+def test_nobody_has_an_empty_id(client, ask):
+    with pytest.raises(ConfigError, match="user: expected an id, found ''"):
+        ask(client, "")
+
+
+def test_the_item_of_an_event_that_was_not_stored_is_not_told_as_unknown(client):
+    client.add("uwe", "i03", event="taken")
+
+    answer = client.add_all([NewEvent("taken", "uwe", "nothing"), NewEvent("free", "uwe", "anything")])
+
+    assert (answer.stored, [one.index for one in answer.rejected], answer.unknown_items) == (1, [0], ["anything"])

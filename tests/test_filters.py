@@ -1,5 +1,6 @@
 """Filters against what plain Python does."""
 
+import math
 import re
 from collections import Counter
 
@@ -167,3 +168,10 @@ def test_a_name_of_another_form_is_refused(name):
 def test_a_split_of_freerec_that_is_unknown_here_is_refused():
     with pytest.raises(ConfigError, match=r"of the splits only LOU .* found 'ROU'"):
         Filters.named("Beauty_550_ROU")
+
+
+def test_a_bound_that_only_asks_for_weights_is_not_told_as_one():
+    frame = pl.DataFrame({"user_id": ["a"], "item_id": ["x"]})
+
+    with pytest.raises(DataError, match="frame: min_weight needs weights; pass weight= with their column"):
+        sasrec.read_log(frame, filters=Filters(min_weight=-math.inf))

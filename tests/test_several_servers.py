@@ -210,6 +210,14 @@ def test_events_in_the_data_folder_are_not_left_behind(serving, saved, database,
         sasrec.serve(saved, sasrec.Place(port=0, data=tmp_path / "data", events=database))
 
 
+def test_a_data_folder_that_never_had_an_event_may_go_over_to_a_database(serving, saved, database, tmp_path):
+    with serving(saved, data=tmp_path / "data"):
+        pass
+
+    with serving(saved, data=tmp_path / "data", events=database) as running, Client(running.url) as client:
+        assert client.add("ada", "i03").stored == 1
+
+
 def test_a_model_that_knows_the_events_of_the_database_adds_what_came_later(serving, small_model, database, tmp_path):
     store = open_store(database)
     store.add([Event("1", "u05", "i07")]).result(PATIENCE)

@@ -15,7 +15,7 @@ from urllib.parse import urlencode, urlsplit
 
 import msgspec
 
-from sasrec.errors import ConfigError, ServingError, check_kind
+from sasrec.errors import ConfigError, ServingError, check_kind, is_number
 from sasrec.serving.api import (
     BODY,
     EventsStored,
@@ -35,7 +35,7 @@ from sasrec.serving.api import (
     Similars,
 )
 from sasrec.serving.problems import MEDIA_TYPE, TOO_LARGE, Document
-from sasrec.serving.sending import Past, check_sent, checked, ids, parted, quoted
+from sasrec.serving.sending import Past, check_sent, checked, ids, parted, plain, quoted
 
 _LONGEST = 1e6  # seconds to wait for a server; the system refuses what is far longer
 _T = TypeVar("_T")
@@ -62,9 +62,9 @@ class Client:
             ConfigError: The address is none of HTTP, or the timeout is not above 0 and at most 1,000,000.
         """
         check_kind("url", url, str, called="text", advice="give one like 'http://127.0.0.1:8000'")
-        if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout <= _LONGEST:
+        if not is_number(timeout) or not 0 < timeout <= _LONGEST:
             raise ConfigError(f"timeout: expected seconds above 0 and at most {_LONGEST:,.0f}, found {timeout!r}")
-        self._connection, path = _opened(url, timeout)
+        self._connection, path = _opened(url, float(timeout))
         self.url = url.rstrip("/")
         self._deadline = max(1, min(10_000, int(1000 * timeout)))
         self._prefix = path.rstrip("/")
@@ -166,7 +166,7 @@ class Client:
             event: Names the event: sent again under the same name, it is stored once. None takes a random name.
         """
         named = checked("user", user), checked("item", item)
-        return self.add_all([NewEvent(event or secrets.token_hex(16), *named, time)])
+        return self.add_all([NewEvent(secrets.token_hex(16) if event is None else event, *named, time)])
 
     def add_all(self, events: Sequence[NewEvent]) -> EventsStored:
         """Store up to 1,000 events; once this returns they are on the server's disk, and in every later answer."""
@@ -209,7 +209,7 @@ class Client:
     def _post(self, path: str, asked: object, kind: type[_T]) -> _T:
         try:
             check_sent("body", asked)
-            body = msgspec.json.encode(asked)
+            body = msgspec.json.encode(asked, enc_hook=plain)
         except (TypeError, ValueError, OverflowError) as error:
             if isinstance(error, ConfigError):
                 raise

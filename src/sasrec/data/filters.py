@@ -1,5 +1,6 @@
 """Which events of a log stay."""
 
+import math
 import re
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -144,7 +145,9 @@ def apply_filters(events: Events, filters: Filters, *, name: str) -> tuple[Event
         DataError: `min_weight` is asked of a log without weights.
     """
     if filters.min_weight is not None and events.weights is None:
-        raise DataError(f"{name}: min_weight={filters.min_weight:g} needs weights; pass weight= with their column")
+        # Of a model that is retrained, the bound stands for later and any weight will do now.
+        bound = "" if filters.min_weight == -math.inf else f"={filters.min_weight:g}"
+        raise DataError(f"{name}: min_weight{bound} needs weights; pass weight= with their column")
     heavy = _heavy(events, filters.min_weight)
     single = _single(heavy, filters.duplicates)
     core = _core(single, filters.user_core, filters.item_core)

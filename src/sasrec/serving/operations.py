@@ -172,7 +172,8 @@ async def store_events(desk: Desk, asked: api.Events) -> api.EventsStored:
         for one in asked.events
     ]
     refusal = "nothing of this request was stored; send it again once there is room"
-    outcomes = await _written(desk.service.store.add, events, refusal=refusal)
+    unsure = "it is not known whether this was stored; send it again, for nothing is stored twice"
+    outcomes = await _written(desk.service.store.add, events, refusal=refusal, unsure=unsure)
     now = time.time()
     for one, outcome in zip(events, outcomes, strict=True):
         desk.metrics.events.add(outcome)
@@ -183,7 +184,8 @@ async def store_events(desk: Desk, asked: api.Events) -> api.EventsStored:
     if len(refused) == len(events):
         errors = tuple(Fault(f"/events/{at}/id", detail) for at in refused)
         raise Problem(CONFLICT, f"no event was stored: {events[0].id!r} {detail}", errors=errors)
-    _, unknown = desk.service.served.items.split(one.item for one in events)
+    kept = (one.item for one, outcome in zip(events, outcomes, strict=True) if outcome != "conflict")
+    _, unknown = desk.service.served.items.split(kept)
     return api.EventsStored(
         stored=outcomes.count("stored"),
         duplicates=outcomes.count("duplicate"),
@@ -213,7 +215,8 @@ async def user_history(desk: Desk, asked: api.UserHistory) -> api.PastEvents:
 async def forget_user(desk: Desk, asked: api.User) -> api.Forgotten:
     """Erase a user's events, and never use again what the model was trained on of the user."""
     refusal = "the user is not forgotten on the disk; send it again once there is room"
-    erased = await _written(desk.service.store.forget, asked.user, refusal=refusal)
+    unsure = "it is not known whether the user is forgotten; send it again, for that does no harm"
+    erased = await _written(desk.service.store.forget, asked.user, refusal=refusal, unsure=unsure)
     desk.latest = deque((one for one in desk.latest if one.user != asked.user), maxlen=_LATEST)
     return api.Forgotten(asked.user, erased)
 
@@ -270,18 +273,19 @@ async def show_openapi(desk: Desk, asked: api.Nothing) -> dict[str, Any]:  # noq
     return openapi.document(OPERATIONS)
 
 
-async def _written(write: Callable[[Any], Any], what: object, *, refusal: str) -> Any:
+async def _written(write: Callable[[Any], Any], what: object, *, refusal: str, unsure: str) -> Any:
     """What a write to the store gives once it is durable.
 
     Args:
         refusal: What to say where there is no room.
+        unsure: What to say where nobody knows whether it is.
     """
     try:
         return await asyncio.wrap_future(write(what))
     except ServingError as error:
         # The message names files and hosts, which are nobody else's business.
         LOGGER.error("%s", error)
-        raise unwritten(error, no_room=refusal) from None
+        raise unwritten(error, no_room=refusal, unsure=unsure) from None
 
 
 def _user_of(request: Request) -> api.Id | None:

@@ -135,17 +135,17 @@ def unread(error: ServingError) -> Problem:
     return Problem(INTERNAL, "the events of this user cannot be read; the log of the server has more")
 
 
-def unwritten(error: ServingError, *, no_room: str) -> Problem:
+def unwritten(error: ServingError, *, no_room: str, unsure: str) -> Problem:
     """The problem of whoever writes what cannot be stored, or perhaps is not.
 
     Args:
         no_room: What to say where there is no room.
+        unsure: What to say where nobody knows whether it was stored.
     """
     if error.status == NO_ROOM.status:
         return Problem(NO_ROOM, no_room)
     if error.status == AWAY.status:
-        unknown = "it is not known whether this was stored; send it again, for nothing is stored twice"
-        return Problem(AWAY, error.told or unknown)
+        return Problem(AWAY, error.told or unsure)
     return Problem(BUSY, "too many writes wait for the disk; send it again later")
 
 

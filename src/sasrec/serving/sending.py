@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from sasrec.errors import ConfigError, is_whole
+from sasrec.errors import ConfigError, is_number, is_whole
 from sasrec.serving.api import Id
 
 Past = Iterable[Id] | Iterable[tuple[Id, float]]
@@ -26,8 +26,21 @@ def checked(name: str, value: object) -> Id:
     raise ConfigError(f"{name}: expected an id, text or an integer as in the log, found {value!r}; pass one of these")
 
 
+def plain(value: object) -> Id | float:
+    """A number or text of NumPy's kinds as JSON has it; TypeError for what is neither."""
+    if isinstance(value, str):
+        return str(value)
+    if is_whole(value, least=-(2**63)):
+        return int(value)
+    if is_number(value):
+        return float(value)
+    raise TypeError(f"objects of type {type(value).__name__} are not supported")
+
+
 def quoted(user: Id) -> str:
-    """An id as part of an address; ConfigError where it is none."""
+    """An id as part of an address; ConfigError where it is none, as empty text is."""
+    if user == "":
+        raise ConfigError("user: expected an id, found ''; nobody is called so")
     return quote(str(checked("user", user)), safe="")
 
 

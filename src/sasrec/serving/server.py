@@ -66,7 +66,12 @@ class Place:
             isinstance(name, str) and re.fullmatch(r"[A-Za-z0-9_.-]{2,}", name) for name in self.known_as
         ):
             raise ConfigError(f"known_as: expected names of hosts, as ('shop.example',), found {self.known_as!r}")
-        if self.events is not None and not is_address(self.events):
+        for name in ("data", "titles"):
+            if getattr(self, name) is not None:
+                as_path(getattr(self, name), what=name)
+        if not isinstance(self.host, str) or not self.host:
+            raise ConfigError(f"host: expected an address of this machine, as '127.0.0.1', found {self.host!r}")
+        if self.events is not None and not (isinstance(self.events, str) and is_address(self.events)):
             raise ConfigError("events: expected the address of a database, postgresql://HOST/DATABASE")
         if not is_whole(self.threads, least=1) or self.threads > 1024:
             raise ConfigError(f"threads: expected 1 to 1024, found {self.threads!r}")

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import final
 
@@ -58,7 +59,7 @@ class Service:
             ServingError: The store of events is damaged, foreign, of a newer format or cannot be reached; or the
                 folder has events that would be used no more.
         """
-        if events is not None and folder.events.exists():
+        if events is not None and folder.events.exists() and _holds_any(folder.events):
             raise ServingError(
                 f"{folder.events}: has events that would not be used any more; train a model with them (sasrec "
                 f"retrain --events {folder.events}), then move the file away"
@@ -174,6 +175,12 @@ class Service:
                     return served, course.forward(served.version)
                 course = course.back()
                 LOGGER.error("%s; version %s goes on instead", error, course.version)
+
+
+def _holds_any(events: Path) -> bool:
+    """Whether a file of events has some, or somebody who was forgotten; errors as `open_store`."""
+    with closing(open_store(events, writable=False)) as store:
+        return store.last() > 0
 
 
 def _quick(model: Recommender, overlap: float | None) -> Recommender:
