@@ -189,7 +189,7 @@ def test_a_lock_of_another_program_is_told_from_a_full_disk_and_from_a_long_queu
     with pytest.raises(ServingError, match="used no more but still on the disk: others read them") as left:
         store.forget("somebody").result(60)
     other.close()
-    told = [unwritten(one.value, no_room="none") for one in (locked, left)]
+    told = [unwritten(one.value, no_room="none", unsure="unsure") for one in (locked, left)]
     again = store.add([Event("2", "somebody", "brazil")]).result(60)
     store.close()
 
